@@ -1,0 +1,73 @@
+"""Camera rigs of a clip, without Blender: which views, where they stand, and their matrices.
+
+World: y up, the glTF convention; the front of an object (glTF +Z) faces azimuth 0. Angles are degrees. A positive
+elevation is above the horizon; this is also what clips store (their readers negate it for the published orbit function,
+which has positive elevations below).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+RADIUS = 1.5
+LENS_MM, SENSOR_MM = 35.0, 32.0  # field of view 2 atan(16 / 35) = 49.13 degrees
+ELEVATION_RANGE = (-5.0, 30.0)
+
+# Blender's world is z up: its importer maps glTF (x, y, z) to (x, -z, y).
+_Y_UP_TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera of a clip: its three-digit number in the tar, azimuth and elevation in degrees."""
+
+    number: int
+    azimuth: float
+    elevation: float = 0.0
+
+
+def fixed_views(count: int = 16, step: int = 1) -> list[View]:
+    """Views ``0, step, 2 step, ...`` of ``count`` equally spaced ones on the horizon, numbered as in the full ring."""
+    return [View(i, 360.0 / count * i) for i in range(0, count, step)]
+
+
+def random_views(count: int, seed: int, name: str) -> list[View]:
+    """Random cameras: azimuth uniform in [0, 360), elevation uniform in [-5, 30).
+
+    The draw depends on the seed and the clip's name alone, so a clip has the same cameras whenever, wherever and after
+    whatever other clips it is rendered, and a smaller ``count`` is a prefix of a larger one.
+    """
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    draws = generator.uniform((0.0, ELEVATION_RANGE[0]), (360.0, ELEVATION_RANGE[1]), size=(count, 2))
+    return [View(i, float(azimuth), float(elevation)) for i, (azimuth, elevation) in enumerate(draws)]
+
+
+def camera_to_world(view: View, radius: float = RADIUS) -> np.ndarray:
+    """OpenGL camera-to-world ``[4, 4]`` (x right, y up, z backward): on the orbit, looking at the origin, y up.
+
+    The centre is ``radius * (cos e sin a, sin e, cos e cos a)``.
+    """
+    a, e = np.deg2rad(view.azimuth), np.deg2rad(view.elevation)
+    backward = np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)])
+    right = np.array([np.cos(a), 0.0, -np.sin(a)])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([right, np.cross(backward, right), backward], axis=1)
+    matrix[:3, 3] = radius * backward
+    return matrix
+
+
+def world_to_camera(view: View, radius: float = RADIUS) -> np.ndarray:
+    """OpenCV world-to-camera ``[3, 4]`` (x right, y down, z forward) in the y-up world: a clip's ``rt_matrix``."""
+    c2w = camera_to_world(view, radius)
+    rotation = c2w[:3, :3].T * np.array([[1.0], [-1.0], [-1.0]])
+    return np.concatenate([rotation, -rotation @ c2w[:3, 3:]], axis=1)
+
+
+def blender_camera(view: View, radius: float = RADIUS) -> np.ndarray:
+    """The same camera in Blender's z-up world, ``[4, 4]`` as a ``matrix_world``; azimuth 0 is at (0, -radius, 0)."""
+    matrix = camera_to_world(view, radius)
+    matrix[:3] = _Y_UP_TO_Z_UP @ matrix[:3]
+    return matrix

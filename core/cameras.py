@@ -1,0 +1,188 @@
+"""Pinhole cameras on a batch grid: poses, intrinsics, orbits and Plücker rays.
+
+World: y up, right-handed. Cameras inside the code follow OpenCV: x right, y down, z forward (into the scene).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+# OpenGL cameras (x right, y up, z backward) and OpenCV cameras differ in the sign of the second and third axis.
+_FLIP_YZ = (1.0, -1.0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of pinhole cameras that share one image size.
+
+    Attributes:
+        c2w: camera-to-world matrices ``[..., 4, 4]`` of OpenCV cameras, world units.
+        intrinsics: ``[..., 3, 3]`` in pixels; pixel centres lie at +0.5, so a centred principal point is size / 2.
+        size: image ``(height, width)`` in pixels.
+
+    Raises:
+        ValueError: the matrices have other trailing shapes or their leading axes differ.
+    """
+
+    c2w: Tensor
+    intrinsics: Tensor
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.c2w.shape[-2:] != (4, 4) or self.intrinsics.shape[-2:] != (3, 3):
+            raise ValueError(
+                f"c2w must be [..., 4, 4] and intrinsics [..., 3, 3], "
+                f"got {tuple(self.c2w.shape)} and {tuple(self.intrinsics.shape)}"
+            )
+        if self.c2w.shape[:-2] != self.intrinsics.shape[:-2]:
+            raise ValueError(
+                f"c2w and intrinsics have different leading axes: "
+                f"{tuple(self.c2w.shape[:-2])} and {tuple(self.intrinsics.shape[:-2])}"
+            )
+
+    @property
+    def shape(self) -> torch.Size:
+        """The leading axes, usually ``[B, T, V]``."""
+        return self.c2w.shape[:-2]
+
+    @property
+    def w2c(self) -> Tensor:
+        """World-to-camera matrices ``[..., 4, 4]``: the rigid inverse of ``c2w``."""
+        rotation = self.c2w[..., :3, :3].mT
+        translation = -rotation @ self.c2w[..., :3, 3:]
+        return torch.cat([torch.cat([rotation, translation], dim=-1), self.c2w[..., 3:, :]], dim=-2)
+
+    @property
+    def positions(self) -> Tensor:
+        """Camera centres ``[..., 3]`` in the world."""
+        return self.c2w[..., :3, 3]
+
+    def __getitem__(self, index: object) -> Cameras:
+        """Index the leading axes; the matrix axes stay whole."""
+        index = index if isinstance(index, tuple) else (index,)
+        whole = (slice(None), slice(None))
+        tail = whole if Ellipsis in index else (..., *whole)
+        return replace(self, c2w=self.c2w[(*index, *tail)], intrinsics=self.intrinsics[(*index, *tail)])
+
+    def expand(self, *shape: int) -> Cameras:
+        """Repeat the leading axes to ``shape`` without copying."""
+        return replace(self, c2w=self.c2w.expand(*shape, 4, 4), intrinsics=self.intrinsics.expand(*shape, 3, 3))
+
+    def reshape(self, *shape: int) -> Cameras:
+        """The same cameras with other leading axes."""
+        return replace(self, c2w=self.c2w.reshape(*shape, 4, 4), intrinsics=self.intrinsics.reshape(*shape, 3, 3))
+
+    def to(self, target: torch.device | torch.dtype | str) -> Cameras:
+        """Move to a device or cast to a floating-point type."""
+        return replace(self, c2w=self.c2w.to(target), intrinsics=self.intrinsics.to(target))
+
+    def resized(self, size: tuple[int, int]) -> Cameras:
+        """The same views at another image ``(height, width)``; intrinsics scale with the pixels."""
+        scale = self.intrinsics.new_tensor([size[1] / self.size[1], size[0] / self.size[0], 1.0])
+        return replace(self, intrinsics=self.intrinsics * scale[:, None], size=size)
+
+    def rays(self) -> tuple[Tensor, Tensor]:
+        """World-space rays through all pixel centres.
+
+        Returns:
+            origins and unit directions, both ``[..., H, W, 3]``.
+        """
+        height, width = self.size
+        kwargs = {"dtype": self.c2w.dtype, "device": self.c2w.device}
+        x = torch.arange(width, **kwargs) + 0.5
+        y = torch.arange(height, **kwargs) + 0.5
+        k = self.intrinsics[..., None, None, :, :]
+        x = ((x[None, :] - k[..., 0, 2]) / k[..., 0, 0]).expand(*self.shape, height, width)
+        y = ((y[:, None] - k[..., 1, 2]) / k[..., 1, 1]).expand(*self.shape, height, width)
+        local = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+        directions = torch.einsum("...ij,...hwj->...hwi", self.c2w[..., :3, :3], local)
+        directions = torch.nn.functional.normalize(directions, dim=-1)
+        return self.positions[..., None, None, :].expand_as(directions), directions
+
+    def pluecker(self) -> Tensor:
+        """Plücker coordinates of the pixel rays, ``[..., 6, H, W]``: the moment ``o x d``, then the unit direction ``d``."""
+        origins, directions = self.rays()
+        coordinates = torch.cat([torch.linalg.cross(origins, directions), directions], dim=-1)
+        return rearrange(coordinates, "... h w c -> ... c h w")
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Project world points ``[..., N, 3]`` with every camera.
+
+        Returns:
+            pixel coordinates ``[..., N, 2]`` (x, y; the first pixel's centre is (0.5, 0.5)) and depths ``[..., N]``
+            along the viewing axis. Points at depth 0 give infinite coordinates.
+        """
+        w2c = self.w2c
+        local = points @ w2c[..., :3, :3].mT + w2c[..., None, :3, 3]
+        homogeneous = local @ self.intrinsics.mT
+        return homogeneous[..., :2] / homogeneous[..., 2:], local[..., 2]
+
+
+def pinhole_intrinsics(
+    fovy: float, size: tuple[int, int], *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Square-pixel intrinsics ``[3, 3]`` with a centred principal point: f = (height / 2) / tan(fovy / 2).
+
+    Args:
+        fovy: vertical field of view in degrees.
+        size: image (height, width) in pixels.
+    """
+    height, width = size
+    focal = 0.5 * height / math.tan(0.5 * math.radians(fovy))
+    rows = [[focal, 0.0, 0.5 * width], [0.0, focal, 0.5 * height], [0.0, 0.0, 1.0]]
+    return torch.tensor(rows, device=device, dtype=dtype)
+
+
+def orbit_cameras(
+    azimuth: Tensor | float,
+    elevation: Tensor | float = 0.0,
+    *,
+    radius: Tensor | float = 1.5,
+    fovy: float = 49.1,
+    size: tuple[int, int] = (256, 256),
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Cameras:
+    """Cameras on a sphere around the origin, looking at it, with the world's y axis up in the image.
+
+    The camera centre is ``radius * (cos e sin a, sin e, cos e cos a)``. A *positive* elevation is above the horizon;
+    the published L4GM and LGM convention has it below, so their elevations change sign on the way in.
+
+    Args:
+        azimuth, elevation: degrees; numbers or tensors that broadcast to the leading axes of the result.
+            The elevation must stay off the poles (|elevation| < 90).
+        radius: world units, broadcast likewise.
+        fovy: vertical field of view in degrees.
+        size: image (height, width) in pixels.
+
+    Returns:
+        Cameras whose leading axes are the broadcast shape of azimuth, elevation and radius.
+    """
+    kwargs = {"device": device, "dtype": dtype}
+    azimuth, elevation, radius = torch.broadcast_tensors(
+        *(torch.as_tensor(value, **kwargs) for value in (azimuth, elevation, radius))
+    )
+    if bool((elevation.abs() >= 90).any()):
+        raise ValueError("orbit elevation must lie strictly between -90 and 90 degrees: 'up' is undefined at the poles")
+    a, e = torch.deg2rad(azimuth), torch.deg2rad(elevation)
+    sin_a, cos_a, sin_e, cos_e = a.sin(), a.cos(), e.sin(), e.cos()
+    zero = torch.zeros_like(a)
+    right = torch.stack([cos_a, zero, -sin_a], dim=-1)
+    backward = torch.stack([cos_e * sin_a, sin_e, cos_e * cos_a], dim=-1)
+    down = -torch.linalg.cross(backward, right)
+    rotation = torch.stack([right, down, -backward], dim=-1)
+    c2w = torch.eye(4, **kwargs).repeat(*a.shape, 1, 1)
+    c2w[..., :3, :3] = rotation
+    c2w[..., :3, 3] = radius[..., None] * backward
+    intrinsics = pinhole_intrinsics(fovy, size, **kwargs).expand(*a.shape, 3, 3)
+    return Cameras(c2w, intrinsics, size)
+
+
+def flip_opengl_opencv(c2w: Tensor) -> Tensor:
+    """Convert camera-to-world matrices ``[..., 4, 4]`` between OpenGL and OpenCV cameras (the map is its own inverse)."""
+    return c2w * c2w.new_tensor(_FLIP_YZ)

@@ -1,0 +1,161 @@
+"""Checkpoint files: read with a report, written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from core.errors import UserError
+from core.files import atomic_path
+
+_PUBLISHED = {
+    "recon.safetensors": "Hugging Face, jiawei011/L4GM, file recon.safetensors",
+    "interp.safetensors": "Hugging Face, jiawei011/L4GM, file interp.safetensors",
+    "model_fixrot.safetensors": "Hugging Face, ashawkey/LGM, file model_fixrot.safetensors",
+    "model_fp16_fixrot.safetensors": "Hugging Face, ashawkey/LGM, file model_fp16_fixrot.safetensors",
+}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `load_weights` found.
+
+    Attributes:
+        path: the file.
+        loaded: number of tensors copied.
+        missing: names of temporal-attention tensors that the file does not have; they keep their fresh values.
+        metadata: the file's text metadata (safetensors).
+    """
+
+    path: Path
+    loaded: int
+    missing: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    def __str__(self) -> str:
+        line = f"{self.path}: {self.loaded} tensors loaded"
+        if self.missing:
+            line += f"; {len(self.missing)} temporal-attention tensors (t_attns) are not in it and start fresh"
+        return line
+
+
+def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = False) -> LoadReport:
+    """Copy a checkpoint's tensors into ``model``, which keeps its device and types.
+
+    Args:
+        model: an `L4GM`.
+        path: ``.safetensors``, or a torch file that holds tensors only.
+        fresh_temporal: accept a file of LGM, which has no temporal attention, as the start of a training.
+
+    Raises:
+        UserError: the file is missing, truncated, a pickle with code, holds NaN or infinity, or does not fit:
+            a tensor is missing, unexpected or of another shape (all named, shapes on both sides).
+    """
+    path = Path(path)
+    state, metadata = read_tensors(path)
+    own = model.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    temporal = [name for name in missing if "t_attns." in name]
+    problems = [f"missing {name}" for name in missing if not (fresh_temporal and name in temporal)]
+    problems += [f"unexpected {name}" for name in sorted(state.keys() - own.keys())]
+    problems += [
+        f"{name} is {tuple(state[name].shape)} in the file and {tuple(own[name].shape)} in the model"
+        for name in sorted(own.keys() & state.keys())
+        if own[name].shape != state[name].shape
+    ]
+    if problems:
+        raise UserError(_misfit(path, problems, only_temporal=len(problems) == len(temporal) == len(missing)))
+    broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise UserError(
+            f"checkpoint {path} holds NaN or infinity in {_some(broken)}; "
+            f"the training that wrote it diverged, use an earlier one"
+        )
+    model.load_state_dict(state, strict=False)
+    return LoadReport(path, len(state), tuple(missing), metadata)
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors of a checkpoint on the CPU, and its text metadata.
+
+    Raises:
+        UserError: the file is missing, is no checkpoint or a truncated one, or is a pickle that would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(_not_found(path))
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint {path} is refused: it is no file of plain tensors, reading it could run code stored in it; "
+            f"convert it to .safetensors where you trust it"
+        ) from error
+    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path} cannot be read, it looks truncated or damaged ({error}); fetch it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"checkpoint {path} holds something else than named tensors; give a state dict of weights")
+    return state, {}
+
+
+def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None, **metadata: str) -> None:
+    """Write the model's tensors to a ``.safetensors`` file, whole or not at all.
+
+    Args:
+        model: an `L4GM`.
+        path: the file.
+        dtype: floating-point type in the file; None keeps the model's.
+        metadata: text to store beside the tensors.
+
+    Raises:
+        UserError: the folder cannot be written to or the disk is full.
+    """
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    save_tensors(state, path, **metadata)
+
+
+def save_tensors(state: dict[str, Tensor], path: str | Path, **metadata: str) -> None:
+    """Write named tensors to a ``.safetensors`` file, whole or not at all. Raises `UserError` as `save_weights`."""
+    with atomic_path(path) as temporary:
+        try:
+            save_file(state, temporary, metadata={"format": "pt", **metadata})
+        except SafetensorError as error:  # its I/O errors are no OSError
+            raise OSError(f"{error}") from error
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _not_found(path: Path) -> str:
+    message = f"checkpoint {path} does not exist"
+    if path.name in _PUBLISHED:
+        return f"{message}; it is published at {_PUBLISHED[path.name]}: download it to {path}"
+    return f"{message}; give a .safetensors file with --resume, or train one with main.py"
+
+
+def _misfit(path: Path, problems: list[str], only_temporal: bool) -> str:
+    if only_temporal:
+        return (
+            f"checkpoint {path} has no temporal attention ({len(problems)} tensors t_attns.* are missing): it is a file of "
+            f"LGM. Train from it with main.py, or run it frame by frame with --no-use_temp_attn"
+        )
+    return f"checkpoint {path} does not fit this model: {_some(problems)}. Is it of another preset?"
+
+
+def _some(items: list[str], shown: int = 3) -> str:
+    rest = len(items) - shown
+    return ", ".join(items[:shown]) + (f" and {rest} more" if rest > 0 else "")

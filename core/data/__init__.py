@@ -1,0 +1,1 @@
+"""From clips on disk to samples: input grids, clip tars, augmentation, the dataset."""

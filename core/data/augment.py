@@ -1,0 +1,80 @@
+"""Augmentations of the side views: warped images and rays that are slightly wrong.
+
+Both imitate what a multi-view diffusion model gets wrong: its views are neither consistent in shape nor exactly where
+they claim to be. Formulas: the published training code of LGM and L4GM. Every function returns a new value and draws
+from the generator it is given, on the generator's device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from core.cameras import Cameras
+
+JITTER_STRENGTH = 0.1
+"""Published: up to 0.1 pi about the camera's up axis and half of that about its right axis."""
+GRID_KNOTS = (8, 16)
+"""Least and greatest number of distortion knots along an axis."""
+
+
+def grid_distortion(images: Tensor, generator: Generator) -> Tensor:
+    """Stretch and squeeze every image ``[..., C, H, W]`` along x and y by random piecewise linear ramps.
+
+    The number of knots is drawn once for all images, the knots for each image. Samples beyond the border are 0, as
+    published: the outermost half pixel darkens.
+    """
+    batch = images.reshape(-1, *images.shape[-3:])
+    least, most = GRID_KNOTS
+    num_knots = int(torch.randint(least, most + 1, (1,), generator=generator, device=generator.device))
+    height, width = images.shape[-2:]
+    grids = []
+    for _ in range(len(batch)):
+        x = _distorted_ramp(width, num_knots, generator)
+        y = _distorted_ramp(height, num_knots, generator)
+        grids.append(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1))
+    grid = torch.stack(grids).to(images)
+    return F.grid_sample(batch, grid, padding_mode="zeros", align_corners=False).reshape(images.shape)
+
+
+def _distorted_ramp(size: int, num_knots: int, generator: Generator) -> Tensor:
+    """Sampling positions ``[size]`` in [-1, 1]: between moved knots, the ramp of the knots that did not move."""
+    steps = num_knots - 1
+    noise = torch.rand(num_knots, generator=generator, device=generator.device) - 0.5
+    even = torch.arange(num_knots, device=generator.device) / steps
+    knots = ((even + 0.5 * noise / steps).clamp(0, 1) * size).long()
+    knots[0], knots[-1] = 0, size
+    pixels = torch.arange(size, device=generator.device)
+    segment = torch.searchsorted(knots, pixels, right=True) - 1
+    start, end = knots[segment], knots[segment + 1]
+    inside = (pixels - start) / (end - start - 1).clamp(min=1)
+    return -1.0 + 2.0 * (segment + inside) / steps
+
+
+def camera_jitter(cameras: Cameras, generator: Generator, strength: float = JITTER_STRENGTH) -> Cameras:
+    """Move every camera on its orbit about the origin by a small random rotation; intrinsics stay.
+
+    R = Rot(up * s pi a) Rot(right * s pi b / 2) with a, b uniform in [-1, 1] for each camera, multiplied from the left
+    on the whole pose. With the published strength 0.1 these are at most 18 and 9 degrees.
+
+    Args:
+        cameras: any leading axes.
+        strength: s, dimensionless.
+    """
+    a, b = 2.0 * torch.rand(2, *cameras.shape, 1, generator=generator, device=generator.device).to(cameras.c2w) - 1.0
+    right, up = cameras.c2w[..., :3, 0], -cameras.c2w[..., :3, 1]
+    rotation = _rotation(up * strength * math.pi * a) @ _rotation(right * 0.5 * strength * math.pi * b)
+    moved = torch.cat([rotation @ cameras.c2w[..., :3, :], cameras.c2w[..., 3:, :]], dim=-2)
+    return replace(cameras, c2w=moved)
+
+
+def _rotation(vector: Tensor) -> Tensor:
+    """Rotation matrices ``[..., 3, 3]`` of rotation vectors ``[..., 3]`` in radians: exp of the cross product."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    rows = [torch.stack(row, dim=-1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
+    return torch.linalg.matrix_exp(torch.stack(rows, dim=-2))

@@ -1,0 +1,174 @@
+"""Samples for training and validation out of clip tars.
+
+list line -> Clip -> views, frames -> images, cameras (first view in front) -> augment -> replicate | blend -> grid
+
+A sample depends on (seed, epoch, index) and nothing else, whichever worker makes it and whatever came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from core.cameras import Cameras, orbit_cameras
+from core.data.augment import camera_jitter, grid_distortion
+from core.data.batch import ClipBatch
+from core.data.clips import BrokenClip, Clip
+from core.data.input_grid import blank_side_views, blend_between_ends, build_grid, replicate_side_views
+from core.data.lists import data_home, split_groups
+from core.data.views import draw_views, first_view_in_front
+from core.errors import UserError
+from core.images import resize_area
+from core.options import CameraOptions, DataOptions
+
+MAX_ATTEMPTS = 10
+"""Clips that are tried for one sample before it is given up."""
+
+
+class ClipDataset(Dataset):
+    """Groups of clips as single-sample `ClipBatch`es; use with ``DataLoader(collate_fn=ClipBatch.collate)``."""
+
+    def __init__(
+        self,
+        options: DataOptions,
+        camera: CameraOptions,
+        *,
+        input_size: int,
+        split: Literal["train", "test"],
+        batch_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            options: which clips, and how samples are made.
+            camera: the orbit's radius and field of view.
+            input_size: side of the network's input images in pixels.
+            split: "train" draws at random; "test" takes the first clip, the first frames and fixed views.
+            batch_size: without a validation list, the last ``batch_size`` groups are the test split, as published.
+            seed: of everything random.
+
+        Raises:
+            UserError: list or folder missing, nothing left for this split, or sizes that contradict each other.
+        """
+        if options.num_views < options.num_input_views:
+            raise UserError(f"num_views {options.num_views} is less than num_input_views {options.num_input_views}.")
+        if options.data_mode == "4d_interp" and options.num_frames < 2:
+            raise UserError(f"num_frames {options.num_frames} leaves nothing to interpolate between; give at least 2.")
+        self.options, self.camera = options, camera
+        self.input_size, self.training, self.seed = input_size, split == "train", seed
+        self.num_frames = 1 if options.data_mode == "3d" else options.num_frames
+        self.groups = split_groups(options, split, batch_size)
+        has_own_home = split == "test" and options.datalist_val and options.data_home_val
+        self.home = data_home(options.data_home_val if has_own_home else options.data_home)
+        # Shared memory: workers that outlive an epoch see the new number.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def num_clips(self) -> int:
+        """Clips of this split, over all groups."""
+        return sum(map(len, self.groups))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Samples differ from epoch to epoch; call it before the loader starts the epoch."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        """The sample of group ``index``; a broken clip is reported in the sample and another one takes its place."""
+        broken: list[tuple[str, str]] = []
+        for attempt, name in enumerate(self._candidates(index)):
+            try:
+                sample = self._sample(name, self._generator(index, attempt + 1))
+                return replace(sample, broken=tuple(broken))
+            except BrokenClip as error:
+                broken.append((error.clip, error.reason))
+        return self._no_sample(tuple(broken))
+
+    def _generator(self, index: int, stream: int) -> Generator:
+        entropy = np.random.SeedSequence((self.seed, int(self._epoch), index, stream))
+        return Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+
+    def _candidates(self, index: int) -> Iterator[str]:
+        """Clip names in the order in which they are tried: this group's, then those of the groups that follow."""
+        generator = self._generator(index, 0)
+        left = MAX_ATTEMPTS
+        for step in range(min(len(self.groups), MAX_ATTEMPTS)):
+            group = self.groups[(index + step) % len(self.groups)]
+            order = torch.randperm(len(group), generator=generator).tolist() if self.training else range(len(group))
+            for position in list(order)[:left]:
+                left -= 1
+                yield group[position]
+
+    def _sample(self, name: str, generator: Generator) -> ClipBatch:
+        options = self.options
+        clip = Clip(self.home, name, options.data_mode)
+        frames = self._draw_frames(clip, generator)
+        view_ids = draw_views(clip, options, generator if self.training and options.shuffle_input else None)
+        size = max(self.input_size, options.output_size)
+        images, masks = clip.read(view_ids, frames, size)
+        cameras = clip.cameras(
+            view_ids, frames, size=options.output_size, radius=self.camera.cam_radius, fovy=self.camera.fovy
+        )
+        cameras = first_view_in_front(cameras, self.camera.cam_radius).to(torch.float32)
+        num_inputs, output = options.num_input_views, (options.output_size, options.output_size)
+        grid = self._grid(
+            resize_area(images[:, :num_inputs], (self.input_size, self.input_size)),
+            cameras[:, :num_inputs].resized((self.input_size, self.input_size)),
+            generator,
+        )
+        return ClipBatch(
+            grid=grid[None],
+            images=resize_area(images, output)[None],
+            masks=resize_area(masks, output)[None],
+            cameras=cameras[None],
+            frames=torch.tensor([frames]),
+            view_ids=torch.tensor([view_ids]),
+            names=(name,),
+        )
+
+    def _grid(self, images: Tensor, cameras: Cameras, generator: Generator) -> Tensor:
+        """Input images ``[T, 4, 3, h, w]`` and their cameras -> grid ``[T, 4, 9, h, w]``; augments when training."""
+        options = self.options
+        fill_frames = blend_between_ends if options.data_mode == "4d_interp" else replicate_side_views
+        distort, jitter, drop = (torch.rand(3, generator=generator) if self.training else torch.ones(3)).tolist()
+        if drop < options.prob_view_dropout:  # blank views keep their true rays, as at inference
+            return blank_side_views(build_grid(*fill_frames(images, cameras)))
+        if distort < options.prob_grid_distortion:
+            images = torch.cat([images[:, :1], grid_distortion(images[:, 1:], generator)], dim=1)
+        if jitter < options.prob_cam_jitter:
+            moved = camera_jitter(cameras[:, 1:], generator)
+            cameras = replace(cameras, c2w=torch.cat([cameras.c2w[:, :1], moved.c2w], dim=1))
+        return build_grid(*fill_frames(images, cameras))
+
+    def _draw_frames(self, clip: Clip, generator: Generator) -> list[int]:
+        """Consecutive frames: a random window when training, the first otherwise.
+
+        Published: `4d` always takes the first window, and no window ends with the last frame.
+        """
+        spare = clip.num_frames - self.num_frames
+        if spare < 0:
+            raise BrokenClip(clip.name, f"has {clip.num_frames} frames, num_frames is {self.num_frames}")
+        start = int(torch.randint(spare + 1, (1,), generator=generator)) if self.training else 0
+        return list(range(start, start + self.num_frames))
+
+    def _no_sample(self, broken: tuple[tuple[str, str], ...]) -> ClipBatch:
+        options, size = self.options, self.options.output_size
+        frames, views = self.num_frames, options.num_views
+        return ClipBatch(
+            grid=torch.empty(0, frames, options.num_input_views, 9, self.input_size, self.input_size),
+            images=torch.empty(0, frames, views, 3, size, size),
+            masks=torch.empty(0, frames, views, 1, size, size),
+            cameras=orbit_cameras(torch.zeros(0, frames, views), size=(size, size)),
+            frames=torch.empty(0, frames, dtype=torch.int64),
+            view_ids=torch.empty(0, views, dtype=torch.int64),
+            names=(),
+            broken=broken,
+        )

@@ -1,0 +1,130 @@
+"""A model ready to run: images in, Gaussians out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from core.checkpoint import file_hash, load_weights
+from core.data.input_grid import blend_between_ends, build_grid, default_cameras
+from core.errors import UserError
+from core.gaussians import Gaussians
+from core.model import L4GM
+from core.options import CameraOptions, ModelOptions
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def default_device() -> torch.device:
+    """The CUDA device if there is one, otherwise the CPU."""
+    return torch.device(0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type of weights and activations; normalisation statistics and the head are float32 whatever it is.
+
+    ``auto``: float16 on a GPU, as published; on a CPU bfloat16 where it has instructions for it, otherwise float32.
+    """
+    if precision != "auto":
+        return DTYPES[precision]
+    if device.type != "cpu":
+        return torch.float16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+class Network:
+    """The reconstruction or the interpolation model with the cameras of inference.
+
+    Args:
+        path: checkpoint; every tensor of the model must be in it.
+        model: sizes and widths.
+        camera: orbit and field of view of the four input views.
+        device, dtype: where it runs, and the type of weights and activations.
+
+    Raises:
+        UserError: the checkpoint cannot be used, see `core.checkpoint.load_weights`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        model: ModelOptions,
+        camera: CameraOptions,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.path = Path(path)
+        self.size = model.input_size
+        self.device = device or torch.device("cpu")
+        self.model = _load(self.path, model, self.device, dtype)
+        cameras = default_cameras(size=self.size, radius=camera.cam_radius, fovy=camera.fovy)
+        self.cameras = cameras.to(self.device)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the checkpoint file."""
+        return file_hash(self.path)
+
+    def reconstruct(self, frames: Tensor, side_views: Tensor) -> Gaussians:
+        """One chunk of a video.
+
+        Args:
+            frames: ``[T, 3, S, S]``: view 0 of each time step, RGB in [0, 1], S = ``size``.
+            side_views: ``[3, 3, S, S]``: views 1..3 (azimuth 90, 180, 270), the same for all time steps.
+
+        Returns:
+            T sets, leading axes ``[T]``.
+        """
+        sides = side_views.to(self.device).expand(len(frames), *side_views.shape)
+        return self._run(torch.cat([frames[:, None].to(self.device), sides], dim=1)[None], blend=False)[0]
+
+    def interpolate(self, first: Tensor, last: Tensor, rate: int) -> Gaussians:
+        """Sets at the times 0, 1/rate, ..., 1 between two moments, for a batch of such pairs.
+
+        The inputs between the ends are linear blends of the two, all four views alike.
+
+        Args:
+            first, last: the four views ``[B, 4, 3, S, S]`` of the two ends.
+            rate: number of steps from one end to the other.
+
+        Returns:
+            Gaussians with leading axes ``[B, rate + 1]``.
+        """
+        middle = first[:, None].expand(-1, rate - 1, -1, -1, -1, -1)  # not read, see blend_between_ends
+        return self._run(torch.cat([first[:, None], middle, last[:, None]], dim=1), blend=True)
+
+    @torch.inference_mode()
+    def _run(self, images: Tensor, blend: bool) -> Gaussians:
+        images = images.to(self.device)
+        cameras = self.cameras.expand(*images.shape[:3])
+        if blend:
+            images, cameras = blend_between_ends(images, cameras)
+        gaussians = self.model(build_grid(images, cameras))
+        if not gaussians.is_finite():
+            raise UserError(
+                f"the network {self.path} gives NaN or infinity; try --precision fp32, and check that "
+                f"the checkpoint belongs to the preset"
+            )
+        return gaussians
+
+
+def _load(path: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype) -> L4GM:
+    # Built without storage: no time for a random start that the checkpoint overwrites, no float32 copy of the weights.
+    with torch.device("meta"):
+        model = L4GM(options)
+    model.requires_grad_(False).eval()
+    model.unet.to(dtype)
+    # What follows the last feature map is cheap and makes the values: it stays float32.
+    model.unet.norm_out.float()
+    model.unet.conv_out.float()
+    model.to_empty(device=device)
+    load_weights(model, path)
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,152 @@
+"""The two programs, for one video each: `lift_video` is infer_3d, `reconstruct_video` is infer_4d."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+
+from torch import Tensor
+from tqdm import tqdm
+
+from core.images import resize_area, save_image
+from core.inference.inputs import Source
+from core.inference.outputs import (
+    MIN_OPACITY,
+    ContactSheet,
+    Kind,
+    PlyFiles,
+    Sink,
+    clear_previous,
+    passing,
+    sequence_videos,
+)
+from core.inference.provenance import metadata_path, read_record, side_view_record, write_metadata
+from core.inference.sequence import interpolate, reconstruct
+from core.inference.session import Session
+from core.inference.side_views import find_aligned_views, find_raw_views
+from core.inference.turntable import write_still_turntable
+from core.multiview.files import load_views, save_views
+from core.ply import save_ply
+
+_log = logging.getLogger(__name__)
+IMAGE_FILES = "image files"
+
+
+def lift_video(session: Session, source: Source) -> None:
+    """Frame 0 in 3D: four aligned side views, their raw versions, one .ply, a turntable.
+
+    Raises:
+        UserError: side views, checkpoint or disk, see the parts.
+    """
+    workspace, name = session.workspace, source.name
+    network = session.network
+    files = find_raw_views(source, workspace, session.options.infer.side_views)
+    raw = load_views(files) if files else session.raw_views(source)
+    lifted = session.lift(source, raw)
+    _log.info("%s: aligned at azimuth %d, mean squared error %.4f", name, lifted.azimuth, lifted.error)
+    written = save_views(lifted.views, workspace, name)
+    if not (files and files[0].parent == workspace):
+        written += save_views(raw, workspace, name, "_mv")
+    save_image(source.first_frame(network.size), workspace / f"{name}_orig.png")
+    orientation = session.options.infer.orientation
+    save_ply(lifted.gaussians, workspace / f"{name}.ply", orientation=orientation, min_opacity=MIN_OPACITY)
+    write_still_turntable(lifted.gaussians[None], workspace / f"{name}.mp4", session.orbit)
+    record = side_view_record("infer_3d", _origin(files), source.sha256, written)
+    content = {"program": "infer_3d", "complete": True, "source": _describe_source(source), **session.describe()}
+    content |= {"azimuth": lifted.azimuth, "error": lifted.error, "orientation": orientation, "side_views": record}
+    write_metadata(metadata_path(workspace, name), content)
+    _log.info("%s: wrote %s and the side views %s", name, workspace / f"{name}.mp4", workspace / f"{name}_00*.png")
+
+
+def reconstruct_video(session: Session, source: Source) -> None:
+    """The whole video in 4D: numbered .ply files, two videos with and two without interpolation, a contact sheet.
+
+    Raises:
+        UserError: side views, checkpoints or disk, see the parts. What was finished stays and is valid.
+    """
+    start = perf_counter()
+    workspace, name, orbit, infer = session.workspace, source.name, session.orbit, session.options.infer
+    network, interpolation = session.network, session.interpolation
+    side_views, record = _aligned_views(session, source)
+    num_frames, rate = len(source.indices), source.rate
+    factor = infer.interpolate_rate if interpolation else 1
+    count, out_rate = factor * (num_frames - 1) + 1, factor * rate
+    clear_previous(workspace, name)
+    metadata = _describe_sequence(session, source, count, out_rate, record)
+    write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
+    ply = PlyFiles(workspace, name, out_rate, infer.orientation)
+    sheet = ContactSheet(num_frames)
+    with ExitStack() as stack:
+
+        def videos(kind: Kind, count: int, rate: Fraction) -> Sink:
+            return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, orbit))
+
+        frames = source.frames(network.size)
+        moments = reconstruct(frames, side_views[1:], session.options.data.num_frames, network, orbit)
+        moments = passing(moments, videos("wo_interp", num_frames, rate))
+        if interpolation:
+            moments = interpolate(moments, factor, infer.interp_batch, interpolation, orbit)
+            moments = passing(moments, videos("w_interp", count, out_rate))
+        for sink in (ply, sheet):
+            moments = passing(moments, sink)
+        for _ in tqdm(moments, name, count, unit="set", disable=None):
+            pass
+    sheet.save(workspace / name / "contact_sheet.png")
+    write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
+    _log.info(
+        "%s: %d frames gave %d sets at %s a second in %.1f s; see %s",
+        name, num_frames, count, out_rate, perf_counter() - start, workspace / name,
+    )  # fmt: skip
+
+
+def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, object]]:
+    """Four views ``[4, 3, S, S]`` of frame 0 at the network's size, in the workspace as files; and their record."""
+    workspace, name = session.workspace, source.name
+    files = find_aligned_views(source, workspace, session.options.infer.side_views)
+    if files and files[0].parent == workspace:
+        views = load_views(files)
+        record = read_record(workspace, name, files) or {"origin": IMAGE_FILES}
+    else:
+        views = load_views(files) if files else session.lift(source, session.raw_views(source)).views
+        written = save_views(views, workspace, name)
+        record = side_view_record("infer_4d", _origin(files), source.sha256, written)
+    size = (session.network.size, session.network.size)
+    return resize_area(views, size), dict(record)
+
+
+def _origin(files: list[Path] | None) -> str:
+    return IMAGE_FILES if files else "single-view model"
+
+
+def _describe_source(source: Source) -> dict[str, object]:
+    video = source.video
+    return {
+        "file": source.path.name,
+        "sha256": source.sha256,
+        "frame_rate": str(video.fps),
+        "num_frames": video.num_frames,
+        "size": list(video.size),
+        "stride": source.indices.step,
+    }
+
+
+def _describe_sequence(
+    session: Session, source: Source, count: int, rate: Fraction, side_views: dict[str, object]
+) -> dict[str, object]:
+    infer = session.options.infer
+    return {
+        "program": "infer_4d",
+        "complete": False,
+        "source": _describe_source(source),
+        "frame_rate": str(rate),
+        "num_sets": count,
+        "times": [float(index / rate) for index in range(count)],
+        "frames_per_chunk": session.options.data.num_frames,
+        "interpolate_rate": infer.interpolate_rate if session.interpolation else None,
+        "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
+        **session.describe(),
+        "side_views": side_views,
+    }

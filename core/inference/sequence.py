@@ -1,0 +1,147 @@
+"""A video becomes Gaussian sets: chunk by chunk, then with more sets between them.
+
+    frames ──┐  chunks of T, overlapping by one
+    sides ───┴─> network ─> a Moment per frame ──┐  pairs of neighbours
+                   ^                             └─> interpolation network ─> a Moment per 1/rate frame
+                   └── renders of the chunk's last set: the next chunk's side views
+
+Everything is a stream: one chunk and one batch of pairs are held at a time, whatever the length of the video. Frames,
+chunks and pairs are counted in `in_chunks` and `between`, which know nothing of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from core.gaussians import Gaussians
+from core.images import resize_area
+from core.inference.network import Network
+from core.inference.orbit import OrbitRenderer
+from core.media import windows
+
+Item, Result, State = TypeVar("Item"), TypeVar("Result"), TypeVar("State")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One time step of the result.
+
+    Attributes:
+        time: in frames of the thinned-out video, exact: 0, 1, 2, ..., or 0, 1/3, 2/3, 1, ... after interpolation.
+        gaussians: one set.
+        views: its renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270.
+        frame: the video frame ``[3, H, H]`` at this time; None between two frames.
+    """
+
+    time: Fraction
+    gaussians: Gaussians
+    views: Tensor
+    frame: Tensor | None
+
+
+def in_chunks(
+    items: Iterable[Item],
+    length: int,
+    state: State,
+    run: Callable[[Sequence[Item], State], tuple[Sequence[Result], State]],
+) -> Iterator[Result]:
+    """Run a stream through ``run`` in chunks: n items give exactly n results, in order.
+
+    A chunk begins with the last item of the one before, whose result is then dropped: it is there to join the two.
+    Chunks of one item do not overlap. The last chunk may be shorter; none is run that brings nothing new.
+
+    Args:
+        items: the stream.
+        length: items of a chunk.
+        state: handed to the first chunk.
+        run: (items of a chunk, state) -> (one result per item, state for the next chunk).
+    """
+    overlap = min(1, length - 1)
+    for number, chunk in enumerate(windows(items, length, overlap)):
+        results, state = run(chunk, state)
+        yield from results[overlap if number else 0 :]
+
+
+def between(
+    items: Iterable[Item], pairs: int, run: Callable[[Sequence[tuple[Item, Item]]], Sequence[Sequence[Item]]]
+) -> Iterator[Item]:
+    """Refine a stream by its pairs of neighbours: n items give r (n - 1) + 1 results where a pair gives r + 1.
+
+    The first result of every pair but the very first is dropped: it lies at the time of the last one before it. A
+    single item has no pair and stays as it is.
+
+    Args:
+        items: the stream.
+        pairs: how many pairs go into one call of ``run``.
+        run: pairs -> for each of them the results from one end to the other, both included.
+    """
+    first = 0
+    for window in windows(items, pairs + 1):
+        if len(window) == 1:
+            yield from window
+        else:
+            for results in run(list(pairwise(window))):
+                yield from results[first:]
+                first = 1
+
+
+def reconstruct(
+    frames: Iterable[Tensor], side_views: Tensor, length: int, network: Network, orbit: OrbitRenderer
+) -> Iterator[Moment]:
+    """One set for every frame.
+
+    Args:
+        frames: ``[3, S, S]`` in [0, 1], S = ``network.size``.
+        side_views: views 1..3 of the first frame ``[3, 3, S, S]``.
+        length: T, frames that the network sees at once.
+        network: the reconstruction model.
+        orbit: renders.
+    """
+
+    def run(chunk: Sequence[tuple[int, Tensor]], sides: Tensor) -> tuple[list[Moment], Tensor]:
+        gaussians = network.reconstruct(torch.stack([frame for _, frame in chunk]), sides)
+        views = orbit(gaussians)
+        moments = [Moment(Fraction(time), gaussians[k], views[k], frame) for k, (time, frame) in enumerate(chunk)]
+        return moments, resize_area(views[-1, 1:], (network.size, network.size))
+
+    return in_chunks(enumerate(frames), length, side_views, run)
+
+
+def interpolate(
+    moments: Iterable[Moment], rate: int, pairs: int, network: Network, orbit: OrbitRenderer
+) -> Iterator[Moment]:
+    """``rate`` sets for every interval of two frames; all of them come from the interpolation network.
+
+    Args:
+        moments: of neighbouring frames, from `reconstruct`.
+        rate: the network was trained with 3; it sees ``rate`` + 1 time steps.
+        pairs: intervals that run at once.
+        network: the interpolation model.
+        orbit: renders.
+    """
+
+    def ends(moment: Moment) -> Tensor:
+        views = resize_area(moment.views, (network.size, network.size))
+        return torch.cat([moment.frame[None].to(views), views[1:]])
+
+    def run(window: Sequence[tuple[Moment, Moment]]) -> list[list[Moment]]:
+        first, last = (torch.stack([ends(moment) for moment in side]) for side in zip(*window, strict=True))
+        gaussians = network.interpolate(first, last, rate)
+        sets = gaussians.reshape(len(window) * (rate + 1))
+        views = orbit(sets)
+        results = []
+        for k, (before, after) in enumerate(window):
+            frames = [before.frame, *[None] * (rate - 1), after.frame]
+            at = range(k * (rate + 1), (k + 1) * (rate + 1))
+            times = [before.time + Fraction(step, rate) for step in range(rate + 1)]
+            results.append([Moment(t, sets[i], views[i], f) for t, i, f in zip(times, at, frames, strict=True)])
+        return results
+
+    return between(moments, pairs, run)

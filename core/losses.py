@@ -1,0 +1,98 @@
+"""What a render is worth: named training terms, PSNR and SSIM.
+
+Images are ``[..., 3, H, W]`` in [0, 1] with any leading axes, usually ``[B, T, V]``; alpha and masks ``[..., 1, H, W]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.lpips import Lpips
+
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a range of one
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factor of each training term; a term with factor 0 is not computed."""
+
+    rgb: float = 1.0
+    alpha: float = 1.0
+    lpips: float = 1.0
+
+
+def training_loss(
+    image: Tensor,
+    alpha: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    weights: LossWeights = LossWeights(),  # noqa: B008 - frozen
+    perceptual: Lpips | None = None,
+) -> dict[str, Tensor]:
+    """The published loss of LGM and L4GM by term: MSE of colour and of alpha, and LPIPS, each a mean over all images.
+
+    Args:
+        image: render on white ``[..., 3, H, W]``.
+        alpha: its opacity ``[..., 1, H, W]``.
+        target: wanted colours ``[..., 3, H, W]``; what they hold outside the mask does not matter.
+        mask: wanted opacity ``[..., 1, H, W]``; the target is composited on white with it.
+        weights: factor of each term.
+        perceptual: from `core.lpips.load_lpips`; needed if ``weights.lpips`` is not 0.
+
+    Returns:
+        ``rgb``, ``alpha``, ``lpips`` (unweighted, those with a factor) and their weighted sum ``total``, all scalars.
+
+    Raises:
+        ValueError: LPIPS is weighted but not given.
+    """
+    if weights.lpips and perceptual is None:
+        raise ValueError("weights.lpips is not 0: pass perceptual=load_lpips()")
+    target = torch.lerp(torch.ones_like(target), target, mask)
+    terms = {}
+    if weights.rgb:
+        terms["rgb"] = F.mse_loss(image, target)
+    if weights.alpha:
+        terms["alpha"] = F.mse_loss(alpha, mask)
+    if weights.lpips:
+        terms["lpips"] = perceptual(image.flatten(0, -4), target.flatten(0, -4)).mean()
+    return {**terms, "total": sum(getattr(weights, name) * term for name, term in terms.items())}
+
+
+def psnr(images: Tensor, targets: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image in dB, ``[...]``; at most 100, which equal images reach.
+
+    Report the mean over images. (Published: the PSNR of the batch's MSE, which is lower and depends on the batch.)
+    """
+    error = (images - targets).square().mean((-3, -2, -1))
+    return -10 * error.clamp_min(1e-10).log10()
+
+
+def ssim(images: Tensor, targets: Tensor) -> Tensor:
+    """Structural similarity of each image, ``[...]``: Wang et al. 2004 with their window, per channel, then averaged.
+
+    The Gaussian window has 11 x 11 pixels and sigma 1.5; only positions where it fits count, so nothing is padded.
+
+    Raises:
+        ValueError: an image is smaller than the window.
+    """
+    lead, (height, width) = images.shape[:-3], images.shape[-2:]
+    if min(height, width) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got {height} x {width}")
+    x, y = (batch.reshape(-1, 1, height, width) for batch in (images, targets))
+    offsets = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
+    window = torch.softmax(-offsets.square() / (2 * SSIM_SIGMA**2), dim=0)
+
+    def blur(batch: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(batch, window[None, None, :, None]), window[None, None, None])
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
+    structure = (2 * covariance + SSIM_C2) / (var_x + var_y + SSIM_C2)
+    return (luminance * structure).mean((-2, -1)).reshape(*lead, -1).mean(-1)

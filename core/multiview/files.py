@@ -1,0 +1,69 @@
+"""Four views as image files: ``<name>_000.png`` ... ``<name>_003.png``, as published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.errors import UserError
+from core.images import load_image, resize_area, save_image
+
+NUM_VIEWS = 4
+_COMPARE_SIZE = 64  # pixels
+
+
+def view_paths(folder: Path, name: str, tag: str = "") -> list[Path]:
+    """Where the views of ``name`` are in a folder: azimuth 0, 90, 180, 270. ``tag`` is ``_mv`` for raw views."""
+    return [folder / f"{name}{tag}_{view:03d}.png" for view in range(NUM_VIEWS)]
+
+
+def find_views(folder: Path, name: str, tag: str = "") -> list[Path] | None:
+    """The paths of all four views, None if there is none.
+
+    Raises:
+        UserError: some are there and some are not.
+    """
+    paths = view_paths(folder, name, tag)
+    missing = [path for path in paths if not path.is_file()]
+    if len(missing) == NUM_VIEWS:
+        return None
+    if missing:
+        raise UserError(
+            f"the side views of {name} in {folder} are incomplete: {', '.join(path.name for path in missing)} missing; "
+            f"complete the four, or make new ones with --side_views single-view"
+        )
+    return paths
+
+
+def load_views(paths: list[Path]) -> Tensor:
+    """Read four views as ``[4, 3, S, S]`` in [0, 1].
+
+    Raises:
+        UserError: a file cannot be read, is not square, or differs in size from the first.
+    """
+    views = [load_image(path) for path in paths]
+    for path, view in zip(paths, views, strict=True):
+        height, width = view.shape[-2:]
+        if height != width or view.shape != views[0].shape:
+            first = views[0].shape
+            raise UserError(
+                f"side view {path} is {width}x{height} pixels and {paths[0].name} is {first[-1]}x{first[-2]}; "
+                f"the four must be squares of one size"
+            )
+    return torch.stack(views)
+
+
+def save_views(views: Tensor, folder: Path, name: str, tag: str = "") -> list[Path]:
+    """Write ``[4, 3, S, S]`` and return the paths. Raises `UserError` where they cannot be written."""
+    paths = view_paths(folder, name, tag)
+    for view, path in zip(views, paths, strict=True):
+        save_image(view, path)
+    return paths
+
+
+def difference(view: Tensor, frame: Tensor) -> float:
+    """Mean squared error of two square images ``[3, *, *]`` at 64 pixels: two of one object stay under about 0.02."""
+    size = (_COMPARE_SIZE, _COMPARE_SIZE)
+    return float(((resize_area(view, size) - resize_area(frame, size)) ** 2).mean())

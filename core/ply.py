@@ -1,0 +1,189 @@
+"""One set of Gaussians in the .ply layout of 3D Gaussian Splatting, which common viewers open.
+
+One element ``vertex``, all properties float32, in the published order (`PROPERTIES`), binary little-endian. Values
+are stored before activation: opacity as its logit, scales as natural logarithms, colour as the first spherical
+harmonic, (rgb - 0.5) / 0.28209479177387814; the quaternion (w, x, y, z) as it is.
+
+Orientation. Our world has y up and the object's front looks along +z. Files in the wild come from COLMAP, whose y
+points *down*, so viewers turn what they load upright: SuperSplat and other PlayCanvas viewers by 180 degrees about
+z, viewers on three.js by the camera's up (0, -1, 0). ``orientation="viewer"`` (the default) therefore turns means and
+quaternions by 180 degrees about z as they are written. About z and not x: z keeps its sign, so that after the
+viewer's own turn the world is ours again and the front still faces the viewer's +z side. A comment in the header
+states it and `load_ply` turns back. ``orientation="world"`` writes our axes as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.errors import UserError
+from core.files import atomic_path
+from core.gaussians import Gaussians
+
+PROPERTIES = (
+    *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
+    *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
+)
+SH_0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
+# Stands for log(0), which viewers may not survive; exp(-104) and sigmoid(-104) are exactly 0 in float32.
+LOG_ZERO = -104.0
+ORIENTATIONS = {
+    "viewer": "comment orientation viewer: up -y, front +z; the y-up world turned by 180 degrees about z",
+    "world": "comment orientation world: up +y, front +z",
+}
+SCALAR_TYPES = {
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
+}
+BYTE_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+
+
+def save_ply(
+    gaussians: Gaussians,
+    path: str | Path,
+    *,
+    orientation: Literal["viewer", "world"] = "viewer",
+    min_opacity: float = 0.0,
+    metadata: Mapping[str, object] | None = None,
+) -> None:
+    """Write one set (no leading axes). Loading it gives the same values to float32 precision, 0 and 1 included.
+
+    Args:
+        gaussians: one set, any device and floating-point type.
+        path: file to write.
+        orientation: which axes the file has, see above.
+        min_opacity: leave out Gaussians below it; 0 keeps all. (Published: 0.005.)
+        metadata: goes into the header, one comment ``key: value`` each.
+
+    Raises:
+        UserError: a value is NaN, infinite or a negative scale; the file cannot be written.
+        ValueError: the set has leading axes.
+    """
+    if gaussians.shape:
+        raise ValueError(f"a .ply holds one set, got leading axes {tuple(gaussians.shape)}; index them first")
+    gaussians = gaussians.detach().to("cpu").to(torch.float64)
+    if not gaussians.is_finite() or bool((gaussians.scales < 0).any()):
+        raise UserError(f"cannot write {path}: the Gaussians hold NaN, infinite values or negative scales")
+    gaussians = gaussians.select(gaussians.opacities >= min_opacity)
+    means, quats = gaussians.means, gaussians.quats
+    if orientation == "viewer":
+        means, quats = _half_turn(means, quats)
+    # One minus 1e-9 is exactly 1 again after a float32 sigmoid.
+    opacities = gaussians.opacities.clamp(0, 1 - 1e-9)
+    logits = opacities.log().clamp_min(LOG_ZERO) - torch.log1p(-opacities)
+    log_scales = gaussians.scales.log().clamp_min(LOG_ZERO)
+    table = torch.cat([means, (gaussians.colors - 0.5) / SH_0, logits[:, None], log_scales, quats], dim=-1)
+    comments = [f"comment {key}: {value}" for key, value in (metadata or {}).items()]
+    header = ["ply", "format binary_little_endian 1.0", ORIENTATIONS[orientation]]
+    header += [line.replace("\n", " ").replace("\r", " ") for line in comments]
+    header += [f"element vertex {len(table)}", *(f"property float {name}" for name in PROPERTIES), "end_header\n"]
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write("\n".join(header).encode("ascii", "backslashreplace"))
+        file.write(table.numpy().astype("<f4").tobytes())
+
+
+def load_ply(path: str | Path) -> Gaussians:
+    """Read one set from a 3DGS .ply: of this module or foreign, binary of either byte order or ASCII.
+
+    Properties may come in any order and number type. What we have no use for is passed over: normals, ``f_rest_*``
+    (so the colour is the one averaged over directions), other elements. Files that state the viewer orientation in a
+    comment of this module are turned back; all others keep their axes.
+
+    Returns:
+        Gaussians without leading axes, float32, on the CPU. Quaternions are not normalised.
+
+    Raises:
+        UserError: the file is missing, truncated, not a .ply, or lacks one of `PROPERTIES`.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
+    end = re.search(rb"^end_header\r?\n", data, re.MULTILINE)
+    if not data.startswith(b"ply") or not end:
+        raise UserError(f"cannot read {path}: it is not a .ply file, or its header is cut off; give a whole 3DGS .ply")
+    header = data[: end.start()].decode("ascii", "replace").splitlines()
+    try:
+        table = _vertex_columns(header, data[end.end() :])
+    except _Malformed as error:
+        raise UserError(f"cannot read {path}: {error}; give a whole, uncompressed 3DGS .ply") from error
+    columns = torch.from_numpy(np.stack([table[name].astype(np.float32) for name in PROPERTIES], axis=-1))
+    means, colors, opacity, scales, quats = columns.split([3, 3, 1, 3, 4], dim=-1)
+    if ORIENTATIONS["viewer"] in header:
+        means, quats = _half_turn(means, -quats)
+    gaussians = Gaussians(means, opacity.squeeze(-1).sigmoid(), scales.exp(), quats, colors * SH_0 + 0.5)
+    if not gaussians.is_finite():
+        raise UserError(f"cannot read {path}: it holds NaN or infinite values; export it again")
+    return gaussians
+
+
+class _Malformed(Exception):
+    """What is wrong with a .ply, without the file's name."""
+
+
+def _vertex_columns(header: list[str], body: bytes) -> dict[str, np.ndarray]:
+    """The vertex element as one array for each property."""
+    try:
+        storage, elements = _parse_header(header)
+        count, dtype = elements.pop("vertex")
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise _Malformed("its header is broken or of an unknown kind") from error
+    if missing := [name for name in PROPERTIES if name not in dtype.names]:
+        raise _Malformed(f"property '{missing[0]}' is missing (it has: {' '.join(dtype.names)})")
+    if storage == "ascii":
+        return _ascii_columns(body, sum(rows for rows, _ in elements.values()), count, dtype.names)
+    offset = sum(rows * kind.itemsize for rows, kind in elements.values())
+    needed = offset + count * dtype.itemsize
+    if len(body) < needed:
+        raise _Malformed(f"it is truncated: {count} vertices take {needed} bytes, {len(body)} follow the header")
+    table = np.frombuffer(body, dtype, count, offset)
+    return {name: table[name] for name in dtype.names}
+
+
+def _parse_header(header: list[str]) -> tuple[str, dict[str, tuple[int, np.dtype]]]:
+    """The storage format, and name -> (rows, row type) for ``vertex`` and the elements before it."""
+    storage = ""
+    elements: dict[str, tuple[int, list[tuple[str, str]]]] = {}
+    for words in filter(None, map(str.split, header)):
+        if words[0] == "format":
+            storage = words[1]
+        elif words[0] == "element":
+            if "vertex" in elements:
+                break
+            elements[words[1]] = (int(words[2]), fields := [])
+        elif words[0] == "property":
+            fields.append((words[-1], BYTE_ORDERS[storage] + SCALAR_TYPES[words[1]]))
+    return storage, {name: (rows, np.dtype(fields)) for name, (rows, fields) in elements.items()}
+
+
+def _ascii_columns(body: bytes, skip: int, count: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    lines = [line for line in body.decode("ascii", "replace").splitlines() if line.strip()][skip : skip + count]
+    if len(lines) < count:
+        raise _Malformed(f"it is truncated: {count} vertices were announced, {len(lines)} lines are there")
+    try:
+        values = np.loadtxt(lines, ndmin=2, comments=None) if lines else np.empty((0, len(names)))
+    except ValueError as error:
+        raise _Malformed(f"its text is not numbers ({error})") from error
+    if values.shape[1] != len(names):
+        raise _Malformed(f"its lines hold {values.shape[1]} numbers for {len(names)} properties")
+    return dict(zip(names, values.T, strict=True))
+
+
+def _half_turn(means: Tensor, quats: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn by 180 degrees about z: (x, y, z) -> (-x, -y, z), q -> k q. Only signs and places change: no rounding."""
+    w, x, y, z = quats.unbind(-1)
+    return means * means.new_tensor([-1, -1, 1]), torch.stack([-z, -y, x, w], dim=-1)

@@ -1,0 +1,50 @@
+"""Renderers: Gaussians and cameras become images. One interface, one file per backend, chosen once by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Literal
+
+import torch
+
+from ..errors import UserError
+from .base import FAR, NEAR, Renderer, RenderOutput
+
+RendererName = Literal["auto", "numba", "gsplat", "diff-gaussian"]
+
+__all__ = ["FAR", "NEAR", "RenderOutput", "Renderer", "RendererName", "make_renderer"]
+
+_log = logging.getLogger(__name__)
+
+
+def make_renderer(name: RendererName = "auto", *, near: float = NEAR, far: float = FAR) -> Renderer:
+    """Build a renderer.
+
+    Args:
+        name: ``numba`` (CPU), ``gsplat`` (CUDA), ``diff-gaussian`` (CUDA, the fork with depth and alpha), or ``auto``:
+            gsplat where there is a CUDA device and gsplat is installed, numba otherwise. The choice is logged and
+            stands in the renderer's ``name``.
+        near, far: Gaussians whose centre is nearer or farther along the viewing axis are not drawn; world units.
+
+    Raises:
+        UserError: unknown name, or the backend cannot run here.
+        ValueError: not 0 < near < far.
+    """
+    if name == "auto":
+        cuda = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
+        name = "gsplat" if cuda else "numba"
+        _log.info("renderer: %s (chosen by 'auto')", name)
+    if name == "numba":
+        from .numba_backend import NumbaRenderer
+
+        return NumbaRenderer(near, far)
+    if name == "gsplat":
+        from .gsplat_backend import GsplatRenderer
+
+        return GsplatRenderer(near, far)
+    if name == "diff-gaussian":
+        from .diff_gaussian_backend import DiffGaussianRenderer
+
+        return DiffGaussianRenderer(near, far)
+    raise UserError(f"unknown renderer {name!r}: choose one of auto, numba, gsplat, diff-gaussian")

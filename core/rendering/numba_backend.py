@@ -1,0 +1,154 @@
+"""Gaussian splatting on the CPU: all images of a call at once, multi-threaded, differentiable.
+
+Pixel values follow gsplat's classic rasterisation: image covariance blurred by 0.3 px^2, contributions under 1/255 left
+out, alpha at most 0.999, a pixel finished by the Gaussian that would leave at most 1e-4 of the light. Computed in
+float32. Gradients do not depend on the number of threads and repeat to the bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ..cameras import Cameras
+from ..gaussians import Gaussians
+from .base import RenderOutput, check_planes, flatten_inputs
+from .numba_jit import run_parallel
+from .numba_lists import list_bands
+from .numba_project import BAND, CHUNK, PARTIALS, RECORD, project
+from .numba_project_backward import CAMERA, project_backward
+from .numba_rasterize import rasterize
+from .numba_rasterize_backward import rasterize_backward
+
+_WAVE = 1 << 18  # Gaussian-image pairs projected at a time: bounds the memory of a call with many images
+_MAX_GAUSSIANS = 1 << 24  # positions in a list are kept as float32
+
+
+class NumbaRenderer:
+    """CPU renderer; see `core.rendering.base.Renderer` for the call.
+
+    Beside that contract: a quaternion of norm below 1e-12 counts as the identity (and gets no gradient), a Gaussian too
+    large for float32 is not drawn. Results are float32 for any input type. Skew in the intrinsics is not used.
+    """
+
+    name = "numba"
+
+    def __init__(self, near: float, far: float) -> None:
+        check_planes(near, far)
+        self.planes = (near, far)
+
+    def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
+        """Render on the CPU; see `core.rendering.base.Renderer`."""
+        if gaussians.means.device.type != "cpu":
+            raise ValueError(f"the numba renderer works on CPU tensors, got {gaussians.means.device}")
+        batch = flatten_inputs(gaussians, cameras, background)
+        g = batch.gaussians
+        if g.num >= _MAX_GAUSSIANS:
+            raise ValueError(f"the numba renderer draws fewer than {_MAX_GAUSSIANS} Gaussians a set, got {g.num}")
+        w2c, intrinsics = batch.cameras.w2c.flatten(0, 1), batch.cameras.intrinsics.flatten(0, 1)
+        inputs = (g.means, g.quats, g.scales, g.opacities, g.colors, w2c, intrinsics, batch.background.flatten(0, 1))
+        inputs = [tensor.float().contiguous() for tensor in inputs]
+        return batch.output(*_Splat.apply(*inputs, cameras.size, self.planes))
+
+
+class _Wave:
+    """Projected, sorted and listed Gaussians of the images ``first .. end - 1``."""
+
+    def __init__(self, first: int, end: int, arrays: list[np.ndarray], size: tuple, planes: tuple) -> None:
+        means, quats, scales, opacities, colors, w2c, intrinsics, _ = arrays
+        groups, count = opacities.shape
+        images, chunks, bands = end - first, -(-count // CHUNK), -(-size[0] // BAND)
+        self.first, self.end, self.images, self.units = first, end, images, images * bands
+        self.records = np.empty((images, count, RECORD), np.float32)
+        self.keys = np.empty((images, count), np.uint32)
+        self.bands = np.empty((images, count, 2), np.int32)
+        totals, broken = np.empty((2, images, chunks), np.int64)
+        run_parallel(
+            project, images * chunks, first, w2c.shape[0] // groups, size, tuple(np.float32(planes)),
+            means, quats, scales, opacities, colors, w2c, intrinsics,
+            self.records, self.keys, self.bands, totals, broken,
+        )  # fmt: skip
+        if broken.any():
+            image = first + int(broken.any(axis=1).argmax())
+            raise ValueError(
+                f"{broken[image - first].sum()} of {count} Gaussians drawn in image {image} hold NaN or infinity"
+            )
+        totals = totals.sum(axis=1)
+        self.starts = np.zeros((images, bands + 1), np.int64)
+        self.starts[1:, 0] = totals.cumsum()[:-1]
+        self.rows = int(totals.sum())
+        self.entries = np.empty(self.rows, np.int32)
+        self.slots = np.empty((images, count), np.int64)
+        run_parallel(list_bands, images, self.keys, self.bands, self.starts, self.entries, self.slots)
+
+
+def _waves(arrays: list[np.ndarray], size: tuple, planes: tuple):  # noqa: ANN202 - a generator of _Wave
+    images, count = arrays[5].shape[0], arrays[0].shape[1]
+    step = max(1, _WAVE // max(count, 1))
+    for first in range(0, images, step):
+        yield _Wave(first, min(first + step, images), arrays, size, planes)
+
+
+class _Splat(torch.autograd.Function):
+    """Differentiable splatting of [G, N] Gaussians to [I] images, I = G V; gradients of all tensors."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, *args: object) -> tuple[Tensor, Tensor, Tensor]:
+        *tensors, size, planes = args
+        arrays = [tensor.detach().numpy() for tensor in tensors]
+        images, (height, width) = tensors[5].shape[0], size
+        keep = any(ctx.needs_input_grad)
+        image = torch.empty(images, 3, height, width)
+        alpha, depth = torch.empty(2, images, 1, height, width)
+        left_over = torch.empty(images, *(size if keep else (0, 0)))
+        last = torch.empty(left_over.shape, dtype=torch.int32)
+        outputs = [tensor.numpy() for tensor in (image, alpha, depth, left_over, last)]
+        for wave in _waves(arrays, size, planes):
+            run_parallel(
+                rasterize, wave.units, wave.first, arrays[7], wave.records, wave.starts, wave.entries, *outputs
+            )
+        ctx.save_for_backward(*tensors, left_over, last)
+        ctx.size, ctx.planes = size, planes
+        return image, alpha, depth
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *g_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, left_over, last = ctx.saved_tensors
+        arrays = [tensor.detach().numpy() for tensor in tensors]
+        g_outputs = [g.contiguous() for g in g_outputs]
+        g_tensors = [torch.zeros_like(tensor) for tensor in tensors[:5]]
+        chunks = -(-tensors[0].shape[1] // CHUNK)
+        g_cameras = torch.zeros(tensors[5].shape[0], chunks, CAMERA, dtype=torch.float64)
+        if any(ctx.needs_input_grad[:7]):
+            _splat_backward(ctx, arrays, left_over, last, g_outputs, [*g_tensors, g_cameras])
+        g_cameras = g_cameras.sum(dim=1).float()
+        g_w2c, g_intrinsics = torch.zeros_like(tensors[5]), torch.zeros_like(tensors[6])
+        g_w2c[:, :3] = g_cameras[:, :12].reshape(-1, 3, 4)
+        for column, (row, col) in enumerate([(0, 0), (1, 1), (0, 2), (1, 2)]):
+            g_intrinsics[:, row, col] = g_cameras[:, 12 + column]
+        g_background = torch.einsum("ichw,ihw->ic", g_outputs[0], left_over) if ctx.needs_input_grad[7] else None
+        return *g_tensors, g_w2c, g_intrinsics, g_background, None, None
+
+
+def _splat_backward(
+    ctx: FunctionCtx, arrays: list[np.ndarray], left_over: Tensor, last: Tensor, g_outputs: list[Tensor],
+    g_inputs: list[Tensor],
+) -> None:  # fmt: skip
+    """Project and list wave after wave once more, then add up the gradients in ``g_inputs``."""
+    groups, count = arrays[3].shape
+    views = arrays[5].shape[0] // groups
+    for wave in _waves(arrays, ctx.size, ctx.planes):
+        table = np.zeros((wave.rows, PARTIALS), np.float32)
+        run_parallel(
+            rasterize_backward, wave.units, wave.first, arrays[7],
+            wave.records, wave.bands, wave.starts, wave.entries, wave.slots,
+            left_over.numpy(), last.numpy(), *(g.numpy() for g in g_outputs), table,
+        )  # fmt: skip
+        spanned = (wave.end - 1) // views - wave.first // views + 1
+        run_parallel(
+            project_backward, spanned * -(-count // CHUNK), wave.first, wave.end, views, ctx.size,
+            *arrays[:4], *arrays[5:7], wave.keys, wave.bands, wave.slots, table, *(g.numpy() for g in g_inputs),
+        )  # fmt: skip

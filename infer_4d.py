@@ -1,0 +1,25 @@
+r"""Turn a video into a sequence of 3D Gaussians.
+
+    python infer_4d.py nano --test_path video.mp4
+    python infer_4d.py big --workspace results --resume pretrained/recon.safetensors \
+        --interpresume pretrained/interp.safetensors --num_frames 16 --test_path data_test/x.mp4
+"""
+
+from core.cli import parse_options, run
+from core.inference.inputs import open_sources
+from core.inference.outputs import sequence_outputs
+from core.inference.programs import reconstruct_video
+from core.inference.session import Session
+
+
+def main() -> None:
+    """Parse, build, call; the parts save."""
+    options = parse_options("Turn a video, or a folder of videos, into sequences of 3D Gaussians.")
+    session = Session(options)
+    sources = open_sources(options.infer.test_path, options.train.workspace, options.infer.target_fps, sequence_outputs)
+    for source in sources:
+        reconstruct_video(session, source)
+
+
+if __name__ == "__main__":
+    run(main)

