@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RENDER_VENV := .venv-render
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-DEMO_VIDEO ?= data_test/demo.mp4
+DEMO_VIDEO ?= data_test/trex.mp4
 DEMO_WORKSPACE ?= results/demo
 PYTEST_ARGS ?=
 

@@ -105,7 +105,7 @@ class Cameras:
         return self.positions[..., None, None, :].expand_as(directions), directions
 
     def pluecker(self) -> Tensor:
-        """Plücker coordinates of the pixel rays, ``[..., 6, H, W]``: the moment ``o x d``, then the unit direction ``d``."""
+        """Plücker coordinates of the pixel rays, ``[..., 6, H, W]``: moment ``o x d``, then unit direction ``d``."""
         origins, directions = self.rays()
         coordinates = torch.cat([torch.linalg.cross(origins, directions), directions], dim=-1)
         return rearrange(coordinates, "... h w c -> ... c h w")
@@ -184,5 +184,5 @@ def orbit_cameras(
 
 
 def flip_opengl_opencv(c2w: Tensor) -> Tensor:
-    """Convert camera-to-world matrices ``[..., 4, 4]`` between OpenGL and OpenCV cameras (the map is its own inverse)."""
+    """Convert camera-to-world matrices ``[..., 4, 4]`` between OpenGL and OpenCV cameras, either way."""
     return c2w * c2w.new_tensor(_FLIP_YZ)

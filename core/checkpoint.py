@@ -103,7 +103,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"convert it to .safetensors where you trust it"
         ) from error
     except (SafetensorError, OSError, EOFError, RuntimeError) as error:
-        raise UserError(f"checkpoint {path} cannot be read, it looks truncated or damaged ({error}); fetch it again") from error
+        raise UserError(
+            f"checkpoint {path} cannot be read, it looks truncated or damaged ({error}); fetch it again"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"checkpoint {path} holds something else than named tensors; give a state dict of weights")
     return state, {}
@@ -150,8 +152,8 @@ def _not_found(path: Path) -> str:
 def _misfit(path: Path, problems: list[str], only_temporal: bool) -> str:
     if only_temporal:
         return (
-            f"checkpoint {path} has no temporal attention ({len(problems)} tensors t_attns.* are missing): it is a file of "
-            f"LGM. Train from it with main.py, or run it frame by frame with --no-use_temp_attn"
+            f"checkpoint {path} has no temporal attention ({len(problems)} tensors t_attns.* are missing): "
+            f"it is a file of LGM. Train from it with main.py, or run it frame by frame with --no-use_temp_attn"
         )
     return f"checkpoint {path} does not fit this model: {_some(problems)}. Is it of another preset?"
 

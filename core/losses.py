@@ -1,6 +1,7 @@
 """What a render is worth: named training terms, PSNR and SSIM.
 
-Images are ``[..., 3, H, W]`` in [0, 1] with any leading axes, usually ``[B, T, V]``; alpha and masks ``[..., 1, H, W]``.
+Images are ``[..., 3, H, W]`` in [0, 1] with any leading axes, usually ``[B, T, V]``; alpha and masks
+are ``[..., 1, H, W]``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from core.lpips import Lpips
@@ -31,18 +33,20 @@ def training_loss(
     alpha: Tensor,
     target: Tensor,
     mask: Tensor,
-    weights: LossWeights = LossWeights(),  # noqa: B008 - frozen
+    weights: LossWeights = LossWeights(),
     perceptual: Lpips | None = None,
+    lpips_views: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The published loss of LGM and L4GM by term: MSE of colour and of alpha, and LPIPS, each a mean over all images.
 
     Args:
         image: render on white ``[..., 3, H, W]``.
         alpha: its opacity ``[..., 1, H, W]``.
-        target: wanted colours ``[..., 3, H, W]``; what they hold outside the mask does not matter.
-        mask: wanted opacity ``[..., 1, H, W]``; the target is composited on white with it.
+        target: wanted colours on white ``[..., 3, H, W]``.
+        mask: wanted opacity ``[..., 1, H, W]``.
         weights: factor of each term.
         perceptual: from `core.lpips.load_lpips`; needed if ``weights.lpips`` is not 0.
+        lpips_views: indices on the last leading axis (views); LPIPS, the costly term, looks at these only. None: all.
 
     Returns:
         ``rgb``, ``alpha``, ``lpips`` (unweighted, those with a factor) and their weighted sum ``total``, all scalars.
@@ -52,15 +56,20 @@ def training_loss(
     """
     if weights.lpips and perceptual is None:
         raise ValueError("weights.lpips is not 0: pass perceptual=load_lpips()")
-    target = torch.lerp(torch.ones_like(target), target, mask)
     terms = {}
     if weights.rgb:
         terms["rgb"] = F.mse_loss(image, target)
     if weights.alpha:
         terms["alpha"] = F.mse_loss(alpha, mask)
     if weights.lpips:
-        terms["lpips"] = perceptual(image.flatten(0, -4), target.flatten(0, -4)).mean()
+        terms["lpips"] = perceptual(_chosen(image, lpips_views), _chosen(target, lpips_views)).mean()
     return {**terms, "total": sum(getattr(weights, name) * term for name, term in terms.items())}
+
+
+def _chosen(images: Tensor, views: Tensor | None) -> Tensor:
+    """The chosen views of ``[..., V, 3, H, W]`` as one batch ``[N, 3, H, W]``."""
+    images = images if views is None else images.index_select(-4, views)
+    return rearrange(images, "... c h w -> (...) c h w")
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:

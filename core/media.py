@@ -1,7 +1,4 @@
-"""Videos in and out, one frame at a time, through the ffmpeg program that imageio-ffmpeg carries.
-
-Image files and pixel operations live in `core.images`; their names can be imported from here as well.
-"""
+"""Videos in and out, one frame at a time, through the ffmpeg program that imageio-ffmpeg carries."""
 
 from __future__ import annotations
 
@@ -22,23 +19,7 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.files import atomic_path
-from core.images import contact_sheet, letterbox, load_image, on_white, resize_area, save_image, to_uint8
-
-__all__ = [
-    "Video",
-    "VideoEncoder",
-    "contact_sheet",
-    "letterbox",
-    "load_image",
-    "on_white",
-    "read_video",
-    "resize_area",
-    "save_image",
-    "select_frames",
-    "to_uint8",
-    "windows",
-    "write_video",
-]
+from core.images import on_white, to_uint8
 
 T = TypeVar("T")
 

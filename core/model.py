@@ -1,6 +1,6 @@
 """L4GM: a grid of images with rays in, one set of Gaussians for every time step out.
 
-    grid [B,T,V,9,H,W] -> U-Net -> 1x1 conv -> 14 channels a pixel [B,T,V,14,S,S] -> head -> Gaussians [B,T,N], N = V S S
+    grid [B,T,V,9,H,W] -> U-Net -> 1x1 conv -> 14 channels a pixel [B,T,V,14,S,S] -> head -> Gaussians [B,T,V S S]
 
 It knows no renderer and no loss.
 """
@@ -80,9 +80,9 @@ def activate_on_rays(raw: Tensor, grid: Tensor) -> Gaussians:
     """The ``ray`` head: every Gaussian lies on its pixel's ray and starts from its pixel's colour.
 
     With the ray's moment m = o x d and unit direction d, the ray's point nearest to the origin is p = d x m
-    (Plücker). Position = p + 0.9 tanh(raw) d, plus a shift of at most one pixel across; standard deviation = the pixel's
-    spacing there times exp of a bounded number; colour = pixel colour + residual; opacity is biased by how far the pixel
-    is from white, the background.
+    (Plücker). Position = p + 0.9 tanh(raw) d, plus a shift of at most one pixel across; standard deviation = the
+    pixel's spacing there times exp of a bounded number; colour = pixel colour + residual; opacity is biased by how far
+    the pixel is from white, the background.
 
     Args:
         raw: ``[B,T,V,14 k,S,S]``.

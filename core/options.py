@@ -42,8 +42,8 @@ class ModelOptions:
     """'published': absolute clamped positions. 'ray': depth along the pixel's ray, the pixel's own colour plus a
     residual, size in pixels, opacity biased by 'not white'."""
     temporal_residual: Literal["published", "identity"] = "published"
-    """'published': temporal layers give (attention + x) sqrt(1/2) from PyTorch's initialisation. 'identity': attention +
-    x with a zero-initialised projection, so that a network gains time without losing what it knew of single frames."""
+    """'published': temporal layers give (attention + x) sqrt(1/2) from PyTorch's initialisation. 'identity':
+    attention + x, zero at the start: the network gains time and keeps what it knew of single frames."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
     """Attention kernel; xformers needs CUDA."""
 
@@ -232,13 +232,13 @@ _TINY = Options(
 _NANO = Options(
     model=ModelOptions(
         input_size=128,
-        down_channels=(32, 64, 96, 128, 192),
+        down_channels=(24, 48, 96, 128, 192),
         down_attention=(False, False, False, True, True),
-        up_channels=(192, 128, 96, 64),
+        up_channels=(192, 128, 96, 48),
         up_attention=(True, True, False, False),
         splat_size=64,
         num_heads=4,
-        norm_groups=16,
+        norm_groups=8,
         head="ray",
         temporal_residual="identity",
     ),
@@ -248,6 +248,7 @@ _NANO = Options(
         num_views=6,
         num_workers=1,
         input_views="orthogonal",
+        prob_grid_distortion=0.0,
         prob_cam_jitter=0.0,
         prob_view_dropout=0.3,
     ),

@@ -165,6 +165,8 @@ def _parse_header(header: list[str]) -> tuple[str, dict[str, tuple[int, np.dtype
             if "vertex" in elements:
                 break
             elements[words[1]] = (int(words[2]), fields := [])
+            if int(words[2]) < 0:
+                raise ValueError(f"{words[2]} rows")
         elif words[0] == "property":
             fields.append((words[-1], BYTE_ORDERS[storage] + SCALAR_TYPES[words[1]]))
     return storage, {name: (rows, np.dtype(fields)) for name, (rows, fields) in elements.items()}

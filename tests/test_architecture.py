@@ -237,7 +237,7 @@ def test_core_and_scripts_import_without_the_optional_packages() -> None:
         sys.modules.update(dict.fromkeys({optional}))
         for module in {modules}:
             importlib.import_module(module)"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 

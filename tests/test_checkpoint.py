@@ -83,7 +83,7 @@ def test_tensors_that_do_not_fit_are_named(
 def test_a_missing_tensor_is_named_even_when_a_training_starts(model: L4GM, tmp_path: Path) -> None:
     state = {name: value.clone() for name, value in model.state_dict().items() if name != "conv.weight"}
     save_file(state, tmp_path / "m.safetensors")
-    with pytest.raises(UserError, match="missing conv.weight"):
+    with pytest.raises(UserError, match=r"missing conv\.weight"):
         load_weights(model, tmp_path / "m.safetensors", fresh_temporal=True)
 
 

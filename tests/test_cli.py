@@ -9,7 +9,9 @@ from core.errors import UserError
 
 
 def test_published_command_lines_parse() -> None:
-    line = "big --workspace results --resume a.safetensors --interpresume b.safetensors --num_frames 16 --test_path x.mp4"
+    line = (
+        "big --workspace results --resume a.safetensors --interpresume b.safetensors --num_frames 16 --test_path x.mp4"
+    )
     options = parse_options("", line.split())
     assert options.train.workspace == "results"
     assert options.infer.interpresume == "b.safetensors"

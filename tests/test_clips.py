@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clip_factory import SIZE, npy, view_color, write_clip
 
 from core.data.clips import BrokenClip, Clip
+from tests.clip_factory import SIZE, npy, view_color, write_clip
 
 
 def test_reader_lists_the_views_that_are_there(tmp_path: Path):

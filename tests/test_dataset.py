@@ -1,59 +1,21 @@
 """Laws of the clip dataset: which clips, views and frames; determinism; replication; broken clips."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from clip_factory import view_color, write_clip
-from torch.utils.data import DataLoader
 
 from core.cameras import orbit_cameras
-from core.data.batch import BrokenLedger, ClipBatch
 from core.data.clips import Clip
 from core.data.dataset import ClipDataset
 from core.data.input_grid import blank_side_views, build_grid
 from core.data.lists import data_home, read_groups
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
-from core.options import CameraOptions, DataOptions
-
-SIZE = 16
-
-
-def make_options(home: Path, names: list[str], **settings: object) -> DataOptions:
-    (home / "list.txt").write_text("\n".join(names) + "\n")
-    plain = DataOptions(
-        datalist=str(home / "list.txt"),
-        data_home=str(home),
-        num_frames=3,
-        num_views=6,
-        output_size=SIZE,
-        num_workers=0,
-        prob_grid_distortion=0.0,
-        prob_cam_jitter=0.0,
-    )
-    return replace(plain, **settings)
-
-
-def make_dataset(options: DataOptions, split: str = "train", batch_size: int = 1, seed: int = 0) -> ClipDataset:
-    return ClipDataset(options, CameraOptions(), input_size=SIZE, split=split, batch_size=batch_size, seed=seed)
-
-
-@pytest.fixture
-def clips(tmp_path: Path) -> tuple[Path, list[str]]:
-    """Five clips of three objects, 5 frames each."""
-    names = ["p-fish-0", "p-fish-1", "p-cow-0", "p-cow-1", "p-robot-0"]
-    for name in names:
-        write_clip(tmp_path, name, frames=5)
-    return tmp_path, names
-
-
-def same(a: ClipBatch, b: ClipBatch) -> bool:
-    fields = ("grid", "images", "masks", "frames", "view_ids")
-    return a.names == b.names and all(torch.equal(getattr(a, name), getattr(b, name)) for name in fields)
-
+from core.options import CameraOptions
+from tests.clip_factory import view_color, write_clip
+from tests.dataset_factory import SIZE, clips, make_dataset, make_options, same  # noqa: F401
 
 # Lists, groups, splits
 
@@ -316,101 +278,3 @@ def test_view_dropout_blanks_whole_samples_at_its_rate(clips: tuple[Path, list[s
         is_blank = torch.equal(grid, blank_side_views(grid))
         blank += is_blank
     assert 6 <= blank <= 30
-
-
-# Determinism
-
-
-def test_a_sample_depends_on_seed_epoch_and_index_alone(clips: tuple[Path, list[str]]):
-    options = make_options(*clips, prob_grid_distortion=0.5, prob_cam_jitter=0.5, prob_view_dropout=0.5)
-    one, two, other_seed = make_dataset(options), make_dataset(options), make_dataset(options, seed=1)
-    for epoch in (0, 3):
-        one.set_epoch(epoch)
-        two.set_epoch(epoch)
-        reverse = [two[i] for i in reversed(range(2))][::-1]
-        torch.manual_seed(epoch)
-        assert all(same(one[i], reverse[i]) for i in range(2))
-    assert not all(same(one[i], other_seed[i]) for i in range(2))
-    samples = []
-    for epoch in range(4):
-        one.set_epoch(epoch)
-        samples.append(one[0])
-    assert not any(same(samples[0], sample) for sample in samples[1:])
-
-
-@pytest.mark.parametrize("persistent", [False, True])
-def test_workers_make_the_same_samples_and_see_the_epoch(clips: tuple[Path, list[str]], persistent: bool):
-    dataset = make_dataset(make_options(*clips, prob_grid_distortion=0.5))
-    loader = DataLoader(
-        dataset, batch_size=2, num_workers=2, persistent_workers=persistent, collate_fn=ClipBatch.collate
-    )
-    for epoch in (0, 1):
-        dataset.set_epoch(epoch)
-        (batch,) = loader
-        assert same(batch, ClipBatch.collate([dataset[0], dataset[1]]))
-
-
-# Broken clips
-
-
-def test_a_broken_clip_is_replaced_named_once_and_counted(
-    clips: tuple[Path, list[str]], caplog: pytest.LogCaptureFixture
-):
-    home, names = clips
-    (home / "random_clip-p-cow-0").write_bytes(b"")
-    dataset = make_dataset(make_options(home, names, max_broken=0.5))
-    ledger = BrokenLedger(dataset.num_clips, 0.5)
-    for epoch in range(8):
-        dataset.set_epoch(epoch)
-        for batch in DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=ClipBatch.collate):
-            ledger.add(batch)
-            assert len(batch) == 2
-            assert "p-cow-0" not in batch.names
-            assert batch.names[1] == "p-cow-1"
-    assert list(ledger.reasons) == ["p-cow-0"]
-    assert [record.getMessage() for record in caplog.records].count(caplog.records[0].getMessage()) == 1
-    assert "p-cow-0" in caplog.text
-
-
-def test_a_broken_group_is_replaced_by_the_next(clips: tuple[Path, list[str]]):
-    home, names = clips
-    for name in ("p-fish-0", "p-fish-1"):
-        (home / f"fixed_16_clip-{name}").unlink()
-    sample = make_dataset(make_options(home, names))[0]
-    assert sample.names[0] in ("p-cow-0", "p-cow-1")
-    assert {name for name, _ in sample.broken} == {"p-fish-0", "p-fish-1"}
-
-
-def test_too_many_broken_clips_stop_the_run_and_are_listed(clips: tuple[Path, list[str]]):
-    home, names = clips
-    for name in ("p-fish-0", "p-fish-1"):
-        (home / f"fixed_16_clip-{name}").write_bytes(b"")
-    sample = make_dataset(make_options(home, names))[0]
-    BrokenLedger(4, max_broken=0.5).add(sample)
-    with pytest.raises(UserError, match=r"2 of 4 clips .*p-fish-\d \(.*p-fish-\d \("):
-        BrokenLedger(4, max_broken=0.4).add(sample)
-
-
-def test_a_loader_without_any_readable_clip_stops_with_one_error(clips: tuple[Path, list[str]]):
-    home, _ = clips
-    dataset = make_dataset(make_options(home, [f"p-{i}-gone" for i in range(40)]))
-    ledger = BrokenLedger(dataset.num_clips, max_broken=1.0)
-    loader = DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=ClipBatch.collate)
-    with pytest.raises(UserError, match="10 of 39 clips"):
-        ledger.add(next(iter(DataLoader(dataset, batch_size=1, collate_fn=ClipBatch.collate))))
-    with pytest.raises(UserError, match="11 of 39 clips"):
-        ledger.add(next(iter(loader)))
-
-
-def test_one_unreadable_sample_leaves_the_rest_of_the_batch(clips: tuple[Path, list[str]]):
-    dataset = make_dataset(make_options(*clips))
-    batch = ClipBatch.collate([dataset._no_sample((("x", "gone"),)), dataset[0]])
-    assert len(batch) == batch.grid.shape[0] == batch.cameras.shape[0] == 1
-    assert batch.broken == (("x", "gone"),)
-    assert same(batch, dataset[0])
-
-
-def test_batch_moves_to_another_device(clips: tuple[Path, list[str]]):
-    moved = make_dataset(make_options(*clips))[0].to("meta", non_blocking=True)
-    tensors = (moved.grid, moved.images, moved.masks, moved.frames, moved.view_ids, moved.cameras.c2w)
-    assert all(tensor.device.type == "meta" for tensor in tensors)

@@ -14,12 +14,11 @@ from typing import Literal
 from core.errors import UserError
 from core.inference.inputs import Source
 from core.inference.provenance import read_record
-from core.multiview.files import difference, find_views, load_views
+from core.multiview.files import find_views, load_views, unlikeness
 
 SideViewMode = Literal["auto", "files", "single-view", "imagedream"]
 
-# Two renders of one object stay under 0.02, two objects on white are at 0.1 and more.
-UNLIKE = 0.05
+UNLIKE = 0.6  # of `unlikeness`; first frames of different videos were 0.75 or more apart
 _log = logging.getLogger(__name__)
 
 
@@ -40,11 +39,11 @@ def find_aligned_views(source: Source, workspace: Path, mode: SideViewMode) -> l
     """
     found = None if mode == "single-view" else _first_usable(source, workspace, "", mode, ("infer_3d",))
     if found and not read_record(workspace, source.name, found):
-        error = difference(load_views(found)[0], source.first_frame(64))
-        if error > UNLIKE:
+        distance = unlikeness(load_views(found)[0], source.first_frame(256))
+        if distance > UNLIKE:
             _log.warning(
-                "%s does not look like the first frame of %s (mean squared error %.2f): "
-                "are these the side views of another video?", found[0], source.path, error,
+                "%s does not look like the first frame of %s (distance %.2f, a blank image has 1): "
+                "are these the side views of another video?", found[0], source.path, distance,
             )  # fmt: skip
     return found
 

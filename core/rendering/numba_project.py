@@ -41,7 +41,9 @@ def rotation_of(quats: np.ndarray, group: int, n: int) -> tuple:
     w, x, y, z = quats[group, n, 0], quats[group, n, 1], quats[group, n, 2], quats[group, n, 3]
     norm = math.sqrt(w * w + x * x + y * y + z * z)
     inverse = f32(1.0) / norm if norm > f32(1e-12) else f32(0.0)
-    w, x, y, z = (w * inverse, x * inverse, y * inverse, z * inverse) if inverse > 0 else (f32(1), f32(0), f32(0), f32(0))
+    w, x, y, z = (
+        (w * inverse, x * inverse, y * inverse, z * inverse) if inverse > 0 else (f32(1), f32(0), f32(0), f32(0))
+    )
     one, two = f32(1.0), f32(2.0)
     return (
         (w, x, y, z, inverse),

@@ -19,8 +19,12 @@ _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse sh
 
 
 def make_accelerator(options: TrainOptions) -> Accelerator:
-    """The engine: devices, processes, precision, gradient accumulation. A launch config may override the precision."""
+    """The engine: devices, processes, precision, gradient accumulation; the option beats the launch config's precision.
+
+    Several processes on a machine without accelerators are joined with gloo.
+    """
     return Accelerator(
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=options.mixed_precision,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, even_batches=True),
@@ -78,5 +82,6 @@ def make_optimizer(model: L4GM, options: TrainOptions) -> Optimizer:
 
 def make_schedule(optimizer: Optimizer, options: TrainOptions, total_steps: int) -> LRScheduler:
     """One cycle with cosine arms as published, stepped once per optimiser step whatever the number of processes."""
+    # The last step stands one before the end of the cycle, where the rate is still above zero.
     warmup = min(options.warmup_steps / total_steps, _LONGEST_WARMUP)
-    return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps, pct_start=warmup)
+    return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps + 1, pct_start=warmup)

@@ -54,13 +54,19 @@ def evaluate(
         with accelerator.autocast():
             gaussians = model(batch.grid)
         inputs = batch.grid.shape[2]
-        images = renderer(gaussians, batch.cameras).image
-        frozen = renderer(_freeze(gaussians), batch.cameras[:, :, inputs:]).image
+        images = renderer(gaussians, batch.cameras).image.clamp(0, 1)
+        frozen = renderer(_freeze(gaussians), batch.cameras[:, :, inputs:]).image.clamp(0, 1)
         scores = psnr(images, batch.images)
         frozen_scores = psnr(frozen, batch.images[:, :, inputs:])
         novel, seen = scores[:, :, inputs:], scores[:, :, :inputs]
         sums += torch.stack(
-            [novel.sum(), seen.sum(), frozen_scores.sum(), novel.new_tensor(novel.numel()), seen.new_tensor(seen.numel())]
+            [
+                novel.sum(),
+                seen.sum(),
+                frozen_scores.sum(),
+                novel.new_tensor(novel.numel()),
+                seen.new_tensor(seen.numel()),
+            ]
         )
     model.train()
     novel, seen, frozen, novel_count, seen_count = accelerator.reduce(sums, "sum").tolist()

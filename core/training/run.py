@@ -24,10 +24,12 @@ from tqdm import tqdm
 from core.checkpoint import load_weights, save_weights
 from core.data.batch import BrokenLedger, ClipBatch
 from core.errors import UserError
-from core.losses import LossTerms, make_loss
+from core.files import atomic_path
+from core.losses import LossWeights, psnr, training_loss
+from core.lpips import load_lpips
 from core.model import L4GM
 from core.options import Options
-from core.rendering import make_renderer
+from core.rendering import RenderOutput, make_renderer
 from core.training.build import make_accelerator, make_optimizer, make_schedule, make_test_dataset, make_train_loader
 from core.training.evaluate import Validation, evaluate
 from core.training.preview import save_preview
@@ -52,9 +54,11 @@ class Training:
         set_seed(options.train.seed)
         model = L4GM(options.model).to(memory_format=torch.channels_last)
         states = saved_states(self.workspace)
+        if states:
+            self._check_same_model()
         if options.train.resume is not None and not states:
             logger.info("start: %s", load_weights(model, options.train.resume, fresh_temporal=True))
-        self.loss = make_loss(options.train, self.accelerator.device)
+        self.perceptual = load_lpips(self._lpips_dtype()) if options.train.lambda_lpips else None
         self.renderer = make_renderer(options.camera.renderer, near=options.camera.znear, far=options.camera.zfar)
         self.test_dataset = make_test_dataset(options)
         self.progress = Progress()
@@ -85,7 +89,10 @@ class Training:
             return
         self._write_options()
         bar = tqdm(
-            total=self.total_steps, initial=self.progress.step, unit="step", disable=not self.accelerator.is_main_process
+            total=self.total_steps,
+            initial=self.progress.step,
+            unit="step",
+            disable=not self.accelerator.is_main_process,
         )
         skipped_in_a_row, started = 0, time.perf_counter()
         sums, waited = {}, 0.0
@@ -124,8 +131,10 @@ class Training:
         """Batches from where the run stands to its end, each with the seconds spent waiting for it."""
         progress = self.progress
         while progress.step < self.total_steps:
-            self.loader.set_epoch(progress.epoch)
             loader = skip_first_batches(self.loader, progress.batch) if progress.batch else self.loader
+            # Accelerate counts epochs anew after a resume.
+            self.loader.dataset.set_epoch(progress.epoch)
+            loader.set_epoch(progress.epoch)
             clock = time.perf_counter()
             for batch in loader:
                 self.ledger.add(batch)
@@ -135,14 +144,14 @@ class Training:
                 clock = time.perf_counter()
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
-    def _step(self, batch: ClipBatch) -> tuple[LossTerms | None, Tensor | None]:
+    def _step(self, batch: ClipBatch) -> tuple[dict[str, Tensor] | None, Tensor | None]:
         """Forward, backward and, where gradients are complete, an optimiser step. None: the loss was not finite."""
         with self.accelerator.accumulate(self.model):
             gaussians = self.model(batch.grid)
             render = self.renderer(gaussians, batch.cameras)
-            terms = self.loss(render, batch.images, batch.masks, self.progress.step)
-            self.accelerator.backward(terms["loss"])
-            finite = self._everywhere(torch.isfinite(terms["loss"]))
+            terms = self._loss(render, batch)
+            self.accelerator.backward(terms["total"])
+            finite = self._everywhere(torch.isfinite(terms["total"]))
             if self.accelerator.sync_gradients:
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.train.gradient_clip)
                 finite = finite and self._everywhere(torch.isfinite(norm))
@@ -155,6 +164,18 @@ class Training:
             self.optimizer.zero_grad()
         return (terms, render.image.detach()) if finite else (None, None)
 
+    def _loss(self, render: RenderOutput, batch: ClipBatch) -> dict[str, Tensor]:
+        """The terms, their sum ``total``, and the PSNR for the log."""
+        views, count = batch.images.shape[2], self.options.train.lpips_views
+        generator = torch.Generator().manual_seed(self.options.train.seed + self.progress.step)
+        chosen = torch.randperm(views, generator=generator)[:count].to(render.image.device) if count else None
+        weights = LossWeights(lpips=self.options.train.lambda_lpips)
+        terms = training_loss(render.image, render.alpha, batch.images, batch.masks, weights, self.perceptual, chosen)
+        return {**terms, "psnr": psnr(render.image.detach().clamp(0, 1), batch.images).mean()}
+
+    def _lpips_dtype(self) -> torch.dtype:
+        return torch.float32 if self.options.train.mixed_precision == "no" else torch.bfloat16
+
     def _everywhere(self, flag: Tensor) -> bool:
         """Whether the flag is true on every process."""
         return bool(self.accelerator.reduce(flag.float(), "sum") == self.accelerator.num_processes)
@@ -164,8 +185,8 @@ class Training:
         logger.warning("step %d skipped: loss or gradient not finite; clips %s", self.progress.step, batch.names)
         if in_a_row >= _MOST_SKIPPED_IN_A_ROW:
             raise UserError(
-                f"{in_a_row} steps in a row had no finite loss, the last with clips {', '.join(batch.names)}: the run has "
-                f"diverged; go on from an earlier state in {self.workspace / 'state'} with a lower --lr"
+                f"{in_a_row} steps in a row had no finite loss, the last with clips {', '.join(batch.names)}: "
+                f"the run has diverged; go on from an earlier state in {self.workspace / 'state'} with a lower --lr"
             )
 
     def _write_log(self, sums: dict[str, Tensor], elapsed: float, waited: float, bar: tqdm) -> None:
@@ -174,7 +195,7 @@ class Training:
         steps = self.options.train.log_every
         if not self.accelerator.is_main_process:
             return
-        bar.set_postfix({"loss": f"{means['loss']:.4f}", "wait": f"{waited / elapsed:.0%}"})
+        bar.set_postfix({"loss": f"{means['total']:.4f}", "wait": f"{waited / elapsed:.0%}"})
         self.log.write(
             kind="train",
             step=self.progress.step,
@@ -225,4 +246,16 @@ class Training:
 
     def _write_options(self) -> None:
         if self.accelerator.is_main_process:
-            (self.workspace / "options.json").write_text(json.dumps(asdict(self.options), indent=2))
+            with atomic_path(self.workspace / "options.json") as path:
+                path.write_text(json.dumps(asdict(self.options), indent=2))
+
+    def _check_same_model(self) -> None:
+        """A workspace that holds a run goes on with it; that needs the same network."""
+        before = json.loads((self.workspace / "options.json").read_text())["model"]
+        now = json.loads(json.dumps(asdict(self.options.model)))
+        changed = [name for name in now if before.get(name) != now[name] and "size" not in name]
+        if changed:
+            raise UserError(
+                f"the workspace {self.workspace} holds a run of another network ({', '.join(changed)} differ); "
+                f"choose another --workspace"
+            )

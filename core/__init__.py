@@ -1,0 +1,34 @@
+"""One video becomes an animated 3D object: L4GM, the large 4D Gaussian reconstruction model, readable and trainable.
+
+    video -> media -> data.input_grid -> model (U-Net) -> Gaussians -> rendering -> losses | media, ply
+
+Map, from the ground up; imports go down only, and ``tests/test_architecture.py`` holds that:
+
+    core/errors.py            the one error class for what a user can mend
+    core/options.py           typed options in sections, presets; no torch
+    core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
+    core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
+    core/files.py             files that appear whole or not at all
+    core/images.py            pixels and picture files
+    core/media.py             videos in and out
+    core/ply.py               Gaussians <-> .ply as common viewers read it
+    core/checkpoint.py        weights: loaded with a report, saved atomically
+    core/attention.py         one attention(): SDPA, or xformers where it is installed and asked for
+    core/unet.py              residual block, view attention, temporal attention, asymmetric U-Net
+    core/model.py             L4GM: grid [B,T,V,9,H,W] -> Gaussians [B,T,N]; knows no renderer and no loss
+    core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
+    core/losses.py            training terms, PSNR, SSIM
+    core/lpips.py             the perceptual distance
+    core/data/                clips -> samples; the input grid that training and inference share
+    core/multiview/           first frame -> four views: image files, single-view model
+    core/inference/           lift, sequence, turntable, and the files of a result
+    core/training/            build, run, evaluate, state, preview (Accelerate)
+    core/cli.py               what the scripts share: one flat command line, errors in one line
+
+Axes, always in this order: b sample, t time, v view, c channel, h row, w column, n Gaussian.
+
+World: y up, object within [-1, 1]^3, cameras on an orbit of radius 1.5 with a vertical field of view of 49.1 degrees.
+Cameras: OpenCV c2w (x right, y down, z forward), intrinsics in pixels, pixel centres at +0.5; positive elevation is
+above the horizon. Quaternions: (w, x, y, z). Colours: RGB in [0, 1], white background. Images: channel-first floats
+inside, uint8 channel-last in files, rounded.
+"""

@@ -1,0 +1,184 @@
+"""Bad input to the inference scripts: one line on stderr, status 2, no traceback, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from core.files import atomic_path
+from core.images import load_image, save_image
+from core.ply import load_ply
+from tests.tiny import LINE_4D, SHORT, TINY_MODEL, Call, files, metadata, square_frame, square_video, write_checkpoint
+
+pytest_plugins = ["tests.infer_place"]
+pytestmark = pytest.mark.usefixtures("place")
+
+
+def _cut(path: str, share: float) -> None:
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: int(share * len(content))])
+
+
+def _other_preset(path: str) -> None:
+    write_checkpoint(Path(path), model=replace(TINY_MODEL, down_channels=(64, 32, 64)))
+
+
+def _with_nan(path: str) -> None:
+    state = load_file(path)
+    state["conv.bias"][0] = float("nan")
+    save_file(state, path)
+
+
+class _Code:
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, ("executed",))
+
+
+def _pickle(path: str) -> None:
+    torch.save({"conv.bias": _Code()}, path)
+
+
+BAD_VIDEO = {
+    "missing": (lambda p: Path(p).unlink(), "no such file"),
+    "empty": (lambda p: Path(p).write_bytes(b""), "empty"),
+    "truncated": (lambda p: _cut(p, 0.6), "truncated"),
+    "text": (lambda p: Path(p).write_text("no video at all\n" * 200), "not a video|text file"),
+    "folder without videos": (lambda p: (Path(p).unlink(), Path(p).mkdir()), "no video in the folder"),
+}
+BAD_CHECKPOINT = {
+    "missing": (lambda p: Path(p).unlink(), "jiawei011/L4GM"),
+    "truncated": (lambda p: _cut(p, 0.5), "truncated"),
+    "of another preset": (_other_preset, "another preset"),
+    "with NaN": (_with_nan, "NaN"),
+}
+
+
+def _refused(result: tuple[int, str], *words: str) -> None:
+    status, text = result
+    assert status == 2
+    assert len(text.strip().splitlines()) == 1, text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+@pytest.mark.parametrize(("spoil", "reason"), BAD_VIDEO.values(), ids=BAD_VIDEO)
+def test_bad_video(call: Call, script: str, spoil: Callable, reason: str) -> None:
+    spoil("data_test/x.mp4")
+    result = call(script, SHORT)
+    _refused(result, "data_test/x.mp4")
+    assert any(word in result[1] for word in reason.split("|"))
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("name", ["recon", "interp"])
+@pytest.mark.parametrize(("spoil", "reason"), BAD_CHECKPOINT.values(), ids=BAD_CHECKPOINT)
+def test_bad_checkpoint(call: Call, name: str, spoil: Callable, reason: str) -> None:
+    spoil(f"pretrained/{name}.safetensors")
+    _refused(call("infer_4d", LINE_4D), f"pretrained/{name}.safetensors", reason)
+    assert not Path("results").exists()
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(call: Call) -> None:
+    _pickle("pretrained/recon.pt")
+    _refused(call("infer_3d", f"{SHORT} --resume pretrained/recon.pt"), "recon.pt", "refused")
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("nano", "--test_path is missing"),
+        (f"{SHORT} --resume None", "--resume is missing"),
+        (f"{SHORT} --num_frames 0", "--num_frames is 0"),
+        (f"{SHORT} --interpolate_rate 0", "--interpolate_rate is 0"),
+        (f"{SHORT} --interp_batch -1", "--interp_batch is -1"),
+        (f"{SHORT} --target_fps 0", "--target_fps is 0"),
+        (f"{SHORT} --target_fps nan", "--target_fps is nan"),
+        (f"{SHORT} --side_views imagedream", "imagedream is not in this version"),
+        (f"{SHORT} --side_views files", "no side views"),
+    ],
+)
+def test_bad_options(call: Call, line: str, word: str) -> None:
+    _refused(call("infer_4d", line), word)
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+@pytest.mark.parametrize("workspace", ["data_test", "data_test/../data_test", "link"])
+def test_workspace_equal_to_the_input_folder_is_refused(call: Call, script: str, workspace: str) -> None:
+    Path("link").symlink_to("data_test")
+    before = Path("data_test/x.mp4").read_bytes()
+    _refused(call(script, f"{SHORT} --workspace {workspace}"), "choose another --workspace", "x.mp4")
+    assert files("data_test") == {"x.mp4"}
+    assert Path("data_test/x.mp4").read_bytes() == before
+
+
+def test_an_input_that_is_a_link_into_the_workspace_is_not_overwritten(call: Call) -> None:
+    square_video(Path("results/y.mp4"))
+    Path("data_test/y.mp4").symlink_to(Path("results/y.mp4").resolve())
+    _refused(call("infer_3d", "nano --test_path data_test/y.mp4"), "choose another --workspace")
+
+
+@pytest.mark.parametrize("other", ["x.mov", "X.mkv", "x_mv.mp4"])
+def test_two_videos_that_would_write_one_file_are_refused(call: Call, other: str) -> None:
+    """Also where it is not plain to see: the side views of x_mv are called like the raw ones of x."""
+    square_video(Path("data_test") / other)
+    _refused(call("infer_3d", "nano --test_path data_test"), "x.mp4", other, "rename")
+    assert not Path("results").exists()
+
+
+def test_incomplete_side_views_are_refused(call: Call) -> None:
+    save_image(square_frame(0), "data_test/x_002.png")
+    _refused(call("infer_4d", SHORT), "x_000.png, x_001.png, x_003.png missing")
+
+
+@pytest.mark.parametrize("limit", [2_000, 20_000])
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+def test_full_disk(call: Call, script: str, limit: int) -> None:
+    """No file can grow beyond a limit: one line tells, and no part of a file is left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        result = call(script, SHORT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    _refused(result, "cannot write", "free some space")
+    for path in map(Path("results").joinpath, files()):
+        assert path.suffix in {".png", ".json"}
+        assert ".part" not in path.name
+        _ = load_image(path) if path.suffix == ".png" else json.loads(path.read_text())
+
+
+def test_a_workspace_that_is_a_file(call: Call) -> None:
+    Path("results").write_text("mine")
+    _refused(call("infer_4d", SHORT), "cannot write", "results")
+    assert Path("results").read_text() == "mine"
+
+
+def test_ctrl_c_leaves_finished_frames_valid(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while the third .ply is being written."""
+
+    def interrupted(path: Path) -> object:
+        if path.name == "frame0003.ply":
+            signal.raise_signal(signal.SIGINT)
+        return atomic_path(path)
+
+    monkeypatch.setattr("core.ply.atomic_path", interrupted)
+    status, line = call("infer_4d", SHORT)
+    assert (status, len(line.strip().splitlines())) == (130, 1)
+    plys = sorted(Path("results/x").glob("*.ply"))
+    assert [path.name for path in plys] == ["frame0001.ply", "frame0002.ply"]
+    assert all(load_ply(path).is_finite() for path in plys)
+    assert metadata()["complete"] is False
+    assert files() == {*(f"x_{v:03d}.png" for v in range(4)), *(f"x/{p.name}" for p in plys), "x/metadata.json"}

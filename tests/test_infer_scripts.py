@@ -1,0 +1,174 @@
+"""infer_3d.py and infer_4d.py from the command line to the files, with a tiny network; bad input has its own file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from core.images import load_image, save_image
+from core.inference.turntable import AZIMUTHS as FULL_TURN
+from core.media import read_video
+from core.options import PRESETS
+from core.ply import load_ply
+from tests.tiny import (
+    LINE_3D,
+    LINE_4D,
+    SHORT,
+    SIZE,
+    Call,
+    files,
+    metadata,
+    square_frame,
+    square_video,
+    write_checkpoint,
+)
+
+pytest_plugins = ["tests.infer_place"]
+pytestmark = pytest.mark.usefixtures("place")
+
+RESULTS_4D = ["wo_interp_x.mp4", "wo_interp_x_fixed.mp4", "w_interp_x.mp4", "w_interp_x_fixed.mp4"]
+RESULTS_4D += [f"x_{view:03d}.png" for view in range(4)] + ["x/metadata.json", "x/contact_sheet.png"]
+
+
+def test_published_command_lines_run_verbatim(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """infer_3d hands its side views to infer_4d; every published name appears, and nothing else is left."""
+    monkeypatch.setattr("core.inference.turntable.AZIMUTHS", FULL_TURN)
+    assert call("infer_3d", LINE_3D)[0] == 0
+    lifted = {"x.mp4", "x.ply", "x_orig.png", "x/metadata.json"}
+    lifted |= {f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)}
+    assert files() == lifted
+    video = read_video("results/x.mp4")
+    assert (video.fps, video.num_frames, video.size) == (30, 90, (SIZE, SIZE))
+    assert load_ply("results/x.ply").num > 0
+    side_views = metadata()["side_views"]
+    handed_over = Path("results/x_001.png").read_bytes()
+
+    assert call("infer_4d", LINE_4D)[0] == 0
+    assert files() == lifted | set(RESULTS_4D) | {f"x/frame{number:04d}.ply" for number in range(1, 8)}
+    assert metadata()["side_views"] == side_views
+    assert Path("results/x_001.png").read_bytes() == handed_over
+    for name, fps, frames, width in [
+        ("wo_interp_x_fixed", 8, 3, 4 * SIZE),
+        ("w_interp_x_fixed", 24, 7, 4 * SIZE),
+        ("wo_interp_x", 30, 536, SIZE),
+        ("w_interp_x", 30, 536, SIZE),
+    ]:
+        video = read_video(f"results/{name}.mp4")
+        assert (video.fps, video.num_frames, video.size) == (fps, frames, (SIZE, width))
+
+
+def test_short_form_does_everything(call: Call) -> None:
+    """Side views, sets, videos and records, from a video alone."""
+    assert call("infer_4d", SHORT) == (0, "")
+    assert files() == {*RESULTS_4D, *(f"x/frame{number:04d}.ply" for number in range(1, 8))}
+    assert all(load_ply(path).is_finite() for path in Path("results/x").glob("*.ply"))
+    sheet = load_image("results/x/contact_sheet.png")
+    assert sheet.shape[-1] == 3 * 128, "a column for each of three frames"
+    told = metadata()
+    assert told["complete"]
+    assert told["frame_rate"] == "24"
+    assert told["times"] == pytest.approx([k / 24 for k in range(7)])
+    assert told["side_views"]["origin"] == "single-view model"
+    assert told["checkpoints"]["network"]["sha256"] != told["checkpoints"]["interpolation"]["sha256"]
+    assert len(told["source"]["sha256"]) == 64
+    assert told["renderer"] == "numba"
+    assert told["versions"]["torch"] == torch.__version__
+    assert "orientation viewer" in Path("results/x/frame0001.ply").read_bytes()[:300].decode(errors="replace")
+
+
+def test_without_interpolation_n_frames_give_n_sets_and_old_files_go(call: Call) -> None:
+    assert call("infer_4d", SHORT)[0] == 0
+    assert call("infer_4d", f"{SHORT} --interpresume None --num_frames 2")[0] == 0
+    expected = {name for name in RESULTS_4D if not name.startswith("w_interp")}
+    assert files() == expected | {"x/frame0001.ply", "x/frame0002.ply", "x/frame0003.ply"}
+    assert metadata()["interpolate_rate"] is None
+
+
+def test_nothing_is_random(call: Call) -> None:
+    """The same command gives the same bytes, whatever the seed, and in a folder with other results as well."""
+    assert call("infer_4d", f"{SHORT} --seed 1")[0] == 0
+    first = {path: Path("results", path).read_bytes() for path in files()}
+    assert call("infer_4d", f"{SHORT} --seed 2")[0] == 0
+    assert {path: Path("results", path).read_bytes() for path in files()} == first
+
+
+@pytest.mark.parametrize(
+    ("fps", "frames", "sets", "rate"),
+    [
+        (Fraction(30000, 1001), 5, 3, "15000/1001"),
+        (Fraction(30), 1, 1, "15"),
+        (Fraction(25), 3, 3, "25"),
+        (Fraction(24), 2, 2, "24"),
+        (Fraction(60), 5, 2, "15"),
+    ],
+)
+def test_frame_rates_are_kept_exactly_and_no_frame_is_lost(
+    call: Call, fps: Fraction, frames: int, sets: int, rate: str
+) -> None:
+    square_video(Path("data_test/x.mp4"), frames, fps)
+    assert call("infer_4d", f"{SHORT} --interpresume None --num_frames 2")[0] == 0
+    assert (metadata()["num_sets"], metadata()["frame_rate"]) == (sets, rate)
+    assert read_video("results/wo_interp_x_fixed.mp4").num_frames == sets
+
+
+def test_one_frame_with_interpolation(call: Call) -> None:
+    square_video(Path("data_test/x.mp4"), 1)
+    assert call("infer_4d", SHORT)[0] == 0
+    assert metadata()["num_sets"] == 1
+    assert set(RESULTS_4D) < files()
+
+
+@pytest.mark.parametrize(("height", "width"), [(21, 33), (48, 20)])
+def test_odd_and_oblong_videos_are_letterboxed(call: Call, height: int, width: int) -> None:
+    square_video(Path("data_test/x.mp4"), 2, height=height, width=width)
+    assert call("infer_3d", SHORT)[0] == 0
+    frame = load_image("results/x_orig.png")
+    assert frame.shape == (3, SIZE, SIZE)
+    bar = frame[:, :4] if width > height else frame[:, :, :4]
+    assert float(bar.min()) > 0.99, "the bars are white"
+    rows, columns = (frame[1] < 0.5).nonzero().amax(0) - (frame[1] < 0.5).nonzero().amin(0) + 1
+    assert int(rows) / int(columns) == pytest.approx((height / 2) / (width / 4), rel=0.25), "not stretched"
+
+
+def test_alpha_is_composited_on_white(call: Call) -> None:
+    """An image is a video of one frame; what is transparent in it is white, whatever colour it hides."""
+    pixels = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
+    pixels.paste((255, 0, 0, 255), (8, 8, 24, 24))
+    pixels.save("data_test/y.png")
+    assert call("infer_3d", "nano --test_path data_test/y.png")[0] == 0
+    frame = load_image("results/y_orig.png")
+    assert frame[:, 0, 0].tolist() == [1, 1, 1]
+    assert frame[:, 16, 16].tolist() == pytest.approx([1, 0, 0], abs=0.02)
+
+
+def test_a_folder_gives_every_video_of_it(call: Call) -> None:
+    """Images beside the videos are side views; the first frame of b is compared with them and used."""
+    square_video(Path("data_test/b.MP4"), 2)
+    for view in range(4):
+        save_image(square_frame(0), f"data_test/b_{view:03d}.png")
+    assert call("infer_4d", "nano --test_path data_test --interpresume None")[0] == 0
+    assert metadata("results/b/metadata.json")["side_views"]["origin"] == "image files"
+    assert metadata("results/x/metadata.json")["side_views"]["origin"] == "single-view model"
+    assert Path("results/b_003.png").is_file()
+
+
+def test_a_preset_without_view_dropout_takes_the_single_view_model_of_nano(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = PRESETS["big"]
+    monkeypatch.setitem(PRESETS, "big", replace(big, data=replace(big.data, prob_view_dropout=0.0)))
+    nano = PRESETS["nano"]
+    resume = "pretrained/nano_recon.safetensors"
+    monkeypatch.setitem(PRESETS, "nano", replace(nano, train=replace(nano.train, resume=resume)))
+    status, line = call("infer_4d", LINE_4D)
+    assert status == 2
+    assert "no side-view images" in line
+    assert resume in line
+    write_checkpoint(Path(resume), seed=2)
+    assert call("infer_4d", LINE_4D)[0] == 0
+    assert metadata()["checkpoints"]["single_view"]["file"] == resume

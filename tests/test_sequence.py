@@ -1,0 +1,209 @@
+"""Chunks and interpolation: every frame once, every time once, nothing kept."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.gaussians import Gaussians
+from core.images import resize_area
+from core.inference.network import Network
+from core.inference.orbit import OrbitRenderer
+from core.inference.sequence import Moment, between, in_chunks, interpolate, reconstruct
+from core.options import CameraOptions
+from tests.tiny import SIZE, lopsided_gaussians, square_frame, tiny_network
+
+
+@pytest.mark.parametrize("length", range(1, 18))
+def test_n_frames_give_n_results_and_no_chunk_is_wasted(length: int) -> None:
+    for count in range(1, 71):
+        chunks = []
+
+        def run(chunk: Sequence[int], state: int, chunks: list = chunks) -> tuple[Sequence[int], int]:
+            chunks.append((list(chunk), state))
+            return chunk, chunk[-1]
+
+        assert list(in_chunks(range(count), length, -1, run)) == list(range(count))
+        frames = [chunk for chunk, _ in chunks]
+        step = max(1, length - 1)
+        assert len(chunks) == (1 if count <= length else 1 + ceil((count - length) / step))
+        assert all(len(chunk) == length for chunk in frames[:-1])
+        # Neighbours share their border frame, and the state is handed on from it.
+        assert [state for _, state in chunks] == [-1, *(chunk[-1] for chunk in frames[:-1])]
+        assert all(after[0] == before[-1] + (length == 1) for before, after in pairwise(frames))
+
+
+@pytest.mark.parametrize("rate", range(1, 6))
+@pytest.mark.parametrize("length", range(1, 18))
+def test_interpolation_gives_every_time_once_across_all_borders(length: int, rate: int) -> None:
+    for count in range(1, 71):
+        pairs = 1 + (count + length + rate) % 5
+        calls = []
+
+        def run(window: Sequence[tuple[Fraction, Fraction]], calls: list = calls) -> list[list[Fraction]]:
+            calls.append(len(window))
+            assert all(last - first == 1 for first, last in window)
+            return [[first + Fraction(step, rate) for step in range(rate + 1)] for first, _ in window]
+
+        frames = in_chunks(map(Fraction, range(count)), length, None, lambda chunk, _: (chunk, None))
+        times = list(between(frames, pairs, run))
+        assert times == [Fraction(step, rate) for step in range(rate * (count - 1) + 1)]
+        assert sum(calls) == count - 1
+        assert len(calls) == ceil((count - 1) / pairs), "pairs run in full batches"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return tiny_network(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def orbit() -> OrbitRenderer:
+    return OrbitRenderer(CameraOptions(renderer="numba"), 2 * SIZE)
+
+
+def frames(count: int) -> list[Tensor]:
+    return [square_frame(index) for index in range(count)]
+
+
+SIDES = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 4), (3, 4), (7, 3), (3, 1)])
+def test_reconstruction_equals_a_plain_loop(network: Network, orbit: OrbitRenderer, count: int, length: int) -> None:
+    """Side views of a chunk are renders of the last set of the one before, reduced by area."""
+    video = frames(count)
+    expected, views, sides, start = [], [], SIDES, 0
+    while len(expected) < count:
+        chunk = network.reconstruct(torch.stack(video[start : start + length]), sides)
+        new = [chunk[k] for k in range(len(chunk.means))][1 if start and length > 1 else 0 :]
+        expected += new
+        views += [orbit(gaussians[None])[0] for gaussians in new]
+        sides = resize_area(views[-1][1:], (SIZE, SIZE))
+        start = len(expected) - (length > 1)
+    moments = list(reconstruct(iter(video), SIDES, length, network, orbit))
+    assert [moment.time for moment in moments] == list(range(count))
+    for index, moment in enumerate(moments):
+        assert moment.frame is video[index]
+        torch.testing.assert_close(moment.gaussians.means, expected[index].means, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(moment.views, views[index], atol=1e-4, rtol=0)
+
+
+class Spy:
+    """A network that shows what it was given."""
+
+    size = SIZE
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+
+    def reconstruct(self, frames: Tensor, side_views: Tensor) -> Gaussians:
+        self.calls.append((frames, side_views))
+        return lopsided_gaussians()[[0] * len(frames)]
+
+    def interpolate(self, first: Tensor, last: Tensor, rate: int) -> Gaussians:
+        self.calls.append((first, last, rate))
+        return lopsided_gaussians()[[0] * len(first) * (rate + 1)].reshape(len(first), rate + 1)
+
+
+class FlatOrbit:
+    """In place of a renderer: four grey views for every set, different in every call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, gaussians: Gaussians) -> Tensor:
+        self.calls += 1
+        grey = torch.arange(len(gaussians.means) * 4.0).reshape(-1, 4, 1, 1, 1) / 1000 + self.calls / 10
+        return grey.expand(-1, 4, 3, 2 * SIZE, 2 * SIZE)
+
+
+@pytest.mark.parametrize("interpolated", [False, True])
+def test_side_views_carry_over_with_and_without_interpolation(interpolated: bool) -> None:
+    network, orbit = Spy(), FlatOrbit()
+    moments = reconstruct(iter(frames(7)), SIDES, 3, network, orbit)
+    if interpolated:
+        moments = interpolate(moments, 3, 2, Spy(), FlatOrbit())
+    assert len(list(moments)) == (19 if interpolated else 7)
+    (_, first), (_, second), (_, third) = network.calls
+    assert torch.equal(first, SIDES)
+    # Render calls 1 and 2, their third set: views 9, 10, 11 after view 0.
+    for call, sides in ((1, second), (2, third)):
+        grey = [call / 10 + view / 1000 for view in (9, 10, 11)]
+        assert sides.mean(dim=(1, 2, 3)).tolist() == pytest.approx(grey)
+
+
+def test_pairs_are_the_frame_and_the_renders_of_its_own_set() -> None:
+    """View 0 is the video's, views 1..3 the renders, reduced by area; for both ends."""
+    video, spy = frames(4), Spy()
+    views = torch.rand(4, 4, 3, 2 * SIZE, 2 * SIZE)
+    moments = [Moment(Fraction(k), lopsided_gaussians()[0], views[k], video[k]) for k in range(4)]
+    between_them = list(interpolate(moments, 3, 2, spy, FlatOrbit()))
+    assert [len(first) for first, _, _ in spy.calls] == [2, 1]
+    first, last = (torch.cat([call[end] for call in spy.calls]) for end in (0, 1))
+    for pair in range(3):
+        for side, k in ((first[pair], pair), (last[pair], pair + 1)):
+            assert torch.equal(side[0], video[k])
+            assert torch.equal(side[1:], resize_area(views[k, 1:], (SIZE, SIZE)))
+    assert [moment.frame is not None for moment in between_them] == [True, False, False] * 3 + [True]
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3])
+def test_middle_inputs_are_blends_of_all_views(network: Network, rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    grids = []
+    monkeypatch.setattr(network.model, "forward", lambda grid: grids.append(grid) or lopsided_gaussians()[None])
+    first, last = torch.rand(2, 5, 4, 3, SIZE, SIZE)
+    network.interpolate(first, last, rate)
+    (grid,) = grids
+    assert grid.shape == (5, rate + 1, 4, 9, SIZE, SIZE)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    colors = grid[:, :, :, :3] * std[:, None, None] + mean[:, None, None]
+    for step in range(rate + 1):
+        weight = step / rate
+        torch.testing.assert_close(colors[:, step], (1 - weight) * first + weight * last, atol=1e-5, rtol=0)
+    torch.testing.assert_close(grid[:, :, :, 3:], network.cameras.pluecker().expand(5, rate + 1, 4, 6, SIZE, SIZE))
+
+
+def test_pairs_in_batches_equal_one_at_a_time(network: Network, orbit: OrbitRenderer) -> None:
+    results = []
+    for pairs in (1, 3):
+        moments = reconstruct(iter(frames(6)), SIDES, 4, network, orbit)
+        results.append(list(interpolate(moments, 2, pairs, network, orbit)))
+    for one, other in zip(*results, strict=True):
+        assert one.time == other.time
+        torch.testing.assert_close(one.gaussians.means, other.gaussians.means, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one.views, other.views, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_nothing_is_kept_however_long_the_video(length: int) -> None:
+    """At most the sets of one chunk and of one batch of pairs are alive at any time."""
+    alive: weakref.WeakSet = weakref.WeakSet()
+    read = 0
+
+    def endless() -> Iterator[Tensor]:
+        nonlocal read
+        while True:
+            read += 1
+            yield torch.zeros(3, SIZE, SIZE)
+
+    def watched(moments: Iterator[Moment]) -> Iterator[Moment]:
+        for moment in moments:
+            alive.add(moment)
+            yield moment
+
+    first = watched(reconstruct(endless(), SIDES, length, Spy(), FlatOrbit()))
+    last = watched(interpolate(first, 3, 2, Spy(), FlatOrbit()))
+    for index, _ in zip(range(120), last, strict=False):
+        if index % 10 == 0:
+            gc.collect()
+            assert len(alive) <= 2 * length + 10
+        assert read <= index / 3 + 2 * length + 4, "frames are read no earlier than they are needed"

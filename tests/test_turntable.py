@@ -1,0 +1,96 @@
+"""The camera that goes round while time runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.errors import UserError
+from core.gaussians import Gaussians
+from core.inference.turntable import AZIMUTHS, Turntable, shown_sets, write_still_turntable
+from core.media import read_video
+from tests.tiny import lopsided_gaussians
+
+
+class PaintedOrbit:
+    """In place of a renderer: every image has one colour, made of its set (green) and its azimuth (red)."""
+
+    size = 16
+
+    def __init__(self) -> None:
+        self.drawn: Counter = Counter()
+
+    def __call__(self, gaussians: Gaussians, azimuths: Sequence[float]) -> torch.Tensor:
+        images = torch.zeros(len(gaussians.means), len(azimuths), 3, 16, 16)
+        for t, index in enumerate(gaussians.colors[:, 0, 1].tolist()):
+            for v, azimuth in enumerate(azimuths):
+                self.drawn[round(index * 100), azimuth] += 1
+                images[t, v, 0], images[t, v, 1] = azimuth / 360, index
+        return images
+
+
+def set_number(index: int) -> Gaussians:
+    """A set that tells its number (under 100) by its colour, leading axes ``[1]``."""
+    gaussians = lopsided_gaussians()
+    return gaussians.with_colors(torch.full_like(gaussians.colors, index / 100))
+
+
+def test_once_round_with_four_stops() -> None:
+    counts = Counter(AZIMUTHS)
+    assert len(AZIMUTHS) == 536
+    assert list(AZIMUTHS) == sorted(AZIMUTHS)
+    assert counts == {azimuth: 45 if azimuth in (0, 90, 180, 270) else 1 for azimuth in range(360)}
+
+
+@pytest.mark.parametrize("rate", [Fraction(8), Fraction(15), Fraction(30000, 2002), Fraction(45), Fraction(120)])
+@pytest.mark.parametrize("count", [1, 7, 178, 5000])
+def test_time_runs_at_the_rate_of_the_sequence(count: int, rate: Fraction) -> None:
+    shown = shown_sets(count, rate)
+    assert shown == [(frame * rate.numerator // (30 * rate.denominator)) % count for frame in range(536)]
+    assert max(shown) < count
+
+
+@pytest.mark.parametrize(("count", "rate"), [(1, 8), (5, 24), (40, 15)])
+def test_every_frame_shows_its_set_from_its_azimuth(tmp_path: Path, count: int, rate: int) -> None:
+    """Sets come once and in order, their frames do not."""
+    orbit = PaintedOrbit()
+    turntable = Turntable(tmp_path / "t.mp4", count, Fraction(rate), orbit)
+    for index in range(count):
+        turntable.add(index, set_number(index))
+    turntable.finish()
+    video = read_video(tmp_path / "t.mp4")
+    assert (video.fps, video.num_frames, video.size) == (30, 536, (16, 16))
+    for frame, azimuth, index in zip(video.frames(), AZIMUTHS, shown_sets(count, Fraction(rate)), strict=True):
+        red, green, _ = frame.mean(dim=(1, 2)).tolist()
+        assert red == pytest.approx(azimuth / 360, abs=0.03)
+        assert green == pytest.approx(index / 100, abs=0.03)
+    assert set(orbit.drawn.values()) == {1}, "no image is rendered twice"
+
+
+def test_a_sequence_longer_than_the_video_draws_only_what_is_seen(tmp_path: Path) -> None:
+    orbit = PaintedOrbit()
+    turntable = Turntable(tmp_path / "t.mp4", 90, Fraction(1), orbit)
+    for index in range(90):
+        turntable.add(index, set_number(index))
+    turntable.finish()
+    assert {index for index, _ in orbit.drawn} == set(range(18))
+
+
+def test_still_turntable(tmp_path: Path) -> None:
+    write_still_turntable(set_number(50), tmp_path / "s.mp4", PaintedOrbit())
+    video = read_video(tmp_path / "s.mp4")
+    assert (video.fps, video.num_frames) == (30, 90)
+    reds = [float(frame[0].mean()) for frame in video.frames()]
+    assert reds == pytest.approx([azimuth / 360 for azimuth in range(0, 360, 4)], abs=0.03)
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turntable = Turntable(tmp_path / "t.mp4", 1, Fraction(8), PaintedOrbit())
+    turntable.spool.close()
+    with open("/dev/full", "wb", buffering=0) as turntable.spool, pytest.raises(UserError, match=r"t\.mp4.*No space"):
+        turntable.add(0, set_number(0))
