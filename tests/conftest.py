@@ -1,7 +1,11 @@
-"""What holds for every test: a bounded number of threads, and GPU tests that fail where there is no GPU."""
+"""What holds for every test: a bounded number of threads, GPU tests that fail where there is no GPU; shared clips."""
+
+from pathlib import Path
 
 import pytest
 import torch
+
+from tests.clip_factory import write_clip
 
 # Small tensors gain nothing from more threads, and results on shared machines stay comparable.
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -11,3 +15,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A GPU test runs only when asked for (-m gpu); then a missing device is a failure and no silent skip."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.fail("this test needs a CUDA device and torch sees none", pytrace=False)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Five clips of three objects, 5 frames each."""
+    names = ["p-fish-0", "p-fish-1", "p-cow-0", "p-cow-1", "p-robot-0"]
+    for name in names:
+        write_clip(tmp_path, name, frames=5)
+    return tmp_path, names

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from core.data.batch import BrokenLedger, ClipBatch
 from core.errors import UserError
-from tests.dataset_factory import clips, make_dataset, make_options, same  # noqa: F401
+from tests.dataset_factory import make_dataset, make_options, same
 
 # Determinism
 

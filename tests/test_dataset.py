@@ -15,7 +15,7 @@ from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
 from core.options import CameraOptions
 from tests.clip_factory import view_color, write_clip
-from tests.dataset_factory import SIZE, clips, make_dataset, make_options, same  # noqa: F401
+from tests.dataset_factory import SIZE, make_dataset, make_options, same
 
 # Lists, groups, splits
 
