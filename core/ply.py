@@ -121,7 +121,8 @@ def load_ply(path: str | Path) -> Gaussians:
         table = _vertex_columns(header, data[end.end() :])
     except _Malformed as error:
         raise UserError(f"cannot read {path}: {error}; give a whole, uncompressed 3DGS .ply") from error
-    columns = torch.from_numpy(np.stack([table[name].astype(np.float32) for name in PROPERTIES], axis=-1))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        columns = torch.from_numpy(np.stack([table[name].astype(np.float32) for name in PROPERTIES], axis=-1))
     means, colors, opacity, scales, quats = columns.split([3, 3, 1, 3, 4], dim=-1)
     if ORIENTATIONS["viewer"] in header:
         means, quats = _half_turn(means, -quats)
@@ -158,6 +159,7 @@ def _parse_header(header: list[str]) -> tuple[str, dict[str, tuple[int, np.dtype
     """The storage format, and name -> (rows, row type) for ``vertex`` and the elements before it."""
     storage = ""
     elements: dict[str, tuple[int, list[tuple[str, str]]]] = {}
+    fields: list[tuple[str, str]] = []
     for words in filter(None, map(str.split, header)):
         if words[0] == "format":
             storage = words[1]

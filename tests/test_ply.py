@@ -190,6 +190,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut body": (lambda data: data[:-1], "truncated: 50 vertices take 2800 bytes, 2799 follow"),
     "huge count": (lambda data: replace_once(data, b"vertex 50", b"vertex 99999999999999"), "truncated"),
     "negative count": (lambda data: replace_once(data, b"vertex 50", b"vertex -1"), "header is broken"),
+    "no count": (lambda data: replace_once(data, b"vertex 50", b"vertex"), "header is broken"),
     "no vertices": (lambda data: replace_once(data, b"element vertex", b"element point"), "header is broken"),
     "unknown type": (lambda data: replace_once(data, b"float x", b"half x"), "header is broken"),
     "unknown format": (lambda data: replace_once(data, b"little", b"middle"), "header is broken"),

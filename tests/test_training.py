@@ -85,6 +85,7 @@ def test_a_run_learns_and_leaves_its_files(clips: Path, tmp_path: Path) -> None:
     assert json.loads(metadata["validation"])["psnr_novel"] == validation["psnr_novel"]
     assert not any("lpips" in name for name in tensors)
     assert len(saved_states(tmp_path)) == 2
+    assert any((tmp_path / "tensorboard").iterdir())
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
@@ -21,11 +23,14 @@ _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse sh
 def make_accelerator(options: TrainOptions) -> Accelerator:
     """The engine: devices, processes, precision, gradient accumulation; the option beats the launch config's precision.
 
-    Several processes on a machine without accelerators are joined with gloo.
+    Several processes on a machine without accelerators are joined with gloo. Numbers go to TensorBoard where it is
+    installed, in ``<workspace>/tensorboard``.
     """
     return Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=options.mixed_precision,
+        log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
+        project_dir=options.workspace,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, even_batches=True),
     )

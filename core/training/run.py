@@ -88,6 +88,7 @@ class Training:
             self._validate()
             return
         self._write_options()
+        self.accelerator.init_trackers("tensorboard")
         bar = tqdm(
             total=self.total_steps,
             initial=self.progress.step,
@@ -122,7 +123,7 @@ class Training:
             if self._due(every.save_every) or self.progress.step == self.total_steps:
                 self._save()
         bar.close()
-        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.progress.step % every == 0
@@ -206,12 +207,14 @@ class Training:
             skipped=self.progress.skipped,
             **means,
         )
+        self.accelerator.log({f"train/{name}": value for name, value in means.items()}, step=self.progress.step)
 
     def _validate(self) -> Validation:
         model = self.average.module if self.average is not None else self.model
         result, batch, images = evaluate(model, self.renderer, self.test_dataset, self.accelerator, self.ledger)
         if self.accelerator.is_main_process:
             self.log.write(kind="validation", step=self.progress.step, **asdict(result))
+            self.accelerator.log({f"validation/{k}": v for k, v in asdict(result).items()}, step=self.progress.step)
             logger.info("step %d: %s", self.progress.step, json.dumps(asdict(result)))
             self._preview("eval", batch, images)
             if self.options.train.num_epochs > 0 and result.psnr_novel > self.progress.best:
