@@ -124,11 +124,6 @@ def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype | Non
         UserError: the folder cannot be written to or the disk is full.
     """
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
-    save_tensors(state, path, **metadata)
-
-
-def save_tensors(state: dict[str, Tensor], path: str | Path, **metadata: str) -> None:
-    """Write named tensors to a ``.safetensors`` file, whole or not at all. Raises `UserError` as `save_weights`."""
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata={"format": "pt", **metadata})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -89,10 +89,6 @@ class Gaussians:
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""
         return all(bool(torch.isfinite(getattr(self, field.name)).all()) for field in fields(self))
-
-    def with_colors(self, colors: Tensor) -> Gaussians:
-        """The same geometry with other colours ``[..., N, 3]``."""
-        return replace(self, colors=colors)
 
 
 class RawGaussians(NamedTuple):

@@ -76,11 +76,6 @@ class ModelOptions:
                 f"decoder levels gives {reached}"
             )
 
-    @property
-    def splat_ratio(self) -> int:
-        """Input pixels per splat along one side."""
-        return self.input_size // self.splat_size
-
 
 @dataclass(frozen=True)
 class CameraOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class PaintedOrbit:
 def set_number(index: int) -> Gaussians:
     """A set that tells its number (under 100) by its colour, leading axes ``[1]``."""
     gaussians = lopsided_gaussians()
-    return gaussians.with_colors(torch.full_like(gaussians.colors, index / 100))
+    return replace(gaussians, colors=torch.full_like(gaussians.colors, index / 100))
 
 
 def test_once_round_with_four_stops() -> None:
