@@ -13,8 +13,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from core.cameras import Cameras
+from core.gaussians import Gaussians
 from core.lpips import Lpips
 
+HULL_RAYS, HULL_STEPS, HULL_REACH = 1024, 32, 0.9  # rays of a view; depths on each, within this of the orbit's centre
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a range of one
 
@@ -70,6 +73,40 @@ def _chosen(images: Tensor, views: Tensor | None) -> Tensor:
     """The chosen views of ``[..., V, 3, H, W]`` as one batch ``[N, 3, H, W]``."""
     images = images if views is None else images.index_select(-4, views)
     return rearrange(images, "... c h w -> (...) c h w")
+
+
+def hull_depth_error(
+    gaussians: Gaussians, cameras: Cameras, masks: Tensor, num_inputs: int, generator: torch.Generator
+) -> Tensor:
+    """Mean distance, along their pixels' rays, of Gaussians from the front of the visual hull; world units.
+
+    A rendered loss moves a Gaussian by what happens within a few pixels of it, so depths are found slowly. The hull,
+    the points inside all silhouettes, tells a first depth for every ray that hits it; other rays do not count.
+
+    Args:
+        gaussians: leading axes ``[B, T]``, ordered by input view.
+        cameras: leading axes ``[B, T, V]``; the first ``num_inputs`` are the input views.
+        masks: ``[B, T, V, 1, H, W]`` in [0, 1].
+        num_inputs: I, the number of input views.
+        generator: draws the Gaussians that are looked at, ``HULL_RAYS`` of each view.
+    """
+    means = rearrange(gaussians.means, "b t (v n) c -> b t v n c", v=num_inputs)
+    chosen = torch.randperm(means.shape[3], generator=generator)[:HULL_RAYS].to(means.device)
+    offsets = means[:, :, :, chosen] - cameras.positions[:, :, :num_inputs, None]
+    depths = offsets.norm(dim=-1)
+    reach = cameras.positions[:, :, :num_inputs].norm(dim=-1)[..., None, None]
+    steps = reach + torch.linspace(-HULL_REACH, HULL_REACH, HULL_STEPS, device=means.device)
+    directions = (offsets / depths[..., None]).detach()
+    points = cameras.positions[:, :, :num_inputs, None, None] + steps[..., None] * directions[..., None, :]
+    inside = torch.ones(points.shape[:-1], dtype=torch.bool, device=means.device)
+    for view in range(cameras.shape[2]):
+        pixels, _ = cameras[:, :, view].project(points.flatten(2, 4))
+        grid = 2 * pixels / pixels.new_tensor(cameras.size[::-1]) - 1
+        mask = F.grid_sample(masks[:, :, view].flatten(0, 1), grid.flatten(0, 1)[:, None], align_corners=False)
+        inside &= mask.reshape(inside.shape) > 0.5
+    hits = inside.any(dim=-1)
+    front = steps.expand(inside.shape).gather(-1, inside.int().argmax(dim=-1, keepdim=True)).squeeze(-1)
+    return ((depths - front).abs() * hits).sum() / hits.sum().clamp_min(1)
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:

@@ -149,6 +149,8 @@ class TrainOptions:
     """Length of the run in optimiser steps instead of epochs; 0: num_epochs counts."""
     lambda_lpips: float = 1.0
     """Weight of LPIPS; 0 switches it off and needs no VGG weights."""
+    lambda_hull: float = 0.0
+    """Weight of the distance between Gaussians and the front of the visual hull; not published, finds depths early."""
     lpips_views: int = 0
     """Views of each sample, drawn at random, that LPIPS looks at: it is costly on a CPU. 0: all, as published."""
     gradient_clip: float = 1.0
@@ -247,7 +249,7 @@ _NANO = Options(
         prob_cam_jitter=0.0,
         prob_view_dropout=0.3,
     ),
-    train=TrainOptions(batch_size=4, resume="pretrained/nano_recon.safetensors", warmup_steps=200),
+    train=TrainOptions(batch_size=4, resume="pretrained/nano_recon.safetensors", warmup_steps=200, lambda_hull=1.0),
     infer=InferOptions(interpresume="pretrained/nano_interp.safetensors"),
 )
 

@@ -25,7 +25,8 @@ from core.checkpoint import load_weights, save_weights
 from core.data.batch import BrokenLedger, ClipBatch
 from core.errors import UserError
 from core.files import atomic_path
-from core.losses import LossWeights, psnr, training_loss
+from core.gaussians import Gaussians
+from core.losses import LossWeights, hull_depth_error, psnr, training_loss
 from core.lpips import load_lpips
 from core.model import L4GM
 from core.options import Options
@@ -150,7 +151,7 @@ class Training:
         with self.accelerator.accumulate(self.model):
             gaussians = self.model(batch.grid)
             render = self.renderer(gaussians, batch.cameras)
-            terms = self._loss(render, batch)
+            terms = self._loss(gaussians, render, batch)
             self.accelerator.backward(terms["total"])
             finite = self._everywhere(torch.isfinite(terms["total"]))
             if self.accelerator.sync_gradients:
@@ -165,13 +166,16 @@ class Training:
             self.optimizer.zero_grad()
         return (terms, render.image.detach()) if finite else (None, None)
 
-    def _loss(self, render: RenderOutput, batch: ClipBatch) -> dict[str, Tensor]:
+    def _loss(self, gaussians: Gaussians, render: RenderOutput, batch: ClipBatch) -> dict[str, Tensor]:
         """The terms, their sum ``total``, and the PSNR for the log."""
         views, count = batch.images.shape[2], self.options.train.lpips_views
         generator = torch.Generator().manual_seed(self.options.train.seed + self.progress.step)
         chosen = torch.randperm(views, generator=generator)[:count].to(render.image.device) if count else None
         weights = LossWeights(lpips=self.options.train.lambda_lpips)
         terms = training_loss(render.image, render.alpha, batch.images, batch.masks, weights, self.perceptual, chosen)
+        if self.options.train.lambda_hull:
+            terms["hull"] = hull_depth_error(gaussians, batch.cameras, batch.masks, batch.grid.shape[2], generator)
+            terms["total"] = terms["total"] + self.options.train.lambda_hull * terms["hull"]
         return {**terms, "psnr": psnr(render.image.detach().clamp(0, 1), batch.images).mean()}
 
     def _lpips_dtype(self) -> torch.dtype:

@@ -1,0 +1,132 @@
+"""Gaussian splatting on CUDA with gsplat 1.5.3: all sets and views in one ``rasterization`` call, differentiable.
+
+``require_cuda``, ``cuda_batch`` and ``background_only`` serve every CUDA backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..errors import UserError
+from ..gaussians import Gaussians
+from .base import Batch, RenderOutput, check_planes, flatten_inputs
+
+DEVICE = "cuda"  # what these backends draw on; the tests run them on the CPU over stand-in kernels
+_INSTEAD = "or choose the CPU renderer with --renderer numba"
+
+
+class GsplatRenderer:
+    """CUDA renderer; see `core.rendering.base.Renderer` for the call.
+
+    Beside that contract: computed in float32, also under autocast; a quaternion of norm below 1e-12 counts as the
+    identity (and gets no gradient); skew in the intrinsics is not used. Gradients are gsplat's own. It has none for
+    the intrinsics, so intrinsics that ask for one are refused.
+
+    Raises:
+        UserError: no CUDA device, gsplat is not installed, or it cannot compile its kernels.
+    """
+
+    name = "gsplat"
+
+    def __init__(self, near: float, far: float) -> None:
+        check_planes(near, far)
+        self.planes = (near, far)
+        require_cuda(self.name)
+        try:
+            from gsplat import rasterization
+        except ImportError as error:
+            raise UserError(
+                f"the gsplat renderer needs a package that cannot be imported ({error}): "
+                f"pip install gsplat==1.5.3 packaging, {_INSTEAD}"
+            ) from error
+        try:  # The first import compiles, for minutes: better now than in the middle of the first step.
+            from gsplat.cuda._backend import _C as kernels
+        except (ImportError, OSError, RuntimeError) as error:
+            raise UserError(_no_kernels(str(error).partition("\n")[0])) from error
+        if kernels is None:
+            raise UserError(_no_kernels("it found no CUDA toolkit"))
+        self._rasterization = rasterization
+
+    def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
+        """Render on the GPU; see `core.rendering.base.Renderer`."""
+        if torch.is_grad_enabled() and cameras.intrinsics.requires_grad:
+            raise ValueError("gsplat has no gradient for the intrinsics: detach them, or use the numba renderer")
+        batch = cuda_batch(self.name, gaussians, cameras, background)
+        g, (height, width) = batch.gaussians, batch.cameras.size
+        if g.opacities.numel() == 0 or batch.background.numel() == 0:
+            return background_only(batch)
+        with torch.autocast(DEVICE, enabled=False):  # bfloat16 would put the cameras 1e-3 off their place
+            pixels, alpha, _ = self._rasterization(
+                means=g.means,
+                quats=g.quats,
+                scales=g.scales,
+                opacities=g.opacities,
+                colors=g.colors,
+                viewmats=batch.cameras.w2c,
+                Ks=batch.cameras.intrinsics,
+                width=width,
+                height=height,
+                near_plane=self.planes[0],
+                far_plane=self.planes[1],
+                packed=False,
+                backgrounds=batch.background,  # gsplat itself adds a 0 for the depth channel
+                render_mode="RGB+D",  # D is the accumulated depth, ED would be the mean
+            )
+        image, depth = rearrange(pixels, "g v h w c -> (g v) c h w").split([3, 1], dim=1)
+        return batch.output(image, rearrange(alpha, "g v h w 1 -> (g v) 1 h w"), depth)
+
+
+def _no_kernels(why: str) -> str:
+    return (
+        f"gsplat could not compile its CUDA kernels ({why}): it needs nvcc of CUDA {torch.version.cuda} "
+        f"and a host compiler, {_INSTEAD}"
+    )
+
+
+def require_cuda(name: str) -> None:
+    """Raise UserError where torch sees no CUDA device."""
+    if not torch.cuda.is_available():
+        raise UserError(f"the {name} renderer needs a CUDA device and torch sees none: use such a machine, {_INSTEAD}")
+
+
+def cuda_batch(name: str, gaussians: Gaussians, cameras: Cameras, background: Tensor | None) -> Batch:
+    """Flatten the inputs of a render call for a CUDA backend: float32, contiguous, with unit quaternions.
+
+    Raises:
+        ValueError: tensors on another device, NaN or infinity in them, or shapes that do not fit.
+    """
+    batch = flatten_inputs(gaussians, cameras, background)
+    tensors = {field.name: getattr(batch.gaussians, field.name) for field in fields(Gaussians)}
+    tensors |= {"c2w": batch.cameras.c2w, "intrinsics": batch.cameras.intrinsics}
+    for key, tensor in tensors.items():
+        if tensor.device.type != DEVICE or tensor.device != gaussians.means.device:
+            raise ValueError(
+                f"the {name} renderer works on the tensors of one {DEVICE} device, "
+                f"got means on {gaussians.means.device} and {key} on {tensor.device}"
+            )
+    # One list: the CPU waits for the GPU once, not seven times.
+    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+    if not all(finite):
+        broken = ", ".join(key for key, fine in zip(tensors, finite, strict=True) if not fine)
+        raise ValueError(f"NaN or infinity in {broken}")
+    tensors = {key: tensor.float().contiguous() for key, tensor in tensors.items()}
+    cameras = Cameras(tensors.pop("c2w"), tensors.pop("intrinsics"), cameras.size)
+    quats = tensors["quats"]
+    zero = quats.detach().norm(dim=-1, keepdim=True) < 1e-12
+    tensors["quats"] = F.normalize(torch.where(zero, quats.new_tensor([1.0, 0, 0, 0]), quats), dim=-1)
+    return replace(batch, gaussians=Gaussians(**tensors), cameras=cameras, background=batch.background.float())
+
+
+def background_only(batch: Batch) -> RenderOutput:
+    """What a batch without Gaussians or without images looks like; attached to its inputs, whose gradients are 0."""
+    height, width = batch.cameras.size
+    inputs = [getattr(batch.gaussians, field.name) for field in fields(Gaussians)]
+    zero = sum(tensor.sum() for tensor in (*inputs, batch.cameras.c2w)) * 0.0
+    plane = zero.expand(*batch.background.shape[:2], 1, height, width)
+    return batch.output(batch.background[..., None, None] + plane, plane, plane)
