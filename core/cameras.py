@@ -183,6 +183,35 @@ def orbit_cameras(
     return Cameras(c2w, intrinsics, size)
 
 
+def cameras_from_pluecker(coordinates: Tensor) -> Cameras:
+    """The pinhole cameras behind Plücker images: the inverse of `Cameras.pluecker` for centred principal points.
+
+    The centre o is the point nearest to all rays: with p = d x m the foot of each ray, (sum of I - d d^T) o = sum of p.
+    The axes come from the rays at opposite edges of the image.
+
+    Args:
+        coordinates: ``[..., 6, H, W]``: moments o x d, then unit directions d. Square pixels are not assumed.
+    """
+    moments, directions = rearrange(coordinates, "... (two c) h w -> two ... h w c", two=2)
+    height, width = coordinates.shape[-2:]
+    flat = rearrange(directions, "... h w c -> ... (h w) c")
+    feet = torch.linalg.cross(directions, moments).sum(dim=(-3, -2))
+    gram = height * width * torch.eye(3).to(flat) - flat.mT @ flat
+    positions = torch.linalg.solve(gram, feet)
+    forward = torch.nn.functional.normalize(flat.sum(dim=-2), dim=-1)
+    plane = directions / (directions * forward[..., None, None, :]).sum(dim=-1, keepdim=True)
+    across = (plane[..., :, -1, :] - plane[..., :, 0, :]).mean(dim=-2) / (width - 1)
+    down = (plane[..., -1, :, :] - plane[..., 0, :, :]).mean(dim=-2) / (height - 1)
+    focal_x, focal_y = 1 / across.norm(dim=-1), 1 / down.norm(dim=-1)
+    c2w = torch.eye(4).to(flat).repeat(*positions.shape[:-1], 1, 1)
+    c2w[..., :3, :3] = torch.stack([across * focal_x[..., None], down * focal_y[..., None], forward], dim=-1)
+    c2w[..., :3, 3] = positions
+    intrinsics = torch.eye(3).to(flat).repeat(*positions.shape[:-1], 1, 1)
+    intrinsics[..., 0, 0], intrinsics[..., 1, 1] = focal_x, focal_y
+    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = 0.5 * width, 0.5 * height
+    return Cameras(c2w, intrinsics, (height, width))
+
+
 def flip_opengl_opencv(c2w: Tensor) -> Tensor:
     """Convert camera-to-world matrices ``[..., 4, 4]`` between OpenGL and OpenCV cameras, either way."""
     return c2w * c2w.new_tensor(_FLIP_YZ)

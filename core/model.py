@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from core.cameras import cameras_from_pluecker
 from core.errors import UserError
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published, split_raw
+from core.hull import REACH, hull_front
 from core.options import ModelOptions
 from core.unet import UNet
 
@@ -21,8 +23,6 @@ GRID_CHANNELS = 9
 # ImageNet statistics: how the first three grid channels encode RGB.
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
-# The ray head's reach before and behind the point of the ray nearest to the origin, in world units.
-_RAY_REACH = 0.9
 
 
 class L4GM(nn.Module):
@@ -39,9 +39,12 @@ class L4GM(nn.Module):
         self.unet = UNet(GRID_CHANNELS, channels, options)
         self.conv = nn.Conv2d(channels, channels, 1)
         if options.head == "ray":
-            # Start near the head's own prior: pixel colours on the plane through the origin.
-            nn.init.normal_(self.conv.weight, std=0.02)
+            # Start near the head's own prior, pixel colours near the plane through the origin, without slowing down
+            # what follows: a small last convolution would scale every gradient of the U-Net.
+            nn.init.eye_(self.conv.weight[..., 0, 0])
             nn.init.zeros_(self.conv.bias)
+            with torch.no_grad():
+                self.unet.conv_out.weight *= 0.1
 
     def forward(self, grid: Tensor) -> Gaussians:
         """Predict Gaussians.
@@ -59,7 +62,8 @@ class L4GM(nn.Module):
         raw = self.raw_channels(grid)
         if self.options.head == "published":
             return activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
-        return activate_on_rays(raw, grid)
+        with torch.autocast(grid.device.type, enabled=False):
+            return activate_on_rays(raw, grid)
 
     def raw_channels(self, grid: Tensor) -> Tensor:
         """The network's output before the head: ``[B,T,V,14 k,S,S]``."""
@@ -80,9 +84,10 @@ def activate_on_rays(raw: Tensor, grid: Tensor) -> Gaussians:
     """The ``ray`` head: every Gaussian lies on its pixel's ray and starts from its pixel's colour.
 
     With the ray's moment m = o x d and unit direction d, the ray's point nearest to the origin is p = d x m
-    (Plücker). Position = p + 0.9 tanh(raw) d, plus a shift of at most one pixel across; standard deviation = the
-    pixel's spacing there times exp of a bounded number; colour = pixel colour + residual; opacity is biased by how far
-    the pixel is from white, the background.
+    (Plücker). Position = p + (h + 0.9 tanh(raw)) d, plus a shift of at most one pixel across; h is where the ray enters
+    the visual hull of the other views' foregrounds, because rendered losses alone hardly moved depths. Standard
+    deviation = the pixel's spacing there times exp of a bounded number; colour = pixel colour + residual; opacity is
+    biased by how far the pixel is from white, the background.
 
     Args:
         raw: ``[B,T,V,14 k,S,S]``.
@@ -101,9 +106,13 @@ def activate_on_rays(raw: Tensor, grid: Tensor) -> Gaussians:
     spacing = (nearest[..., 1:, :, :] - nearest[..., :-1, :, :]).norm(dim=-1).mean(dim=(-3, -2, -1))
     spacing = spacing[..., None, None, None, None]
     depth, shift = position[..., :1], position[..., 1:]
+    std, mean = (rearrange(rgb.new_tensor(value), "c -> c 1 1") for value in (RGB_STD, RGB_MEAN))
+    darkest = (grid[:, :, :, :3] * std + mean).amin(dim=3, keepdim=True)
+    cameras = cameras_from_pluecker(grid[:, :, :, 3:])
+    front = hull_front(cameras, _foreground(darkest), tuple(raw.shape[3:5]))[..., None, None]
     across = torch.stack(_frame_across(directions), dim=-2)
-    means = nearest + _RAY_REACH * depth.tanh() * directions + spacing * (shift.tanh()[..., None] * across).sum(-2)
-    foreground = (10 * (1 - rgb.amin(dim=-1, keepdim=True))).clamp(0, 1)
+    means = nearest + (front + REACH * depth.tanh()) * directions + spacing * (shift.tanh()[..., None] * across).sum(-2)
+    foreground = _foreground(rgb.amin(dim=-1, keepdim=True))
     identity = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
     fields = Gaussians(
         means=means,
@@ -113,6 +122,11 @@ def activate_on_rays(raw: Tensor, grid: Tensor) -> Gaussians:
         colors=(rgb + color.tanh()).clamp(0, 1),
     )
     return fields.map(lambda field: field.flatten(2, 5))
+
+
+def _foreground(darkest: Tensor) -> Tensor:
+    """How far a pixel is from white, from its smallest colour channel: 1 where it is below 0.9."""
+    return (10 * (1 - darkest)).clamp(0, 1)
 
 
 def _frame_across(directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ def odd_scene() -> tuple[Gaussians, Cameras]:
     scales[0], scales[1, 0] = 0.0, 0.0  # a point, a disc
     opacities[2], opacities[3] = 0.0, 1.0
     means[4, 2], means[5, 2] = 1.9, -2.5  # behind the camera, beyond the far plane
-    means[6, 2] = 1.3  # nearer than the near plane
+    means[6] = torch.tensor([0.02, 0.01, 1.2])  # nearer than the near plane
     scales[7] = 40.0  # huge
     means[8, 0] = 30.0  # off screen
     quats[9] = 0.0

@@ -107,6 +107,7 @@ def test_degenerate_sets(kernels: list[dict]) -> None:
 def test_autocast_does_not_reach_the_renderer(kernels: list[dict]) -> None:
     gaussians, cameras = random_scene(1, 1, views=1, num=5, size=(8, 8))
     plain = GsplatRenderer(NEAR, FAR)(gaussians, cameras)
+    assert plain.image.dtype == torch.float32  # from float64 inputs
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(GsplatRenderer(NEAR, FAR)(gaussians, cameras).image, plain.image)
 

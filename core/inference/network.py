@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from core.checkpoint import file_hash, load_weights
 from core.data.input_grid import blend_between_ends, build_grid, default_cameras
@@ -117,14 +119,37 @@ class Network:
 
 
 def _load(path: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype) -> L4GM:
-    # Built without storage: no time for a random start that the checkpoint overwrites, no float32 copy of the weights.
-    with torch.device("meta"):
+    with _unfilled(device, dtype):
         model = L4GM(options)
     model.requires_grad_(False).eval()
-    model.unet.to(dtype)
     # What follows the last feature map is cheap and makes the values: it stays float32.
-    model.unet.norm_out.float()
-    model.unet.conv_out.float()
-    model.to_empty(device=device)
+    for last in (model.unet.norm_out, model.unet.conv_out, model.conv):
+        last.float()
     load_weights(model, path)
     return model.to(memory_format=torch.channels_last)
+
+
+class _NoInit(TorchFunctionMode):
+    """Leaves out everything in torch.nn.init."""
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict[str, object] | None = None
+    ) -> object:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _unfilled(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Modules built inside have storage of this type and no start values, which the checkpoint would overwrite.
+
+    For `big` a random start takes seconds and its float32 copy twice the memory of the weights.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device, _NoInit():
+            yield
+    finally:
+        torch.set_default_dtype(default)

@@ -20,7 +20,7 @@ class RenderOutput:
     """Images of one render call; the leading axes are those of the cameras, usually ``[B, T, V]``.
 
     Attributes:
-        image: ``[..., 3, H, W]`` RGB, composited over the background: sum_i w_i c_i + (1 - alpha) background. Not clamped.
+        image: ``[..., 3, H, W]`` RGB over the background: sum_i w_i c_i + (1 - alpha) background. Not clamped.
         alpha: ``[..., 1, H, W]`` coverage, sum_i w_i.
         depth: ``[..., 1, H, W]`` accumulated depth sum_i w_i z_i along the viewing axis, world units. Divide by alpha
             for the mean depth of what is seen.

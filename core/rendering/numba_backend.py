@@ -29,8 +29,9 @@ _MAX_GAUSSIANS = 1 << 24  # positions in a list are kept as float32
 class NumbaRenderer:
     """CPU renderer; see `core.rendering.base.Renderer` for the call.
 
-    Beside that contract: a quaternion of norm below 1e-12 counts as the identity (and gets no gradient), a Gaussian too
-    large for float32 is not drawn. Results are float32 for any input type. Skew in the intrinsics is not used.
+    Beside that contract: NaN or infinity in a Gaussian or camera is a ValueError; a quaternion of norm below 1e-12
+    counts as the identity and gets no gradient; a Gaussian too large for float32 is not drawn. Results are float32 for
+    any input type, also under autocast. Skew in the intrinsics is not used.
     """
 
     name = "numba"
@@ -47,10 +48,15 @@ class NumbaRenderer:
         g = batch.gaussians
         if g.num >= _MAX_GAUSSIANS:
             raise ValueError(f"the numba renderer draws fewer than {_MAX_GAUSSIANS} Gaussians a set, got {g.num}")
-        w2c, intrinsics = batch.cameras.w2c.flatten(0, 1), batch.cameras.intrinsics.flatten(0, 1)
+        with torch.autocast("cpu", enabled=False):  # bfloat16 would put the cameras 1e-3 off their place
+            views = batch.cameras.to(torch.float32)
+            w2c, intrinsics = views.w2c.flatten(0, 1), views.intrinsics.flatten(0, 1)
+        if not (w2c.isfinite().all() and intrinsics.isfinite().all()):
+            raise ValueError("a camera holds NaN or infinity")
         inputs = (g.means, g.quats, g.scales, g.opacities, g.colors, w2c, intrinsics, batch.background.flatten(0, 1))
         inputs = [tensor.float().contiguous() for tensor in inputs]
-        return batch.output(*_Splat.apply(*inputs, cameras.size, self.planes))
+        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        return batch.output(*_Splat.apply(*inputs, cameras.size, self.planes, keep))
 
 
 class _Wave:
@@ -59,21 +65,23 @@ class _Wave:
     def __init__(self, first: int, end: int, arrays: list[np.ndarray], size: tuple, planes: tuple) -> None:
         means, quats, scales, opacities, colors, w2c, intrinsics, _ = arrays
         groups, count = opacities.shape
+        views = w2c.shape[0] // groups
+        spanned = (end - 1) // views - first // views + 1
         images, chunks, bands = end - first, -(-count // CHUNK), -(-size[0] // BAND)
-        self.first, self.end, self.images, self.units = first, end, images, images * bands
+        self.first, self.end, self.views, self.spanned, self.units = first, end, views, spanned, images * bands
         self.records = np.empty((images, count, RECORD), np.float32)
         self.keys = np.empty((images, count), np.uint32)
         self.bands = np.empty((images, count, 2), np.int32)
         totals, broken = np.empty((2, images, chunks), np.int64)
         run_parallel(
-            project, images * chunks, first, w2c.shape[0] // groups, size, tuple(np.float32(planes)),
+            project, spanned * chunks, first, end, views, size, tuple(np.float32(planes)),
             means, quats, scales, opacities, colors, w2c, intrinsics,
             self.records, self.keys, self.bands, totals, broken,
         )  # fmt: skip
         if broken.any():
-            image = first + int(broken.any(axis=1).argmax())
+            i = int(broken.any(axis=1).argmax())
             raise ValueError(
-                f"{broken[image - first].sum()} of {count} Gaussians drawn in image {image} hold NaN or infinity"
+                f"{broken[i].sum()} of {count} Gaussians hold NaN or infinity (set {(first + i) // views})"
             )
         totals = totals.sum(axis=1)
         self.starts = np.zeros((images, bands + 1), np.int64)
@@ -96,10 +104,9 @@ class _Splat(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, *args: object) -> tuple[Tensor, Tensor, Tensor]:
-        *tensors, size, planes = args
+        *tensors, size, planes, keep = args
         arrays = [tensor.detach().numpy() for tensor in tensors]
         images, (height, width) = tensors[5].shape[0], size
-        keep = any(ctx.needs_input_grad)
         image = torch.empty(images, 3, height, width)
         alpha, depth = torch.empty(2, images, 1, height, width)
         left_over = torch.empty(images, *(size if keep else (0, 0)))
@@ -130,7 +137,7 @@ class _Splat(torch.autograd.Function):
         for column, (row, col) in enumerate([(0, 0), (1, 1), (0, 2), (1, 2)]):
             g_intrinsics[:, row, col] = g_cameras[:, 12 + column]
         g_background = torch.einsum("ichw,ihw->ic", g_outputs[0], left_over) if ctx.needs_input_grad[7] else None
-        return *g_tensors, g_w2c, g_intrinsics, g_background, None, None
+        return *g_tensors, g_w2c, g_intrinsics, g_background, None, None, None
 
 
 def _splat_backward(
@@ -138,8 +145,7 @@ def _splat_backward(
     g_inputs: list[Tensor],
 ) -> None:  # fmt: skip
     """Project and list wave after wave once more, then add up the gradients in ``g_inputs``."""
-    groups, count = arrays[3].shape
-    views = arrays[5].shape[0] // groups
+    chunks = g_inputs[-1].shape[1]
     for wave in _waves(arrays, ctx.size, ctx.planes):
         table = np.zeros((wave.rows, PARTIALS), np.float32)
         run_parallel(
@@ -147,8 +153,7 @@ def _splat_backward(
             wave.records, wave.bands, wave.starts, wave.entries, wave.slots,
             left_over.numpy(), last.numpy(), *(g.numpy() for g in g_outputs), table,
         )  # fmt: skip
-        spanned = (wave.end - 1) // views - wave.first // views + 1
         run_parallel(
-            project_backward, spanned * -(-count // CHUNK), wave.first, wave.end, views, ctx.size,
+            project_backward, wave.spanned * chunks, wave.first, wave.end, wave.views, ctx.size,
             *arrays[:4], *arrays[5:7], wave.keys, wave.bands, wave.slots, table, *(g.numpy() for g in g_inputs),
         )  # fmt: skip

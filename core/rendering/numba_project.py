@@ -1,6 +1,6 @@
-"""Projection of 3D Gaussians to the image plane (EWA splatting) on the CPU: kernels, forward and backward.
+"""Projection of 3D Gaussians to the image plane (EWA splatting) on the CPU.
 
-Forward, per image and Gaussian: camera-space centre ``m = W mean + t``; root of the camera-space covariance
+Per image and Gaussian: camera-space centre ``m = W mean + t``; root of the camera-space covariance
 ``M = W R(q) S``; root of the image covariance ``P = J M`` with the Jacobian ``J`` of the perspective map, whose view
 angle is clamped to 1.3 times the image as in 3DGS and gsplat; image covariance ``[[a, b], [b, c]] = P P^T + 0.3 I``.
 
@@ -32,24 +32,38 @@ CHUNK = 2048  # Gaussians in one piece of projection work
 BLUR = f32(0.3)  # pixels^2 added to both image variances
 LOG2_MIN_ALPHA = f32(-math.log2(255.0))  # fainter contributions are not drawn
 HALF_LOG2E = f32(0.5 * math.log2(math.e))
+_MAX_EXTENT = f32(1e15)  # pixels; squares of anything larger overflow
 CULLED = np.uint32(0xFFFFFFFF)
 
 
 @kernel
 def rotation_of(quats: np.ndarray, group: int, n: int) -> tuple:
-    """The unit quaternion, one over the norm, and the nine entries of the rotation; a zero quaternion is the identity."""
+    """The unit quaternion with one over its norm, and the rows of its rotation; a zero quaternion is the identity."""
     w, x, y, z = quats[group, n, 0], quats[group, n, 1], quats[group, n, 2], quats[group, n, 3]
     norm = math.sqrt(w * w + x * x + y * y + z * z)
-    inverse = f32(1.0) / norm if norm > f32(1e-12) else f32(0.0)
-    w, x, y, z = (
-        (w * inverse, x * inverse, y * inverse, z * inverse) if inverse > 0 else (f32(1), f32(0), f32(0), f32(0))
-    )
+    inverse = f32(0.0)
+    if norm > f32(1e-12):
+        inverse = f32(1.0) / norm
+        w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
+    else:
+        w, x, y, z = f32(1.0), f32(0.0), f32(0.0), f32(0.0)
     one, two = f32(1.0), f32(2.0)
-    return (
-        (w, x, y, z, inverse),
+    rows = (
         (one - two * (y * y + z * z), two * (x * y - w * z), two * (x * z + w * y)),
         (two * (x * y + w * z), one - two * (x * x + z * z), two * (y * z - w * x)),
         (two * (x * z - w * y), two * (y * z + w * x), one - two * (x * x + y * y)),
+    )
+    return (w, x, y, z, inverse), rows
+
+
+@kernel
+def stretch(rows: tuple, scales: np.ndarray, group: int, n: int) -> tuple:
+    """Rows of R S, the root of the world covariance."""
+    s0, s1, s2 = scales[group, n, 0], scales[group, n, 1], scales[group, n, 2]
+    return (
+        (rows[0][0] * s0, rows[0][1] * s1, rows[0][2] * s2),
+        (rows[1][0] * s0, rows[1][1] * s1, rows[1][2] * s2),
+        (rows[2][0] * s0, rows[2][1] * s1, rows[2][2] * s2),
     )
 
 
@@ -66,7 +80,8 @@ def jacobian_of(x: float, y: float, z: float, lens: tuple, size: tuple) -> tuple
 
 
 @kernel
-def _dot(p: tuple, q: tuple) -> float:
+def dot(p: tuple, q: tuple) -> float:
+    """Inner product of two vectors."""
     return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
 
 
@@ -77,13 +92,20 @@ def _mix(s: float, p: tuple, t: float, q: tuple) -> tuple:
 
 
 @kernel
-def _times(row: tuple, first: tuple, second: tuple, third: tuple) -> tuple:
-    """A row vector times the matrix with the given rows."""
+def _times(row: tuple, matrix: tuple) -> tuple:
+    """A row vector times a matrix, given by its rows."""
     return (
-        row[0] * first[0] + row[1] * second[0] + row[2] * third[0],
-        row[0] * first[1] + row[1] * second[1] + row[2] * third[1],
-        row[0] * first[2] + row[1] * second[2] + row[2] * third[2],
+        row[0] * matrix[0][0] + row[1] * matrix[1][0] + row[2] * matrix[2][0],
+        row[0] * matrix[0][1] + row[1] * matrix[1][1] + row[2] * matrix[2][1],
+        row[0] * matrix[0][2] + row[1] * matrix[1][2] + row[2] * matrix[2][2],
     )
+
+
+@kernel
+def move(view: tuple, point: tuple) -> tuple:
+    """A world point in camera space."""
+    t = view[3]
+    return dot(view[0], point) + t[0], dot(view[1], point) + t[1], dot(view[2], point) + t[2]
 
 
 @kernel
@@ -100,23 +122,16 @@ def view_of(w2c: np.ndarray, intrinsics: np.ndarray, image: int) -> tuple:
 
 
 @kernel
-def image_root_of(rows: tuple, scale: tuple, view: tuple, j: tuple) -> tuple:
+def image_root_of(root: tuple, view: tuple, j: tuple) -> tuple:
     """Rows of the camera-space root M (3x3) and of the image-space root P = J M (2x3)."""
-    stretched = (
-        (rows[0][0] * scale[0], rows[0][1] * scale[1], rows[0][2] * scale[2]),
-        (rows[1][0] * scale[0], rows[1][1] * scale[1], rows[1][2] * scale[2]),
-        (rows[2][0] * scale[0], rows[2][1] * scale[1], rows[2][2] * scale[2]),
-    )
-    m0 = _times(view[0], *stretched)
-    m1 = _times(view[1], *stretched)
-    m2 = _times(view[2], *stretched)
-    return stretched, m0, m1, m2, _mix(j[3], m0, j[4], m2), _mix(j[5], m1, j[6], m2)
+    m0, m1, m2 = _times(view[0], root), _times(view[1], root), _times(view[2], root)
+    return m0, m1, m2, _mix(j[3], m0, j[4], m2), _mix(j[5], m1, j[6], m2)
 
 
 @kernel
 def covariance_of(p0: tuple, p1: tuple) -> tuple:
     """a, b, c and det / c of the blurred image covariance; the determinant by Cauchy-Binet, scaled against overflow."""
-    aa, b, cc = _dot(p0, p0), _dot(p0, p1), _dot(p1, p1)
+    aa, b, cc = dot(p0, p0), dot(p0, p1), dot(p1, p1)
     c = cc + BLUR
     s = f32(1.0) / math.sqrt(c)
     q = (p1[0] * s, p1[1] * s, p1[2] * s)
@@ -125,71 +140,103 @@ def covariance_of(p0: tuple, p1: tuple) -> tuple:
 
 
 @kernel
+def _zero_if_finite(array: np.ndarray, group: int, n: int) -> float:
+    """NaN when a value of the row is NaN or infinite: zero times it is not zero."""
+    total = f32(0.0)
+    for axis in range(array.shape[2]):
+        total += array[group, n, axis] * f32(0.0)
+    return total
+
+
+@kernel
+def _prepare(
+    group: int, start: int, stop: int,
+    means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, colors: np.ndarray,
+    roots: np.ndarray,
+) -> int:  # fmt: skip
+    """What is the same in all views: rows of R S and log2 of the opacity, to ``roots`` [CHUNK, 10].
+
+    Returns how many of the Gaussians ``start .. stop - 1`` hold a non-finite value.
+    """
+    broken = 0
+    for n in range(start, stop):
+        check = _zero_if_finite(means, group, n) + _zero_if_finite(quats, group, n) + opacities[group, n] * f32(0.0)
+        check += _zero_if_finite(scales, group, n) + _zero_if_finite(colors, group, n)
+        broken += check != f32(0.0)
+        _, rows = rotation_of(quats, group, n)
+        for k in range(9):
+            roots[n - start, k] = rows[k // 3][k % 3] * scales[group, n, k % 3]
+        visible = opacities[group, n] * f32(255.0) >= f32(1.0)
+        roots[n - start, 9] = f32(math.log2(opacities[group, n])) if visible else f32(-100.0)
+    return broken
+
+
+@kernel
+def _project_one(
+    mean: tuple, root: tuple, log_opacity: float, view: tuple, size: tuple, planes: tuple, record: np.ndarray
+) -> bool:
+    """Project one Gaussian to one image and fill ``record``; False when nothing of it can be seen there."""
+    x, y, z = move(view, mean)
+    reach = (log_opacity - LOG2_MIN_ALPHA) / HALF_LOG2E
+    if not (z >= planes[0] and z <= planes[1] and reach >= f32(0.0)):
+        return False
+    j = jacobian_of(x, y, z, view[4], size)
+    _, _, _, p0, p1 = image_root_of(root, view, j)
+    a, b, c, det_over_c = covariance_of(p0, p1)
+    hx, hy = math.sqrt(reach * a), math.sqrt(reach * c)
+    fx, fy, cx, cy = view[4]
+    mx, my = fx * x * j[0] + cx, fy * y * j[0] + cy
+    if not (mx + hx > f32(0.0) and mx - hx < f32(size[1]) and my + hy > f32(0.0) and my - hy < f32(size[0])):
+        return False
+    if not (hx < _MAX_EXTENT and hy < _MAX_EXTENT):
+        return False
+    ia, ic, c_over_det = f32(1.0) / a, f32(1.0) / c, f32(1.0) / det_over_c
+    record[MX], record[MY], record[DEPTH] = mx, my, z
+    record[KX], record[KY] = b * ic, b * ia
+    record[A2], record[C2] = HALF_LOG2E * c_over_det, HALF_LOG2E * ic
+    record[CA], record[CB] = HALF_LOG2E * ia, HALF_LOG2E * c_over_det * (a * ic)
+    record[LOP], record[HX], record[HY] = log_opacity, hx, hy
+    return True
+
+
+@kernel
 def project(
-    counter: np.ndarray, units: int, first: int, views: int, size: tuple, planes: tuple,
+    counter: np.ndarray, units: int, first: int, end: int, views: int, size: tuple, planes: tuple,
     means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, colors: np.ndarray,
     w2c: np.ndarray, intrinsics: np.ndarray,
     records: np.ndarray, keys: np.ndarray, bands: np.ndarray, totals: np.ndarray, broken: np.ndarray,
 ) -> None:  # fmt: skip
-    """Project all Gaussians to the images ``first``, ``first + 1``, ...; a unit is one chunk of one image.
+    """Project all Gaussians to the images ``first .. end - 1``; a unit is one chunk of one group (time step).
 
     Writes, with i counting the images from ``first``: ``records`` [I, N, 16]; depth-sort ``keys`` [I, N] (bits of the
-    depth, or CULLED); first and last touched band ``bands`` [I, N, 2]; per chunk, how many bands are touched in all
-    (``totals``) and how many Gaussians hold a non-finite value (``broken``), both [I, chunks].
+    depth, or CULLED); first and last touched band ``bands`` [I, N, 2]; per image and chunk, how many bands are touched
+    in all (``totals``) and how many Gaussians hold a non-finite value (``broken``), both [I, chunks].
     """
     count = means.shape[1]
     chunks = totals.shape[1]
-    height, width = f32(size[0]), f32(size[1])
-    half, zero = f32(0.5), f32(0.0)
+    bottom_row = f32(size[0] - 1)
+    roots = np.empty((CHUNK, 10), np.float32)
     while True:
         unit = next_unit(counter)
         if unit >= units:
             return
-        i, chunk = unit // chunks, unit % chunks
-        image = first + i
-        group = image // views
-        view = view_of(w2c, intrinsics, image)
-        fx, fy, cx, cy = view[4]
-        total, bad = 0, 0
-        for n in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
-            keys[i, n] = CULLED
-            bands[i, n, 0], bands[i, n, 1] = 0, -1
-            mean = (means[group, n, 0], means[group, n, 1], means[group, n, 2])
-            scale = (scales[group, n, 0], scales[group, n, 1], scales[group, n, 2])
-            opacity = opacities[group, n]
-            red, green, blue = colors[group, n, 0], colors[group, n, 1], colors[group, n, 2]
-            finite = mean[0] * zero + mean[1] * zero + mean[2] * zero + opacity * zero
-            finite += scale[0] * zero + scale[1] * zero + scale[2] * zero + red * zero + green * zero + blue * zero
-            for axis in range(4):
-                finite += quats[group, n, axis] * zero
-            if finite != zero:
-                bad += 1
-                continue
-            x = _dot(view[0], mean) + view[3][0]
-            y = _dot(view[1], mean) + view[3][1]
-            z = _dot(view[2], mean) + view[3][2]
-            if not (z >= planes[0] and z <= planes[1]) or not opacity * f32(255.0) >= f32(1.0):
-                continue
-            j = jacobian_of(x, y, z, view[4], size)
-            _, row0, row1, row2 = rotation_of(quats, group, n)
-            root = image_root_of((row0, row1, row2), scale, view, j)
-            a, b, c, det_over_c = covariance_of(root[4], root[5])
-            log_opacity = f32(math.log2(opacity))
-            reach = (log_opacity - LOG2_MIN_ALPHA) / HALF_LOG2E
-            hx, hy = math.sqrt(reach * a), math.sqrt(reach * c)
-            mx, my = fx * x * j[0] + cx, fy * y * j[0] + cy
-            if not (mx + hx > zero and mx - hx < width and my + hy > zero and my - hy < height):
-                continue  # off screen, or too large for float32
-            record = records[i, n]
-            record[MX], record[MY], record[DEPTH] = mx, my, z
-            record[KX], record[KY] = b / c, b / a
-            record[A2], record[C2] = HALF_LOG2E / det_over_c, HALF_LOG2E / c
-            record[CA], record[CB] = HALF_LOG2E / a, HALF_LOG2E / (det_over_c * (c / a))
-            record[LOP], record[HX], record[HY] = log_opacity, hx, hy
-            record[RED], record[GREEN], record[BLUE] = red, green, blue
-            top = int(max(zero, my - hy - half)) // BAND
-            bottom = int(min(height - f32(1.0), my + hy - half)) // BAND
-            keys[i, n] = np.uint32(bits_of_float(z))
-            bands[i, n, 0], bands[i, n, 1] = top, bottom
-            total += bottom - top + 1
-        totals[i, chunk], broken[i, chunk] = total, bad
+        group, chunk = first // views + unit // chunks, unit % chunks
+        start, stop = chunk * CHUNK, min(count, (chunk + 1) * CHUNK)
+        bad = _prepare(group, start, stop, means, quats, scales, opacities, colors, roots)
+        for image in range(max(first, group * views), min(end, (group + 1) * views)):
+            i, total, view = image - first, 0, view_of(w2c, intrinsics, image)
+            for n in range(start, stop):
+                record, r = records[i, n], roots[n - start]
+                mean = (means[group, n, 0], means[group, n, 1], means[group, n, 2])
+                root = ((r[0], r[1], r[2]), (r[3], r[4], r[5]), (r[6], r[7], r[8]))
+                if not _project_one(mean, root, r[9], view, size, planes, record):
+                    keys[i, n] = CULLED
+                    bands[i, n, 0], bands[i, n, 1] = 0, -1
+                    continue
+                record[RED], record[GREEN], record[BLUE] = colors[group, n, 0], colors[group, n, 1], colors[group, n, 2]
+                top = int(max(f32(0.0), record[MY] - record[HY] - f32(0.5))) // BAND
+                bottom = int(min(bottom_row, record[MY] + record[HY] - f32(0.5))) // BAND
+                keys[i, n] = np.uint32(bits_of_float(record[DEPTH]))
+                bands[i, n, 0], bands[i, n, 1] = top, bottom
+                total += bottom - top + 1
+            totals[i, chunk], broken[i, chunk] = total, bad

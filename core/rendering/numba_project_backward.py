@@ -20,9 +20,12 @@ from .numba_project import (
     G_RED,
     PARTIALS,
     covariance_of,
+    dot,
     image_root_of,
     jacobian_of,
+    move,
     rotation_of,
+    stretch,
     view_of,
 )
 
@@ -54,11 +57,6 @@ def _root_backward(grad: np.ndarray, p0: tuple, p1: tuple) -> tuple:
 
 
 @kernel
-def _dot(p: tuple, q: tuple) -> float:
-    return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
-
-
-@kernel
 def _slope_backward(slope: float, free: float, focal: float, g_slope: float) -> tuple:
     """Gradients of (coordinate / z, focal length, principal point) through the clamp of a view slope."""
     if slope == free:
@@ -86,17 +84,15 @@ def _center_backward(grad: np.ndarray, point: tuple, lens: tuple, j: tuple, g_j:
 
 @kernel
 def _view_backward(
-    grad: np.ndarray, mean: tuple, scale: tuple, rows: tuple, view: tuple, size: tuple,
+    grad: np.ndarray, mean: tuple, root: tuple, view: tuple, size: tuple,
     g_mean: np.ndarray, g_root: np.ndarray, camera: np.ndarray,
 ) -> None:  # fmt: skip
     """One Gaussian in one image: add to the gradients of its mean, its root R S (row-major 9) and the camera."""
-    x = _dot(view[0], mean) + view[3][0]
-    y = _dot(view[1], mean) + view[3][1]
-    z = _dot(view[2], mean) + view[3][2]
+    x, y, z = move(view, mean)
     j = jacobian_of(x, y, z, view[4], size)
-    stretched, m0, m1, m2, p0, p1 = image_root_of(rows, scale, view, j)
+    m0, m1, m2, p0, p1 = image_root_of(root, view, j)
     g_p0, g_p1 = _root_backward(grad, p0, p1)
-    g_j = (_dot(g_p0, m0), _dot(g_p0, m2), _dot(g_p1, m1), _dot(g_p1, m2))
+    g_j = (dot(g_p0, m0), dot(g_p0, m2), dot(g_p1, m1), dot(g_p1, m2))
     g_point = _center_backward(grad, (x, y, z), view[4], j, g_j, camera)
     for column in range(3):
         g0, g1 = j[3] * g_p0[column], j[5] * g_p1[column]
@@ -104,9 +100,9 @@ def _view_backward(
         g_mean[column] += view[0][column] * g_point[0] + view[1][column] * g_point[1] + view[2][column] * g_point[2]
         for row in range(3):
             g_root[3 * row + column] += view[0][row] * g0 + view[1][row] * g1 + view[2][row] * g2
-            camera[row] += g0 * stretched[row][column]
-            camera[4 + row] += g1 * stretched[row][column]
-            camera[8 + row] += g2 * stretched[row][column]
+            camera[row] += g0 * root[row][column]
+            camera[4 + row] += g1 * root[row][column]
+            camera[8 + row] += g2 * root[row][column]
     for axis in range(3):
         camera[4 * axis + 3] += g_point[axis]
         for row in range(3):
@@ -152,10 +148,9 @@ def project_backward(
             return
         group, chunk = first // views + unit // chunks, unit % chunks
         for n in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
-            unit_quat, row0, row1, row2 = rotation_of(quats, group, n)
-            rows = (row0, row1, row2)
+            unit_quat, rows = rotation_of(quats, group, n)
+            root = stretch(rows, scales, group, n)
             mean = (means[group, n, 0], means[group, n, 1], means[group, n, 2])
-            scale = (scales[group, n, 0], scales[group, n, 1], scales[group, n, 2])
             g_root[:] = 0
             touched = False
             for image in range(max(first, group * views), min(end, (group + 1) * views)):
@@ -171,11 +166,11 @@ def project_backward(
                 g_colors[group, n, 1] += grad[G_GREEN]
                 g_colors[group, n, 2] += grad[G_BLUE]
                 view = view_of(w2c, intrinsics, image)
-                _view_backward(grad, mean, scale, rows, view, size, g_means[group, n], g_root, g_cameras[image, chunk])
+                _view_backward(grad, mean, root, view, size, g_means[group, n], g_root, g_cameras[image, chunk])
                 touched = True
             if not touched:
                 continue
             for k in range(9):
                 g_scales[group, n, k % 3] += g_root[k] * rows[k // 3][k % 3]
-                g_rotation[k] = g_root[k] * scale[k % 3]
+                g_rotation[k] = g_root[k] * scales[group, n, k % 3]
             _rotation_backward(g_rotation, unit_quat, g_quats[group, n])

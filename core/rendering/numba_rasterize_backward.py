@@ -95,7 +95,7 @@ def _undraw(
 
 @kernel
 def _sum(sums: np.ndarray, offset: int) -> float:
-    """Pairwise sum of the lanes."""
+    """Sum of the lanes in a fixed order."""
     total = f32(0.0)
     for x in range(u64(4)):
         o = offset + x
@@ -158,8 +158,8 @@ def rasterize_backward(
 ) -> None:  # fmt: skip
     """Gradients of all projected Gaussians of a wave of images; a unit is one band of one image.
 
-    Arguments as in `rasterize`, ``slots`` from `list_bands`, gradients of the outputs ``g_*``. ``table`` [rows, PARTIALS]
-    must come zeroed; row ``slots[i, n] + band - bands[i, n, 0]`` is written.
+    Arguments as in `rasterize`, ``slots`` from `list_bands`, gradients of the outputs ``g_*``. ``table``
+    [rows, PARTIALS] must come zeroed; row ``slots[i, n] + band - bands[i, n, 0]`` is written.
     """
     height, width = lasts.shape[1], lasts.shape[2]
     count = starts.shape[1] - 1
