@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from core.data.batch import BrokenLedger, ClipBatch
+from core.data.input_grid import blank_side_views
 from core.gaussians import Gaussians
 from core.losses import psnr
 from core.rendering import Renderer
@@ -17,19 +18,21 @@ from core.rendering import Renderer
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over all validation clips.
+    """Means over all validation clips; PSNR in dB is the mean over images.
 
     Attributes:
-        psnr_novel: dB, views the network never sees, all frames; the mean over images.
-        psnr_input: dB, the four input views (of later frames only view 0 was seen).
-        psnr_novel_frozen: dB, novel views when the Gaussians of frame 0 are shown at every time.
+        psnr_novel: views the network never sees, all frames.
+        psnr_novel_frozen: the same when the Gaussians of frame 0 are shown at every time.
+        psnr_novel_single: the same from the front video alone, the side views blank.
+        psnr_input: the four input views (of later frames only view 0 was seen).
         clips: number of clips.
         images: number of novel images.
     """
 
     psnr_novel: float
-    psnr_input: float
     psnr_novel_frozen: float
+    psnr_novel_single: float
+    psnr_input: float
     clips: int
     images: int
 
@@ -46,32 +49,26 @@ def evaluate(
     model.eval()
     device = accelerator.device
     share = Subset(dataset, range(accelerator.process_index, len(dataset), accelerator.num_processes))
-    sums = torch.zeros(5, dtype=torch.float64, device=device)
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    counts = torch.zeros(2, dtype=torch.float64, device=device)
     batch, images = None, None
     for batch in DataLoader(share, batch_size=1, collate_fn=ClipBatch.collate):
         ledger.add(batch)
         batch = batch.to(device)
         with accelerator.autocast():
-            gaussians = model(batch.grid)
+            gaussians, single = model(batch.grid), model(blank_side_views(batch.grid))
         inputs = batch.grid.shape[2]
         images = renderer(gaussians, batch.cameras).image.clamp(0, 1)
-        frozen = renderer(_freeze(gaussians), batch.cameras[:, :, inputs:]).image.clamp(0, 1)
-        scores = psnr(images, batch.images)
-        frozen_scores = psnr(frozen, batch.images[:, :, inputs:])
-        novel, seen = scores[:, :, inputs:], scores[:, :, :inputs]
-        sums += torch.stack(
-            [
-                novel.sum(),
-                seen.sum(),
-                frozen_scores.sum(),
-                novel.new_tensor(novel.numel()),
-                seen.new_tensor(seen.numel()),
-            ]
-        )
+        novel, truth = batch.cameras[:, :, inputs:], batch.images[:, :, inputs:]
+        scores = [images[:, :, inputs:], *(renderer(g, novel).image.clamp(0, 1) for g in (_freeze(gaussians), single))]
+        scores = [psnr(predicted, truth) for predicted in scores]
+        scores.append(psnr(images[:, :, :inputs], batch.images[:, :, :inputs]))
+        sums += torch.stack([score.sum() for score in scores])
+        counts += torch.tensor([scores[0].numel(), scores[3].numel()], device=device)
     model.train()
-    novel, seen, frozen, novel_count, seen_count = accelerator.reduce(sums, "sum").tolist()
-    result = Validation(novel / novel_count, seen / seen_count, frozen / novel_count, len(dataset), round(novel_count))
-    return result, batch, images
+    sums, counts = accelerator.reduce(sums, "sum"), accelerator.reduce(counts, "sum")
+    means = (sums / counts[[0, 0, 0, 1]]).tolist()
+    return Validation(*means, clips=len(dataset), images=round(counts[0].item())), batch, images
 
 
 def _freeze(gaussians: Gaussians) -> Gaussians:
