@@ -23,7 +23,7 @@ LAYERS = {
     "cameras": 2,
     "gaussians": 2,
     "images": 2,
-    "model": 3,  # attention, unet, model
+    "model": 3,  # attention, hull, unet, model
     "rendering": 3,
     "losses": 3,
     "media": 3,
@@ -35,7 +35,7 @@ LAYERS = {
     "inference": 5,
     "cli": 6,
 }
-ROOM_OF_MODULE = {"attention": "model", "unet": "model", "lpips": "losses"}
+ROOM_OF_MODULE = {"attention": "model", "hull": "model", "unet": "model", "lpips": "losses"}
 
 # Where a package with a price may be imported; a path ending in / is a folder.
 FENCES = {

@@ -25,7 +25,7 @@ EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependenci
 DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Used where the user has built them, and never installed by this project.
 BROUGHT_ALONG = {"diff-gaussian-rasterization", "xformers"}
-OURS = {"core", "tests", "blender_scripts", "benchmarks", *(path.stem for path in python_files("tests"))}
+OURS = {"core", "tests", "blender_scripts", "benchmarks", *(path.stem for path in python_files("tests", "benchmarks"))}
 BLENDER = {"bpy", "mathutils"}
 
 

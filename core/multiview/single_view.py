@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from core.gaussians import Gaussians
+from core.images import resize_area
 
 
 def views_from_frame(
@@ -23,7 +24,9 @@ def views_from_frame(
         render: Gaussians ``[1]`` to images at azimuth 0, 90, 180, 270: ``[1, 4, 3, R, R]``.
 
     Returns:
-        ``[4, 3, R, R]``; the first is the model's own idea of the frame, not the frame.
+        ``[4, 3, R, R]``: the frame, as no render of it could be better, and renders at 90, 180, 270 degrees.
     """
     blank = torch.ones(3, *frame.shape)
-    return render(reconstruct(frame[None], blank))[0]
+    renders = render(reconstruct(frame[None], blank))[0]
+    front = resize_area(frame, (renders.shape[-2], renders.shape[-1]))
+    return torch.cat([front[None].to(renders), renders[1:]])

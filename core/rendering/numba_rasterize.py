@@ -50,18 +50,31 @@ _ROW = u64(_CHANNELS * TILE)
 
 
 @kernel
-def tiles_of(record: np.ndarray, top: int, rows: int, width: int) -> tuple:
-    """First and last tile that the ellipse touches inside the band of ``rows`` pixel rows from ``top``."""
-    reach = record[LOP] - LOG2_MIN_ALPHA
-    low = max(f32(top) + f32(0.5) - record[MY], -record[HY])
-    high = min(f32(top + rows) - f32(0.5) - record[MY], record[HY])
-    at_right = min(max(record[KY] * record[HX], low), high)
-    at_left = min(max(-record[KY] * record[HX], low), high)
-    right = record[KX] * at_right + math.sqrt(max(f32(0.0), (reach - record[C2] * at_right * at_right) / record[A2]))
-    left = record[KX] * at_left - math.sqrt(max(f32(0.0), (reach - record[C2] * at_left * at_left) / record[A2]))
-    first = math.ceil(max(record[MX] + left - f32(0.5) - _MARGIN, f32(0.0)))
-    last = math.floor(min(record[MX] + right - f32(0.5) + _MARGIN, f32(width - 1)))
-    return int(first) // TILE, (int(last) // TILE if last >= first else -1)
+def first_above(bound: float) -> int:
+    """The first pixel whose index is above ``bound``, or 0."""
+    return np.int32(min(max(bound, f32(-1.0)), f32(1e9)) + f32(1.0))
+
+
+@kernel
+def tiles_of(records: np.ndarray, k: int, top: int, rows: int, width: int) -> tuple:
+    """First tile and end tile that the ellipse touches inside the band of ``rows`` pixel rows from ``top``."""
+    reach = records[k, LOP] - LOG2_MIN_ALPHA
+    kx, a2, c2, hy, edge = (
+        records[k, KX],
+        records[k, A2],
+        records[k, C2],
+        records[k, HY],
+        records[k, KY] * records[k, HX],
+    )
+    low = max(f32(top) + f32(0.5) - records[k, MY], -hy)
+    high = min(f32(top + rows) - f32(0.5) - records[k, MY], hy)
+    at_right, at_left = min(max(edge, low), high), min(max(-edge, low), high)
+    right = kx * at_right + math.sqrt(max(f32(0.0), (reach - c2 * at_right * at_right) / a2))
+    left = kx * at_left - math.sqrt(max(f32(0.0), (reach - c2 * at_left * at_left) / a2))
+    offset = records[k, MX] - f32(0.5)
+    first = first_above(offset + left - _MARGIN)
+    end = min(first_above(offset + right + _MARGIN), np.int32(width))
+    return first // TILE, (end + TILE - 1) // TILE if first < end else 0
 
 
 @kernel
@@ -83,9 +96,7 @@ def rows_of(records: np.ndarray, k: int, left: int, top: int, rows: int) -> tupl
     bottom = ky * at_bottom + math.sqrt(max(f32(0.0), (reach - ca * at_bottom * at_bottom) / cb))
     upper = ky * at_top - math.sqrt(max(f32(0.0), (reach - ca * at_top * at_top) / cb))
     offset = records[k, MY] - f32(0.5) - f32(top)
-    first = math.ceil(max(offset + upper - _MARGIN, f32(0.0)))
-    last = math.floor(min(offset + bottom + _MARGIN, f32(rows - 1)))
-    return int(first), int(last) + 1
+    return first_above(offset + upper - _MARGIN), min(first_above(offset + bottom + _MARGIN), np.int32(rows))
 
 
 @kernel
@@ -95,12 +106,13 @@ def hand_out(
 ) -> None:  # fmt: skip
     """Copy the records of ``entries[start:stop]`` to ``block`` and list for each live tile which of them touch it."""
     counts[:] = 0
-    for p in range(stop - start):
-        record = records[entries[start + p]]
+    for p in range(stop - start):  # a loop of its own: the cache misses of many Gaussians overlap
+        n = entries[start + p]
         for field in range(RECORD):
-            block[p, field] = record[field]
-        first, last = tiles_of(record, top, rows, width)
-        for tile in range(first, last + 1):
+            block[p, field] = records[n, field]
+    for p in range(stop - start):
+        first, end = tiles_of(block, p, top, rows, width)
+        for tile in range(first, end):
             if alive[tile]:
                 lists[tile, counts[tile]] = p
                 counts[tile] += 1

@@ -34,6 +34,7 @@ from .numba_project import (
     LOP,
     MX,
     MY,
+    PARTIALS,
     RECORD,
     RED,
 )
@@ -104,21 +105,21 @@ def _sum(sums: np.ndarray, offset: int) -> float:
 
 
 @kernel
-def _collect(sums: np.ndarray, block: np.ndarray, k: int, row: np.ndarray) -> None:
-    """Turn the sums into gradients of the projected Gaussian and add them to its row of the table."""
+def _collect(sums: np.ndarray, block: np.ndarray, k: int, grads: np.ndarray) -> None:
+    """Turn the sums into gradients of the projected Gaussian ``block[k]`` and add them to ``grads[k]``."""
     kx = block[k, KX]
     a, ic = block[k, A2] / HALF_LOG2E, block[k, C2] / HALF_LOG2E
     along = a * _sum(sums, _QU)
-    row[G_MX] += along
-    row[G_MY] += ic * _sum(sums, _QY) - kx * along
-    row[G_KX] += a * _sum(sums, _QUY)
-    row[G_A] -= f32(0.5) * _sum(sums, _QUU)
-    row[G_IC] -= f32(0.5) * _sum(sums, _QYY)
-    row[G_LOP] += _sum(sums, _Q)
-    row[G_DEPTH] += _sum(sums, _WZ)
-    row[G_RED] += _sum(sums, _WR)
-    row[G_GREEN] += _sum(sums, _WG)
-    row[G_BLUE] += _sum(sums, _WB)
+    grads[k, G_MX] += along
+    grads[k, G_MY] += ic * _sum(sums, _QY) - kx * along
+    grads[k, G_KX] += a * _sum(sums, _QUY)
+    grads[k, G_A] -= f32(0.5) * _sum(sums, _QUU)
+    grads[k, G_IC] -= f32(0.5) * _sum(sums, _QYY)
+    grads[k, G_LOP] += _sum(sums, _Q)
+    grads[k, G_DEPTH] += _sum(sums, _WZ)
+    grads[k, G_RED] += _sum(sums, _WR)
+    grads[k, G_GREEN] += _sum(sums, _WG)
+    grads[k, G_BLUE] += _sum(sums, _WB)
 
 
 @kernel
@@ -166,6 +167,7 @@ def rasterize_backward(
     tiles = (width + TILE - 1) // TILE
     state, sums = np.empty(tiles * BAND * _CHANNELS * TILE, np.float32), np.empty(_SUMS * TILE, np.float32)
     block, lists = np.empty((BLOCK, RECORD), np.float32), np.empty((tiles, BLOCK), np.int32)
+    grads = np.empty((BLOCK, PARTIALS), np.float32)
     counts, alive, tile_last = np.empty(tiles, np.int64), np.empty(tiles, np.bool_), np.empty(tiles, np.int64)
     while True:
         unit = next_unit(counter)
@@ -186,6 +188,7 @@ def rasterize_backward(
             for tile in range(tiles):
                 alive[tile] = tile_last[tile] >= start
             stop = min(start + BLOCK, starts[i, band + 1] - begin)
+            grads[:] = 0
             hand_out(records[i], entries, begin + start, begin + stop, top, rows, width, alive, block, lists, counts)
             for tile in range(tiles):
                 base = u64(tile * BAND) * _ROW
@@ -196,5 +199,9 @@ def rasterize_backward(
                     y0, y1 = rows_of(block, k, tile * TILE, top, rows)
                     if y0 < y1:
                         _undraw(state, base, sums, block, k, tile * TILE, top, y0, y1, f32(start + k))
-                        n = entries[begin + start + k]
-                        _collect(sums, block, k, table[slots[i, n] + band - bands[i, n, 0]])
+                        _collect(sums, block, k, grads)
+            for p in range(stop - start):
+                n = entries[begin + start + p]
+                row = slots[i, n] + band - bands[i, n, 0]
+                for field in range(PARTIALS):
+                    table[row, field] = grads[p, field]

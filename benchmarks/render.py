@@ -1,0 +1,212 @@
+"""Speed of the CPU renderer: bars against a matrix product, growth, threads, and the first call of a new process.
+
+python benchmarks/render.py            # about two minutes on two free cores
+python benchmarks/render.py --rounds 3 # a quick look
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measure import in_rounds, machine, matrix_product, print_table, write_json
+
+from core.cameras import Cameras, orbit_cameras
+from core.gaussians import Gaussians
+from core.rendering import make_renderer
+
+RENDERER = make_renderer("numba")
+TILE = 16
+
+# In a new process, seconds on the clock and of processor time: numba imported, first image drawn, first gradients.
+FIRST_CALL = """
+import json, time
+import torch
+marks = [(time.perf_counter(), time.process_time())]
+mark = lambda: marks.append((time.perf_counter(), time.process_time()))
+from core.cameras import orbit_cameras
+from core.gaussians import Gaussians
+from core.rendering import make_renderer
+renderer = make_renderer("numba")
+mark()
+fields = [torch.rand(1, 1, 999, *shape, requires_grad=True) for shape in [(3,), (), (3,), (4,), (3,)]]
+image = renderer(Gaussians(*fields), orbit_cameras(torch.zeros(1, 1, 1))).image
+mark()
+image.sum().backward()
+mark()
+print(json.dumps([[clock - marks[0][0], cpu - marks[0][1]] for clock, cpu in marks[1:]]))
+"""
+
+
+def surface(num: int, sets: int = 1, sigma: float = 0.01) -> Gaussians:
+    """Anisotropic Gaussians near a sphere of radius 0.6, mixed opacity: what a network makes of an object."""
+    generator = torch.Generator().manual_seed(num)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(1, sets, num, *shape, generator=generator)
+
+    return Gaussians(
+        means=0.6 * torch.nn.functional.normalize(normal(3), dim=-1) + 0.02 * normal(3),
+        opacities=0.05 + 0.95 * torch.rand(1, sets, num, generator=generator),
+        scales=sigma * torch.exp(0.5 * normal(3)),
+        quats=normal(4),
+        colors=torch.rand(1, sets, num, 3, generator=generator),
+    )
+
+
+def around(views: int, size: int, sets: int = 1) -> Cameras:
+    """Cameras all around the horizon."""
+    azimuths = torch.arange(views) * (360.0 / views)
+    return orbit_cameras(azimuths.expand(1, sets, views), size=(size, size))
+
+
+def forward(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
+    """A call without gradients."""
+
+    def call() -> None:
+        with torch.no_grad():
+            RENDERER(gaussians, cameras)
+
+    return call
+
+
+def forward_backward(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
+    """A call with gradients of image and alpha for every field."""
+    gaussians = gaussians.map(lambda field: field.clone().requires_grad_())
+
+    def call() -> None:
+        out = RENDERER(gaussians, cameras)
+        torch.autograd.backward([out.image, out.alpha], [torch.ones_like(out.image), torch.ones_like(out.alpha)])
+
+    return call
+
+
+def view_by_view(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
+    """The same kernels as the published scripts would use them: one call for each view."""
+    calls = [forward(gaussians, cameras[:, :, view : view + 1]) for view in range(cameras.shape[2])]
+    return lambda: [call() for call in calls]
+
+
+def tile_pairs(gaussians: Gaussians, cameras: Cameras) -> int:
+    """Pairs of a Gaussian and a 16-pixel tile that its bounding square touches, over all images.
+
+    A square of 3.33 mean standard deviations: near enough to compare how costs grow.
+    """
+    pairs = 0
+    for view in range(cameras.shape[2]):
+        camera, one = cameras[0, 0, view], gaussians[0, 0]
+        pixels, depth = camera.project(one.means)
+        radius = 3.33 * (0.3 + (one.scales.mean(dim=-1) * camera.intrinsics[0, 0] / depth) ** 2).sqrt()
+        low = ((pixels - radius[:, None]) / TILE).floor().clamp(min=0)
+        high = ((pixels + radius[:, None]) / TILE).floor().clamp(max=(camera.size[0] - 1) // TILE)
+        pairs += int((high - low + 1).clamp(min=0).prod(dim=-1).sum())
+    return pairs
+
+
+def bars(rounds: int) -> list[dict[str, object]]:
+    """The rows that have a bar, as multiples of the matrix product."""
+    big, small = surface(65536), surface(16384)
+    rows = [
+        ("65,536 Gaussians, 512x512, forward", 0.45, forward(big, around(1, 512))),
+        ("the same, forward and backward", 1.5, forward_backward(big, around(1, 512))),
+        ("64 views of 16,384, 128x128, one call", 2.0, forward(small, around(64, 128))),
+        ("the same, view by view", None, view_by_view(small, around(64, 128))),
+        ("32 training views of 16,384, 128x128", None, forward_backward(surface(16384, 4), around(8, 128, 4))),
+    ]
+    times = in_rounds({"product": matrix_product(), **{name: call for name, _, call in rows}}, rounds)
+    return [
+        {"row": name, "ms": 1e3 * times[name], "x product": times[name] / times["product"], "bar": bar or ""}
+        for name, bar, _ in rows
+    ]
+
+
+def growth(rounds: int) -> list[dict[str, object]]:
+    """Times over N, image size and views, beside the pixels and pairs that they may grow with."""
+    cases = [("N", num, 256, 1) for num in (4096, 16384, 65536, 262144)]
+    cases += [("size", 16384, size, 1) for size in (64, 128, 256, 512, 1024)]
+    cases += [("views", 16384, 128, views) for views in (1, 4, 16, 64)]
+    rows = []
+    for over, num, size, views in cases:
+        gaussians, cameras = surface(num), around(views, size)
+        calls = {"forward": forward(gaussians, cameras), "both": forward_backward(gaussians, cameras)}
+        times = in_rounds(calls, rounds)
+        work = views * size * size + tile_pairs(gaussians, cameras)
+        rows.append(
+            {
+                "over": over,
+                "N": num,
+                "size": size,
+                "views": views,
+                "pixels + pairs": work,
+                "forward ms": 1e3 * times["forward"],
+                "ns each": 1e9 * times["forward"] / work,
+                "forward and backward ms": 1e3 * times["both"],
+            }
+        )
+    return rows
+
+
+def threads(rounds: int) -> list[dict[str, object]]:
+    """64 views and one large image on one thread up to all of them."""
+    every, rows = torch.get_num_threads(), []
+    scenes = {
+        "64 views": (surface(16384), around(64, 128)),
+        "one image": (surface(65536), around(1, 512)),
+    }
+
+    def on(count: int, call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            torch.set_num_threads(count)
+            call()
+
+        return run
+
+    for name, scene in scenes.items():
+        for kind, make in (("forward", forward), ("forward and backward", forward_backward)):
+            call = make(*scene)
+            times = in_rounds({f"{count}": on(count, call) for count in {1, every}}, rounds)
+            speedup = times["1"] / times[f"{every}"]
+            rows.append({"scene": name, "kind": kind, "threads": every, "faster than one": speedup})
+    torch.set_num_threads(every)
+    return rows
+
+
+def first_call() -> list[dict[str, object]]:
+    """Seconds in new processes, with kernels from the disk (the first of them only makes sure that they are there)."""
+    root = Path(__file__).parents[1]
+    for _ in range(2):
+        run = subprocess.run([sys.executable, "-c", FIRST_CALL], check=True, capture_output=True, text=True, cwd=root)
+    steps = ("numba imported", "first image", "first gradients")
+    return [
+        {"until": step, "seconds": clock, "processor seconds": cpu}
+        for step, (clock, cpu) in zip(steps, json.loads(run.stdout), strict=True)
+    ]
+
+
+def main() -> None:
+    """Measure, print the tables, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9, help="repetitions; medians are reported")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--output", type=Path, default=Path("results/bench/render.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    results: dict[str, object] = {"machine": machine(), "rounds": args.rounds}
+    for title, table in (
+        ("bars", bars(args.rounds)),
+        ("growth", growth(args.rounds)),
+        ("threads", threads(args.rounds)),
+        ("first call of a new process", first_call()),
+    ):
+        print_table(title, table)
+        results[title] = table
+    write_json(args.output, results)
+
+
+if __name__ == "__main__":
+    main()
