@@ -127,6 +127,7 @@ def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype | Non
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata={"format": "pt", **metadata})
+            temporary.chmod(0o644)  # safetensors makes files that only their owner can read
         except SafetensorError as error:  # its I/O errors are no OSError
             raise OSError(f"{error}") from error
 

@@ -12,6 +12,13 @@ from typing import Literal
 from core.errors import UserError
 
 
+def _at_least(options: object, least: float, *names: str) -> None:
+    """Raise UserError for the first of these options that is smaller."""
+    for name in names:
+        if not getattr(options, name) >= least:
+            raise UserError(f"--{name} is {getattr(options, name)} and must be at least {least}")
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """The asymmetric U-Net and how its 14 channels become Gaussians."""
@@ -48,6 +55,7 @@ class ModelOptions:
     """Attention kernel; xformers needs CUDA."""
 
     def __post_init__(self) -> None:
+        _at_least(self, 1, "input_size", "splat_size", "gaussian_perpixel", "num_heads", "norm_groups")
         levels, ups = len(self.down_channels), len(self.up_channels)
         if len(self.down_attention) < levels:
             raise UserError(f"down_attention has {len(self.down_attention)} values for {levels} encoder levels")
@@ -92,6 +100,14 @@ class CameraOptions:
     renderer: Literal["auto", "numba", "gsplat", "diff-gaussian"] = "auto"
     """Rasteriser; auto takes gsplat on CUDA and numba otherwise."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.fovy < 180:
+            raise UserError(f"--fovy is {self.fovy} and must lie between 0 and 180 degrees")
+        if not 0 < self.znear < self.zfar:
+            raise UserError(f"--znear {self.znear} and --zfar {self.zfar} must be positive and in this order")
+        if not self.cam_radius > 0:
+            raise UserError(f"--cam_radius is {self.cam_radius} and must be positive")
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -129,6 +145,10 @@ class DataOptions:
     """Probability that a sample's input views 1..3 are blank (white): trains single-view reconstruction."""
     max_broken: float = 0.1
     """The run stops when more than this fraction of the clips turned out to be broken."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "num_frames", "num_views", "num_input_views", "output_size")
+        _at_least(self, 0, "num_workers", "max_broken")
 
 
 @dataclass(frozen=True)
@@ -173,6 +193,11 @@ class TrainOptions:
     """Steps between saved states of the run."""
     eval_every: int = 1000
     """Steps between validations."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size", "gradient_accumulation_steps", "log_every")
+        _at_least(self, 0, "num_epochs", "max_steps", "lr", "warmup_steps", "ema_decay", "save_every", "eval_every")
+        _at_least(self, 0, "lambda_lpips", "lambda_hull", "lpips_views", "gradient_clip", "preview_every")
 
 
 @dataclass(frozen=True)

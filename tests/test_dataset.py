@@ -60,7 +60,7 @@ def test_data_home_is_option_or_environment_with_or_without_slash(
     [
         ({"datalist": "nowhere.txt"}, "nowhere.txt"),
         ({"data_home": "/no/such/folder"}, "/no/such/folder"),
-        ({"num_views": 3}, "num_views 3 is less than num_input_views 4"),
+        ({"num_views": 3}, "num_views 3 must be more than num_input_views 4"),
         ({"data_mode": "4d_interp", "num_frames": 1}, "num_frames 1"),
     ],
 )

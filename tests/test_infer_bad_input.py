@@ -16,8 +16,22 @@ from safetensors.torch import load_file, save_file
 
 from core.files import atomic_path
 from core.images import load_image, save_image
+from core.inference.orbit import OrbitRenderer
+from core.options import CameraOptions
 from core.ply import load_ply
-from tests.tiny import LINE_4D, SHORT, TINY_MODEL, Call, files, metadata, square_frame, square_video, write_checkpoint
+from tests.tiny import (
+    LINE_4D,
+    SHORT,
+    SIZE,
+    TINY_MODEL,
+    Call,
+    files,
+    lopsided_gaussians,
+    metadata,
+    square_frame,
+    square_video,
+    write_checkpoint,
+)
 
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place")
@@ -147,6 +161,7 @@ def test_incomplete_side_views_are_refused(call: Call) -> None:
 @pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
 def test_full_disk(call: Call, script: str, limit: int) -> None:
     """No file can grow beyond a limit: one line tells, and no part of a file is left."""
+    OrbitRenderer(CameraOptions(renderer="numba"), SIZE)(lopsided_gaussians())  # compiled kernels go to files as well
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:

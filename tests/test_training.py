@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from core.checkpoint import read_tensors
 from core.errors import UserError
@@ -118,6 +119,41 @@ def test_zero_epochs_only_validate(clips: Path, tmp_path: Path) -> None:
     (trained,), (validated,) = (log_of(tmp_path / name, "validation") for name in ("run", "eval"))
     assert validated["psnr_novel"] == pytest.approx(trained["psnr_novel"], abs=1e-6)
     assert not (tmp_path / "eval" / "state").exists()
+
+
+def test_validation_in_the_workspace_of_a_run_scores_the_named_checkpoint(clips: Path, tmp_path: Path) -> None:
+    Training(options_for(clips, tmp_path, max_steps=2)).run()
+    Training(options_for(clips, tmp_path, num_epochs=0, resume=str(tmp_path / "best.safetensors"))).run()
+    first, second = log_of(tmp_path, "validation")
+    assert second["psnr_novel"] == pytest.approx(first["psnr_novel"], abs=1e-6)
+    with pytest.raises(UserError, match="--resume"):
+        Training(options_for(clips, tmp_path, num_epochs=0))
+
+
+def test_a_workspace_of_a_run_of_another_length_is_refused(clips: Path, tmp_path: Path) -> None:
+    Training(options_for(clips, tmp_path, max_steps=1)).run()
+    with pytest.raises(UserError, match="run of 1 steps, this would be one of 4"):
+        Training(options_for(clips, tmp_path, max_steps=4))
+
+
+def test_a_full_disk_keeps_the_states_before(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(options_for(clips, tmp_path, max_steps=6, save_every=2))
+    save = training.accelerator.save_state
+
+    def full(folder: str) -> None:
+        if "00000004" in folder:
+            raise SafetensorError("I/O error: No space left on device")
+        save(folder)
+
+    monkeypatch.setattr(training.accelerator, "save_state", full)
+    with pytest.raises(UserError, match="No space left"):
+        training.run()
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["00000002"]
+
+
+def test_a_batch_larger_than_the_list_is_refused(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="fewer than batch_size 5"):
+        Training(options_for(clips, tmp_path, batch_size=5))
 
 
 def test_steps_without_a_finite_loss_are_left_out(clips: Path, tmp_path: Path) -> None:

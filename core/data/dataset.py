@@ -56,8 +56,11 @@ class ClipDataset(Dataset):
         Raises:
             UserError: list or folder missing, nothing left for this split, or sizes that contradict each other.
         """
-        if options.num_views < options.num_input_views:
-            raise UserError(f"num_views {options.num_views} is less than num_input_views {options.num_input_views}.")
+        if options.num_views <= options.num_input_views:
+            raise UserError(
+                f"num_views {options.num_views} must be more than num_input_views {options.num_input_views}: "
+                f"the others supervise and validate"
+            )
         if options.data_mode == "4d_interp" and options.num_frames < 2:
             raise UserError(f"num_frames {options.num_frames} leaves nothing to interpolate between; give at least 2.")
         self.options, self.camera = options, camera

@@ -86,7 +86,9 @@ def _find_videos(test_path: str | None) -> list[Path]:
     path = Path(test_path)
     if not path.is_dir():
         return [path]
-    videos = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
+    videos = sorted(
+        p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.startswith(".")
+    )
     if not videos:
         raise UserError(f"there is no video in the folder {path}; looked for {' '.join(VIDEO_SUFFIXES)}")
     return videos

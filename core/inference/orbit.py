@@ -23,15 +23,16 @@ class OrbitRenderer:
     Args:
         options: orbit radius, field of view, clipping planes and the backend's name.
         size: side of the square images in pixels.
+        device: where the sets will be.
 
     Attributes:
         name: the backend that draws.
     """
 
-    def __init__(self, options: CameraOptions, size: int) -> None:
+    def __init__(self, options: CameraOptions, size: int, device: torch.device | None = None) -> None:
         self.options = options
         self.size = size
-        self.renderer = make_renderer(options.renderer, near=options.znear, far=options.zfar)
+        self.renderer = make_renderer(options.renderer, near=options.znear, far=options.zfar, device=device)
         self.name = self.renderer.name
 
     @torch.inference_mode()

@@ -39,7 +39,7 @@ class Session:
         self.workspace = Path(options.train.workspace)
         self.device = default_device()
         self.dtype = choose_dtype(options.infer.precision, self.device)
-        self.orbit = OrbitRenderer(options.camera, options.data.output_size)
+        self.orbit = OrbitRenderer(options.camera, options.data.output_size, self.device)
 
     @cached_property
     def network(self) -> Network:

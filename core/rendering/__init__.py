@@ -18,13 +18,16 @@ __all__ = ["FAR", "NEAR", "RenderOutput", "Renderer", "RendererName", "make_rend
 _log = logging.getLogger(__name__)
 
 
-def make_renderer(name: RendererName = "auto", *, near: float = NEAR, far: float = FAR) -> Renderer:
+def make_renderer(
+    name: RendererName = "auto", *, near: float = NEAR, far: float = FAR, device: torch.device | None = None
+) -> Renderer:
     """Build a renderer.
 
     Args:
         name: ``numba`` (CPU), ``gsplat`` (CUDA), ``diff-gaussian`` (CUDA, the fork with depth and alpha), or ``auto``:
             gsplat where there is a CUDA device and gsplat is installed, numba otherwise. The choice is logged and
             stands in the renderer's ``name``.
+        device: where the Gaussians will be; ``auto`` goes by it. None: the CUDA device where there is one.
         near, far: Gaussians whose centre is nearer or farther along the viewing axis are not drawn; world units.
 
     Raises:
@@ -32,9 +35,15 @@ def make_renderer(name: RendererName = "auto", *, near: float = NEAR, far: float
         ValueError: not 0 < near < far.
     """
     if name == "auto":
-        cuda = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
+        on_cuda = torch.cuda.is_available() if device is None else device.type != "cpu"
+        cuda = on_cuda and importlib.util.find_spec("gsplat") is not None
         name = "gsplat" if cuda else "numba"
         _log.info("renderer: %s (chosen by 'auto')", name)
+    if device is not None and (name == "numba") != (device.type == "cpu"):
+        raise UserError(
+            f"the renderer {name} cannot draw on {device.type}: on a GPU install gsplat (pip install gsplat==1.5.3 "
+            f"packaging) and use --renderer gsplat, on a CPU use --renderer numba"
+        )
     if name == "numba":
         from .numba_backend import NumbaRenderer
 

@@ -81,7 +81,10 @@ def make_test_dataset(options: Options) -> ClipDataset:
 
 
 def make_optimizer(model: L4GM, options: TrainOptions) -> Optimizer:
-    """AdamW as published: betas (0.9, 0.95), weight decay 0.05 on everything."""
+    """AdamW as published: betas (0.9, 0.95), weight decay 0.05 on everything.
+
+    The one-cycle schedule moves the first beta between 0.85 and 0.95, as published.
+    """
     return AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=0.05)
 
 

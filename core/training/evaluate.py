@@ -25,7 +25,7 @@ class Validation:
         psnr_novel_frozen: the same when the Gaussians of frame 0 are shown at every time.
         psnr_novel_single: the same from the front video alone, the side views blank.
         psnr_input: the four input views (of later frames only view 0 was seen).
-        clips: number of clips.
+        clips: number of different clips that were read.
         images: number of novel images.
     """
 
@@ -51,9 +51,10 @@ def evaluate(
     share = Subset(dataset, range(accelerator.process_index, len(dataset), accelerator.num_processes))
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     counts = torch.zeros(2, dtype=torch.float64, device=device)
-    batch, images = None, None
+    batch, images, clips = None, None, set()
     for batch in DataLoader(share, batch_size=1, collate_fn=ClipBatch.collate):
         ledger.add(batch)
+        clips.update(batch.names)
         batch = batch.to(device)
         with accelerator.autocast():
             gaussians, single = model(batch.grid), model(blank_side_views(batch.grid))
@@ -66,9 +67,10 @@ def evaluate(
         sums += torch.stack([score.sum() for score in scores])
         counts += torch.tensor([scores[0].numel(), scores[3].numel()], device=device)
     model.train()
+    counts = torch.cat([counts, counts.new_tensor([len(clips)])])
     sums, counts = accelerator.reduce(sums, "sum"), accelerator.reduce(counts, "sum")
     means = (sums / counts[[0, 0, 0, 1]]).tolist()
-    return Validation(*means, clips=len(dataset), images=round(counts[0].item())), batch, images
+    return Validation(*means, clips=round(counts[2].item()), images=round(counts[0].item())), batch, images
 
 
 def _freeze(gaussians: Gaussians) -> Gaussians:

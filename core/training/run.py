@@ -54,18 +54,26 @@ class Training:
         self.accelerator: Accelerator = make_accelerator(options.train)
         set_seed(options.train.seed)
         model = L4GM(options.model).to(memory_format=torch.channels_last)
-        states = saved_states(self.workspace)
+        validate_only = options.train.num_epochs == 0
+        if validate_only and options.train.resume is None:
+            raise UserError("--num_epochs 0 only validates: give the checkpoint with --resume")
+        states = [] if validate_only else saved_states(self.workspace)
         if states:
             self._check_same_model()
         if options.train.resume is not None and not states:
             logger.info("start: %s", load_weights(model, options.train.resume, fresh_temporal=True))
         self.perceptual = load_lpips(self._lpips_dtype()) if options.train.lambda_lpips else None
-        self.renderer = make_renderer(options.camera.renderer, near=options.camera.znear, far=options.camera.zfar)
+        self.renderer = make_renderer(
+            options.camera.renderer,
+            near=options.camera.znear,
+            far=options.camera.zfar,
+            device=self.accelerator.device,
+        )
         self.test_dataset = make_test_dataset(options)
         self.progress = Progress()
         self.ledger = BrokenLedger(self.test_dataset.num_clips, options.data.max_broken)
         self.log = JsonLog(self.workspace / "log.jsonl")
-        if options.train.num_epochs == 0:
+        if validate_only:
             self.model = self.accelerator.prepare(model)
             self.average = None
             return
@@ -73,14 +81,21 @@ class Training:
         self.ledger = BrokenLedger(loader.dataset.num_clips + self.test_dataset.num_clips, options.data.max_broken)
         optimizer = make_optimizer(model, options.train)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        if not len(self.loader):
+            raise UserError(
+                f"{len(loader.dataset)} training groups give no batch of {options.train.batch_size} on each of "
+                f"{self.accelerator.num_processes} processes; lower --batch_size or add clips"
+            )
         self.steps_per_epoch = math.ceil(len(self.loader) / options.train.gradient_accumulation_steps)
         self.total_steps = options.train.max_steps or options.train.num_epochs * self.steps_per_epoch
+        self.progress.total_steps = self.total_steps
         self.schedule = make_schedule(optimizer, options.train, self.total_steps)
         self.average = self._make_average()
         kept = [self.schedule, self.progress] + ([self.average] if self.average is not None else [])
         self.accelerator.register_for_checkpointing(*kept)
         if states:
             self.accelerator.load_state(str(states[-1]))
+            self._check_same_length()
             logger.info("resume: %s, step %d of %d", states[-1], self.progress.step, self.total_steps)
 
     def run(self) -> None:
@@ -97,7 +112,7 @@ class Training:
             disable=not self.accelerator.is_main_process,
         )
         skipped_in_a_row, started = 0, time.perf_counter()
-        sums, waited = {}, 0.0
+        sums, summed, waited = {}, 0, 0.0
         for batch, seconds in self._batches():
             waited += seconds
             terms, images = self._step(batch)
@@ -107,6 +122,7 @@ class Training:
             else:
                 skipped_in_a_row = 0
                 sums = {name: sums.get(name, 0.0) + value.detach() for name, value in terms.items()}
+                summed += 1
             self.progress.batch += 1
             if not self.accelerator.sync_gradients:
                 continue
@@ -115,14 +131,17 @@ class Training:
             every = self.options.train
             if self.progress.step % every.log_every == 0 and sums:
                 elapsed = time.perf_counter() - started
-                self._write_log(sums, elapsed, waited, bar)
-                sums, waited, started = {}, 0.0, time.perf_counter()
+                self._write_log({name: value / summed for name, value in sums.items()}, elapsed, waited, bar)
+                sums, summed, waited = {}, 0, 0.0
+                started = time.perf_counter()
             if images is not None and self._due(every.preview_every):
                 self._preview("train", batch, images)
             if self._due(every.eval_every) or self.progress.step == self.total_steps:
                 self._validate()
             if self._due(every.save_every) or self.progress.step == self.total_steps:
                 self._save()
+            if self.progress.step % every.log_every == 0:
+                started = time.perf_counter()  # previews, validation and saving are no part of a step
         bar.close()
         self.accelerator.end_training()
 
@@ -157,8 +176,8 @@ class Training:
             if self.accelerator.sync_gradients:
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.train.gradient_clip)
                 finite = finite and self._everywhere(torch.isfinite(norm))
-            if finite:
-                self.optimizer.step()
+            if finite or self.accelerator.scaler is not None:
+                self.optimizer.step()  # with fp16 the scaler itself leaves such steps out, and lowers its scale
             if self.accelerator.sync_gradients:
                 self.schedule.step()
                 if finite and self.average is not None:
@@ -194,9 +213,8 @@ class Training:
                 f"the run has diverged; go on from an earlier state in {self.workspace / 'state'} with a lower --lr"
             )
 
-    def _write_log(self, sums: dict[str, Tensor], elapsed: float, waited: float, bar: tqdm) -> None:
-        count = self.options.train.log_every * self.options.train.gradient_accumulation_steps
-        means = {name: self.accelerator.reduce(value / count, "mean").item() for name, value in sums.items()}
+    def _write_log(self, means: dict[str, Tensor], elapsed: float, waited: float, bar: tqdm) -> None:
+        means = {name: self.accelerator.reduce(value, "mean").item() for name, value in means.items()}
         steps = self.options.train.log_every
         if not self.accelerator.is_main_process:
             return
@@ -255,6 +273,14 @@ class Training:
         if self.accelerator.is_main_process:
             with atomic_path(self.workspace / "options.json") as path:
                 path.write_text(json.dumps(asdict(self.options), indent=2))
+
+    def _check_same_length(self) -> None:
+        """The schedule and the place in the epoch belong to one length and one number of batches."""
+        if self.progress.total_steps != self.total_steps:
+            raise UserError(
+                f"the workspace {self.workspace} holds a run of {self.progress.total_steps} steps, this would be one "
+                f"of {self.total_steps}; repeat its options, or start from its model.safetensors in a new --workspace"
+            )
 
     def _check_same_model(self) -> None:
         """A workspace that holds a run goes on with it; that needs the same network."""

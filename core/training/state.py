@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from core.errors import UserError
 
@@ -25,6 +26,7 @@ class Progress:
         batch: batches of the running epoch done, on every process.
         skipped: steps left out because the loss was not finite.
         best: best validation PSNR so far, dB.
+        total_steps: length of the run.
     """
 
     step: int = 0
@@ -32,6 +34,7 @@ class Progress:
     batch: int = 0
     skipped: int = 0
     best: float = float("-inf")
+    total_steps: int = 0
 
     def state_dict(self) -> dict[str, float]:
         """For `Accelerator.register_for_checkpointing`."""
@@ -62,10 +65,10 @@ def save_run(accelerator: Accelerator, workspace: Path, progress: Progress) -> N
             os.replace(temporary, final)
             for old in saved_states(workspace)[:-_KEEP]:
                 shutil.rmtree(old)
-    except OSError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # what writers of safetensors and torch files raise
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
-            f"cannot save the run to {final}: {error.strerror or error}; "
+            f"cannot save the run to {final}: {getattr(error, 'strerror', None) or error}; "
             f"the states saved before are whole: free some space and start the same command again"
         ) from error
 
@@ -80,7 +83,10 @@ class JsonLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the workspace {path.parent}: {error.strerror}; choose another") from error
 
     def write(self, **values: object) -> None:
         """Append one record."""
