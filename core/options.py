@@ -266,7 +266,7 @@ _NANO = Options(
     ),
     data=DataOptions(
         output_size=128,
-        num_frames=4,
+        num_frames=16,
         num_views=6,
         num_workers=1,
         input_views="orthogonal",

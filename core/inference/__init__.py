@@ -1,6 +1,6 @@
 """Inference: a video becomes sets of Gaussians, one after the other, and the files that show them.
 
-inputs: which videos, checked before any work · network: a model ready to run · orbit: renders from around the object ·
-lift: four aligned views of frame 0 · sequence: chunks and interpolation · turntable: the camera that goes round ·
-outputs: files of one sequence · session: puts the parts together
+programs: infer_3d and infer_4d for one video · session: networks and renderer of one command · inputs: which videos,
+checked before any work · side_views, lift: four aligned views of frame 0 · network: images in, Gaussians out ·
+sequence: chunks and interpolation · orbit, turntable: cameras around the object · outputs, provenance: the files
 """
