@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ import tyro
 
 from core.errors import UserError
 from core.options import PRESET_HELP, PRESETS, Options
+
+# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def parse_options(description: str, argv: Sequence[str] | None = None) -> Options:
@@ -34,6 +38,12 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(_report(f"error: {error}", 2))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or "a file"
+        line = f"error: cannot write {where}: {error.strerror}; free some space or choose another folder"
+        sys.exit(_report(line, 2))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted; what was finished is valid", 130))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from core.cli import parse_options, run
@@ -34,7 +36,14 @@ def test_bad_lines_exit_with_2(line: str, capsys: pytest.CaptureFixture[str]) ->
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("error", "status"), [(UserError("x.mp4 is empty"), 2), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UserError("x.mp4 is empty"), 2),
+        (OSError(errno.ENOSPC, "No space left on device", "x.nbi"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+)
 def test_errors_end_in_one_line(error: BaseException, status: int, capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise error
