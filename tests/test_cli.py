@@ -28,12 +28,23 @@ def test_tuples_none_and_switches_as_published() -> None:
     assert not options.model.use_temp_attn
 
 
-@pytest.mark.parametrize("line", ["", "huge", "nano --no_such 1", "nano --lr fast", "nano --splat_size 32"])
+@pytest.mark.parametrize("line", ["", "huge", "nano --no_such 1", "nano --lr fast"])
 def test_bad_lines_exit_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         parse_options("", line.split())
     assert stop.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "word"), [("--splat_size 32", "splat_size is 32"), ("--num_frames 0", "num_frames is 0")]
+)
+def test_values_that_cannot_be_end_in_one_line(line: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: parse_options("", ["nano", *line.split()]))
+    assert stop.value.code == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert word in said
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,12 @@ def test_ctrl_c_leaves_finished_frames_valid(call: Call, monkeypatch: pytest.Mon
         return atomic_path(path)
 
     monkeypatch.setattr("core.ply.atomic_path", interrupted)
-    status, line = call("infer_4d", SHORT)
+    # A job in the background inherits that Ctrl-C is ignored.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, line = call("infer_4d", SHORT)
+    finally:
+        signal.signal(signal.SIGINT, previous)
     assert (status, len(line.strip().splitlines())) == (130, 1)
     plys = sorted(Path("results/x").glob("*.ply"))
     assert [path.name for path in plys] == ["frame0001.ply", "frame0002.ply"]
