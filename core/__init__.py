@@ -5,7 +5,7 @@
 Map, from the ground up; imports go down only, and ``tests/test_architecture.py`` holds that:
 
     core/errors.py            the one error class for what a user can mend
-    core/options.py           typed options in sections, presets; no torch
+    core/options/             typed options in sections, presets; no torch
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
     core/hull.py              where rays enter the visual hull of silhouettes
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation

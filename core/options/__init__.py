@@ -1,0 +1,23 @@
+"""Typed options in sections, and the presets. No torch in here.
+
+Command lines are flat: ``python main.py big --lr 1e-4 --num_frames 8``. Every option's name is therefore unique over
+all sections (a test holds this). A module receives its own section only.
+"""
+
+from core.options.camera import CameraOptions
+from core.options.data import DataOptions
+from core.options.infer import InferOptions
+from core.options.model import ModelOptions
+from core.options.presets import PRESET_HELP, PRESETS, Options
+from core.options.train import TrainOptions
+
+__all__ = [
+    "PRESETS",
+    "PRESET_HELP",
+    "CameraOptions",
+    "DataOptions",
+    "InferOptions",
+    "ModelOptions",
+    "Options",
+    "TrainOptions",
+]

@@ -1,0 +1,75 @@
+"""Options of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.errors import UserError
+from core.options.checks import at_least
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The asymmetric U-Net and how its 14 channels become Gaussians."""
+
+    input_size: int = 256
+    """Side of the square input images in pixels. The network is convolutional: other sizes work if they divide."""
+    down_channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 1024)
+    """Encoder widths; the resolution halves between levels."""
+    down_attention: tuple[bool, ...] = (False, False, False, True, True, True)
+    """Which encoder levels attend across views and time."""
+    mid_attention: bool = True
+    """Attention in the middle block."""
+    up_channels: tuple[int, ...] = (1024, 1024, 512, 256)
+    """Decoder widths; number i must equal encoder width (last - i)."""
+    up_attention: tuple[bool, ...] = (True, True, True, False)
+    """Which decoder levels attend; values beyond the last level are ignored, as published."""
+    splat_size: int = 64
+    """Side of the Gaussian grid of one view; must equal what the network's levels give."""
+    gaussian_perpixel: int = 1
+    """Gaussians per output pixel."""
+    use_temp_attn: bool = True
+    """Temporal attention after every view attention; off gives LGM's tensors."""
+    num_heads: int = 16
+    """Attention heads at every level."""
+    norm_groups: int = 32
+    """Groups of every group normalisation."""
+    head: Literal["published", "ray"] = "published"
+    """'published': absolute clamped positions. 'ray': depth along the pixel's ray, the pixel's own colour plus a
+    residual, size in pixels, opacity biased by 'not white'."""
+    temporal_residual: Literal["published", "identity"] = "published"
+    """'published': temporal layers give (attention + x) sqrt(1/2) from PyTorch's initialisation. 'identity':
+    attention + x, zero at the start: the network gains time and keeps what it knew of single frames."""
+    attention: Literal["sdpa", "xformers"] = "sdpa"
+    """Attention kernel; xformers needs CUDA."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "input_size", "splat_size", "gaussian_perpixel", "num_heads", "norm_groups")
+        levels, ups = len(self.down_channels), len(self.up_channels)
+        if len(self.down_attention) < levels:
+            raise UserError(f"down_attention has {len(self.down_attention)} values for {levels} encoder levels")
+        if len(self.up_attention) < ups:
+            raise UserError(f"up_attention has {len(self.up_attention)} values for {ups} decoder levels")
+        if ups > levels:
+            raise UserError(f"up_channels has {ups} levels, more than the {levels} of down_channels")
+        for i, width in enumerate(self.up_channels):
+            if width != self.down_channels[levels - 1 - i]:
+                raise UserError(
+                    f"up_channels[{i}] is {width} but must equal down_channels[{levels - 1 - i}], "
+                    f"which is {self.down_channels[levels - 1 - i]}"
+                )
+        for width in (*self.down_channels, *self.up_channels):
+            if width % self.norm_groups or width % self.num_heads:
+                raise UserError(
+                    f"width {width} must be a multiple of norm_groups {self.norm_groups} and num_heads {self.num_heads}"
+                )
+        stride = 2 ** (levels - 1)
+        if self.input_size % stride:
+            raise UserError(f"input_size {self.input_size} must be a multiple of {stride} for {levels} encoder levels")
+        reached = self.input_size // 2 ** (levels - ups)
+        if self.splat_size != reached:
+            raise UserError(
+                f"splat_size is {self.splat_size} but input_size {self.input_size} with {levels} encoder and {ups} "
+                f"decoder levels gives {reached}"
+            )
