@@ -21,7 +21,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/losses.py            training terms, PSNR, SSIM
     core/lpips.py             the perceptual distance
     core/data/                clips -> samples; the input grid that training and inference share
-    core/multiview/           first frame -> four views: image files, single-view model
+    core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            build, run, evaluate, state, preview (Accelerate)
     core/cli.py               what the scripts share: one flat command line, errors in one line
