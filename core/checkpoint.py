@@ -111,6 +111,23 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return state, {}
 
 
+def look_into(path: str | Path) -> tuple[frozenset[str], dict[str, str]]:
+    """Names of a checkpoint's tensors and its text metadata; of a .safetensors file no tensor is read.
+
+    Raises:
+        UserError: as `read_tensors`.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            with safe_open(path, framework="pt") as file:
+                return frozenset(file.keys()), dict(file.metadata() or {})
+        except (SafetensorError, OSError):
+            pass  # told in full by what follows
+    state, metadata = read_tensors(path)
+    return frozenset(state), metadata
+
+
 def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None, **metadata: str) -> None:
     """Write the model's tensors to a ``.safetensors`` file, whole or not at all.
 

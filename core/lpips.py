@@ -66,7 +66,6 @@ class Lpips:
         Gradients flow to ``images`` only. Images larger than 256 pixels are first resized to 256 x 256 (bilinear, as
         published); smaller ones stay as they are.
         """
-        self._follow(images.device)
         chunk = max(1, CHUNK_PIXELS // images[0, 0].numel()) if images.device.type == "cpu" else len(images)
         pairs = zip(images.split(chunk), targets.split(chunk), strict=True)
         with torch.autocast(images.device.type, enabled=False):  # the number types are chosen here
@@ -75,13 +74,18 @@ class Lpips:
     def _distances(self, images: Tensor, targets: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = self.features(targets)
+        return self.between(self.features(images), wanted)
+
+    def between(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Distances ``[N]`` of what `features` gave for two batches."""
         return sum(
             torch.einsum("nchw,c->nhw", (unit(own.float()) - unit(other.float())).square(), head).mean((-2, -1))
-            for own, other, head in zip(self.features(images), wanted, self.heads, strict=True)
+            for own, other, head in zip(features, others, self.heads, strict=True)
         )
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Activations of relu1_2, 2_2, 3_3, 4_3 and 5_3 for ``[N, 3, H, W]`` in [0, 1]."""
+        self._follow(images.device)
         if max(images.shape[-2:]) > MAX_SIZE:
             images = F.interpolate(images, size=(MAX_SIZE, MAX_SIZE), mode="bilinear", align_corners=False)
         shift, scale = (images.new_tensor(value)[:, None, None] for value in (SHIFT, SCALE))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py")
+SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "eval.py")
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -33,7 +33,8 @@ LAYERS = {
     "multiview": 4,
     "training": 5,
     "inference": 5,
-    "cli": 6,
+    "evaluation": 6,
+    "cli": 7,
 }
 ROOM_OF_MODULE = {"attention": "model", "hull": "model", "unet": "model", "lpips": "losses"}
 

@@ -81,7 +81,12 @@ class Clip:
 
     def azimuth(self, view_id: int) -> float:
         """Degrees, of the first frame."""
-        return float(self._views[view_id][1].azimuth[0])
+        return self.angles(view_id)[0]
+
+    def angles(self, view_id: int) -> tuple[float, float]:
+        """Azimuth and elevation in degrees, of the first frame; positive elevation is above the horizon."""
+        view = self._views[view_id][1]
+        return float(view.azimuth[0]), float(view.elevation[0])
 
     def cameras(
         self, view_ids: Sequence[int], frames: Sequence[int], *, size: int, radius: float = 1.5, fovy: float = 49.1

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
 from core.data.input_grid import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.images import resize_area
-from core.inference.inputs import Source
 from core.inference.lift import Lifted, lift
 from core.inference.network import Network, choose_dtype, default_device
 from core.inference.orbit import OrbitRenderer
@@ -19,6 +19,14 @@ from core.inference.provenance import versions
 from core.inference.side_views import check_mode
 from core.multiview.single_view import views_from_frame
 from core.options import PRESETS, ModelOptions, Options
+
+
+class Filmed(Protocol):
+    """Something whose frame 0 is known: a video, or an object that is evaluated."""
+
+    def first_frame(self, size: int) -> Tensor:
+        """Frame 0 as ``[3, size, size]`` in [0, 1]."""
+        ...
 
 
 class Session:
@@ -68,12 +76,12 @@ class Session:
                 f"there are no side-view images, and the model that would make them cannot be loaded: {error}"
             ) from error
 
-    def raw_views(self, source: Source) -> Tensor:
+    def raw_views(self, source: Filmed) -> Tensor:
         """Four views ``[4, 3, S, S]`` from frame 0 alone."""
         model = self.single_view
         return views_from_frame(source.first_frame(model.size), model.reconstruct, self.orbit)
 
-    def lift(self, source: Source, raw_views: Tensor) -> Lifted:
+    def lift(self, source: Filmed, raw_views: Tensor) -> Lifted:
         """Fuse raw views and align them with frame 0."""
         size = self.network.size
         views = resize_area(raw_views, (size, size))

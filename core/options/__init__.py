@@ -6,6 +6,7 @@ all sections (a test holds this). A module receives its own section only.
 
 from core.options.camera import CameraOptions
 from core.options.data import DataOptions
+from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
@@ -16,6 +17,7 @@ __all__ = [
     "PRESET_HELP",
     "CameraOptions",
     "DataOptions",
+    "EvalOptions",
     "InferOptions",
     "ModelOptions",
     "Options",

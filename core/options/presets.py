@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from core.options.camera import CameraOptions
 from core.options.data import DataOptions
+from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.train import TrainOptions
@@ -20,6 +21,7 @@ class Options:
     data: DataOptions = field(default_factory=DataOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     infer: InferOptions = field(default_factory=InferOptions)
+    eval: EvalOptions = field(default_factory=EvalOptions)
 
 
 _LRM = Options()

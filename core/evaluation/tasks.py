@@ -1,0 +1,121 @@
+"""What a network does under a protocol, and the baselines that come out of the same network.
+
+front, sides -> reconstruct -> a set a frame -> render at the truth's cameras
+                    |    └─ frozen: the first set at every time;  framewise: every frame alone
+                    └─ every rate-th frame -> interpolate;  blend, hold: renders of the two neighbours
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from core.cameras import Cameras
+from core.errors import UserError
+from core.evaluation.metrics import Prediction
+from core.evaluation.protocol import Protocol
+from core.evaluation.truth import Truth
+from core.gaussians import Gaussians
+from core.images import resize_area
+from core.inference.sequence import Moment, interpolate, reconstruct
+from core.inference.session import Session
+from core.options.eval import Baseline
+from core.rendering import Renderer
+
+PIXELS_AT_ONCE = 1 << 24  # of one render call
+
+
+def predict(
+    session: Session, truth: Truth, protocol: Protocol, baselines: Iterable[Baseline]
+) -> Iterator[tuple[str, Prediction]]:
+    """What this session's networks show, under the name ``""``; then the asked baselines that the task has.
+
+    Raises:
+        UserError: a checkpoint cannot be used, or the task is interpolation and there is none for it.
+    """
+    network, size = session.network, (session.network.size, session.network.size)
+    front = resize_area(truth.front, size)
+    sides = side_views(session, truth, protocol)
+    length = protocol.chunk or session.options.data.num_frames
+    if protocol.task == "interpolate":
+        yield from _interpolated(session, truth, protocol, baselines, front, sides)
+        return
+    sets = stack(reconstruct(front, sides, length, network, session.orbit))
+    yield "", draw(session, sets, truth.cameras, protocol)
+    if "frozen" in baselines and protocol.task == "reconstruct":
+        frozen = sets.map(lambda field: field[:1].expand_as(field))
+        yield "frozen", draw(session, frozen, truth.cameras, protocol)
+    if "framewise" in baselines and protocol.task == "reconstruct" and network.model.options.use_temp_attn:
+        alone = [network.reconstruct(frame[None], sides) for frame in front]
+        sets = Gaussians(*(torch.cat(fields) for fields in zip(*map(_fields, alone), strict=True)))
+        yield "framewise", draw(session, sets, truth.cameras, protocol)
+
+
+def _interpolated(
+    session: Session, truth: Truth, protocol: Protocol, baselines: Iterable[Baseline], front: Tensor, sides: Tensor
+) -> Iterator[tuple[str, Prediction]]:
+    """Sets at all frames from every rate-th one; and what its two neighbours alone would give."""
+    if session.interpolation is None:
+        raise UserError(
+            f"protocol {protocol.name} interpolates: give --interpresume, or RECON+INTERP with --compare; "
+            f"{session.network.path} has none"
+        )
+    rate, length = protocol.rate, protocol.chunk or session.options.data.num_frames
+    keys = list(reconstruct(front[::rate], sides, length, session.network, session.orbit))
+    batch = session.options.infer.interp_batch
+    sets = stack(interpolate(keys, rate, batch, session.interpolation, session.orbit))
+    yield "", draw(session, sets, truth.cameras, protocol)
+    times = torch.arange(len(front))
+    before, after = times // rate, (times + rate - 1) // rate
+    ends = stack(keys)
+    if "blend" in baselines:
+        weights = rearrange((times % rate) / rate, "t -> t 1 1 1 1")
+        first, last = (draw(session, ends[at], truth.cameras, protocol) for at in (before, after))
+        mixed = ((1 - weights) * a + weights * b for a, b in zip(_images(first), _images(last), strict=True))
+        yield "blend", Prediction(*mixed)
+    if "hold" in baselines:
+        nearest = (times + rate // 2) // rate
+        yield "hold", draw(session, ends[nearest], truth.cameras, protocol)
+
+
+def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
+    """Views 1..3 of frame 0 ``[3, 3, S, S]`` as the protocol wants them."""
+    size = session.network.size
+    if protocol.side_views == "given":
+        return resize_area(truth.sides, (size, size))
+    if protocol.side_views == "blank":
+        return torch.ones(3, 3, size, size)
+    return resize_area(session.lift(truth, session.raw_views(truth)).views, (size, size))[1:]
+
+
+def draw(session: Session, sets: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:
+    """Render T sets from their own V cameras."""
+    background = torch.tensor(protocol.background)
+    step = max(1, PIXELS_AT_ONCE // (cameras.shape[1] * cameras.size[0] * cameras.size[1]))
+    starts = range(0, len(cameras.c2w), step)
+    parts = [_draw(session.orbit.renderer, sets[i : i + step], cameras[i : i + step], background) for i in starts]
+    return Prediction(*(torch.cat(images) for images in zip(*parts, strict=True)))
+
+
+@torch.inference_mode()
+def _draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, background: Tensor) -> tuple[Tensor, Tensor]:
+    sets = sets.to("cpu") if renderer.name == "numba" else sets
+    output = renderer(sets, cameras.to(sets.means.device), background)
+    return output.image.clamp(0, 1).cpu(), output.alpha.clamp(0, 1).cpu()
+
+
+def stack(moments: Iterable[Moment]) -> Gaussians:
+    """The sets of a sequence with leading axes ``[T]``."""
+    sets = [moment.gaussians for moment in moments]
+    return Gaussians(*(torch.stack(fields) for fields in zip(*map(_fields, sets), strict=True)))
+
+
+def _images(prediction: Prediction) -> tuple[Tensor, Tensor]:
+    return prediction.images, prediction.alpha
+
+
+def _fields(gaussians: Gaussians) -> tuple[Tensor, ...]:
+    return tuple(vars(gaussians).values())
