@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from core.attention import AttentionBackend, attention
+from core.norm import group_norm
 from core.options import ModelOptions
 
 _NORM_EPS = 1e-5
@@ -54,7 +55,7 @@ class GridAttention(nn.Module):
     def forward(self, x: Tensor, frames: int, views: int) -> Tensor:
         sizes = {"t": frames, "v": views, "h": x.shape[-2]}
         grid = "(b t v) c h w"
-        tokens = self.attn(rearrange(self.norm(x), f"{grid} -> {self.to_tokens}", **sizes))
+        tokens = self.attn(rearrange(group_norm(x, self.norm), f"{grid} -> {self.to_tokens}", **sizes))
         return (rearrange(tokens, f"{self.to_tokens} -> {grid}", **sizes, w=x.shape[-1]) + x) * self.scale
 
 
@@ -89,8 +90,8 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if width_in == width else nn.Conv2d(width_in, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(group_norm(x, self.norm1, silu=True))
+        h = self.conv2(group_norm(h, self.norm2, silu=True))
         return (h + self.shortcut(x)) * _SKIP_SCALE
 
 
@@ -212,5 +213,5 @@ class UNet(nn.Module):
         for level in self.up_blocks:
             x = level(x, skips, frames, views)
         # Inference may keep these last layers in a finer type than the rest.
-        x = self.conv_out(F.silu(self.norm_out(x.to(self.conv_out.weight.dtype))))
+        x = self.conv_out(group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
         return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)

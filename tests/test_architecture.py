@@ -19,11 +19,12 @@ SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "eval.py")
 LAYERS = {
     "errors": 0,
     "files": 1,
+    "kernels": 1,
     "options": 2,
     "cameras": 2,
     "gaussians": 2,
     "images": 2,
-    "model": 3,  # attention, hull, unet, model
+    "model": 3,  # attention, hull, norm, unet, model
     "rendering": 3,
     "losses": 3,
     "media": 3,
@@ -36,14 +37,14 @@ LAYERS = {
     "evaluation": 6,
     "cli": 7,
 }
-ROOM_OF_MODULE = {"attention": "model", "hull": "model", "unet": "model", "lpips": "losses"}
+ROOM_OF_MODULE = {"attention": "model", "hull": "model", "norm": "model", "unet": "model", "lpips": "losses"}
 
-# Where a package with a price may be imported; a path ending in / is a folder.
+# Where a package with a price may be imported; a path ending in / is a folder, several are a tuple.
 FENCES = {
     "gsplat": "core/rendering/",
     "diff_gaussian_rasterization": "core/rendering/",
-    "numba": "core/rendering/",
-    "llvmlite": "core/rendering/",
+    "numba": ("core/rendering/", "core/kernels/"),
+    "llvmlite": ("core/rendering/", "core/kernels/"),
     "xformers": "core/attention.py",
     "diffusers": "core/multiview/",
     "transformers": "core/multiview/",

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from core.cameras import Cameras, orbit_cameras
 from core.gaussians import Gaussians
+from core.kernels.jit import exp2, run_parallel
 from core.rendering import make_renderer
-from core.rendering.numba_jit import exp2, run_parallel
 from core.rendering.numba_rasterize import rasterize
 
 

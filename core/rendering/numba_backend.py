@@ -14,8 +14,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ..cameras import Cameras
 from ..gaussians import Gaussians
+from ..kernels.jit import run_parallel
 from .base import RenderOutput, check_planes, flatten_inputs
-from .numba_jit import run_parallel
 from .numba_lists import list_bands
 from .numba_project import BAND, CHUNK, PARTIALS, RECORD, project
 from .numba_project_backward import CAMERA, project_backward

@@ -28,13 +28,14 @@ _FASTMATH = {"contract", "nsz", "arcp"}
 
 
 def _cache_folder() -> str:
-    """A cache folder named after the source of all kernel files.
+    """A cache folder named after the source of all kernel files, in this folder and among the renderer's.
 
     numba looks only at the file of the compiled function itself, so a change in an inlined helper of another file
     would go unnoticed and a stale kernel would run.
     """
     here = Path(__file__).parent
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("numba_*.py"))))
+    sources = [*sorted(here.glob("*.py")), *sorted((here.parent / "rendering").glob("numba_*.py"))]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
     base = numba.config.CACHE_DIR or here / "__pycache__"
     return str(Path(base) / f"kernels-{digest.hexdigest()[:12]}")
 
@@ -60,7 +61,7 @@ def _fetch_add(typingctx, array, amount):  # noqa: ANN001, ANN202 - the signatur
 
 
 @intrinsic
-def _float_from_bits(typingctx, bits):  # noqa: ANN001, ANN202
+def float_from_bits(typingctx, bits):  # noqa: ANN001, ANN201
     """Read the bits of an int32 as a float32."""
     return types.float32(types.int32), lambda context, builder, signature, args: builder.bitcast(
         args[0], ir.FloatType()
@@ -92,7 +93,7 @@ def exp2(exponent: float) -> float:
     x = exponent - (f32(whole) - f32(8.0))
     p = f32(0.05550713276) + x * (f32(0.00967554154) + x * f32(0.00132764717))
     p = f32(1.0) + x * (f32(0.69314696706) + x * (f32(0.2402211972) + x * p))
-    return _float_from_bits(bits_of_float(p) + ((whole - np.int32(8)) << np.int32(23)))
+    return float_from_bits(bits_of_float(p) + ((whole - np.int32(8)) << np.int32(23)))
 
 
 _pool: ThreadPoolExecutor | None = None
