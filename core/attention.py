@@ -53,10 +53,10 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, *qkv: Tensor) -> Tensor:
         q, k, v = (tensor.flatten(0, 1) for tensor in qkv)
-        out = torch.empty_like(v, memory_format=torch.contiguous_format)
+        out = v.new_empty(*q.shape[:2], v.shape[2])
         for heads, rows in _blocks(q, k):
             torch.bmm(_weights(q[heads, rows], k[heads]), v[heads], out=out[heads, rows])
-        out = out.reshape(qkv[2].shape)
+        out = out.unflatten(0, qkv[0].shape[:2])
         ctx.save_for_backward(*qkv, out)
         return out
 

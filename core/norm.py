@@ -28,6 +28,7 @@ class _FusedGroupNorm(torch.autograd.Function):
     """The fused kernels with their gradient; the result is channels-last."""
 
     @staticmethod
+    @np.errstate(invalid="ignore")  # NaN and infinity are passed on, the caller looks for them
     def forward(
         ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
     ) -> Tensor:

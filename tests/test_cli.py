@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +67,27 @@ def test_errors_end_in_one_line(error: BaseException, status: int, capsys: pytes
         run(main)
     assert stop.value.code == status
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+_PAGES = """
+import resource, sys
+import torch
+from core.cli import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(100 << 18).fill_(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt belongs to glibc")
+def test_the_memory_of_a_large_tensor_is_used_again() -> None:
+    """Pages that the third tensor of 100 MB fetches from the kernel: none, and without the call all of them."""
+
+    def pages(how: str) -> int:
+        command = [sys.executable, "-c", _PAGES, how]
+        return int(subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1]).stdout)
+
+    assert pages("keep") < 100 < pages("leave")

@@ -43,7 +43,7 @@ def _rounded_to_type(value, array):  # noqa: ANN001, ANN202
 
 @kernel
 def _sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)), relative error below 5e-7; the polynomial of `core.kernels.jit.exp2` for any exponent."""
+    """1 / (1 + exp(-x)) to float32 precision; the polynomial of `core.kernels.jit.exp2` for any exponent."""
     exponent = min(max(x * f32(-1.4426950408889634), f32(-126.0)), f32(126.0))
     whole = np.int32(exponent + f32(127.5))
     t = exponent - (f32(whole) - f32(127.0))

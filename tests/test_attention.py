@@ -1,0 +1,57 @@
+"""Attention in blocks against PyTorch's, in values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core import attention as module
+from core.attention import attention
+
+SHAPE = (2, 3, 70, 16)  # batch, heads, tokens, width
+
+
+def values_and_gradients(function: object, qkv: list[Tensor]) -> list[Tensor]:
+    qkv = [tensor.detach().requires_grad_() for tensor in qkv]
+    out = function(*qkv)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad(out, qkv, grad)]
+
+
+@pytest.fixture
+def qkv() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(SHAPE, generator=generator).bfloat16() for _ in range(3)]
+
+
+# One block; several heads in one; one head in several blocks; rows one by one.
+@pytest.mark.parametrize("block", [1 << 20, 2 * 70 * 70, 1000, 1])
+def test_blocks_of_any_size_agree_with_double_precision(
+    qkv: list[Tensor], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+    ours = values_and_gradients(attention, qkv)
+    exact = values_and_gradients(F.scaled_dot_product_attention, [tensor.double() for tensor in qkv])
+    theirs = values_and_gradients(F.scaled_dot_product_attention, qkv)
+    for mine, wanted, torchs in zip(ours, exact, theirs, strict=True):
+        assert mine.dtype == torch.bfloat16
+        error, limit = (mine - wanted).norm() / wanted.norm(), 0.01
+        if block == 1:  # key and value gradients are summed up in bfloat16, here 70 times
+            limit = 0.03
+        assert error < limit
+        assert (torchs - wanted).norm() / wanted.norm() < 0.01  # the yardstick is itself in bfloat16
+
+
+def test_query_and_key_counts_may_differ_and_layout_does_not_matter(qkv: list[Tensor]) -> None:
+    q, k, v = qkv
+    out = attention(q[:, :, :30], k, v)
+    strided = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in (q[:, :, :30], k, v)]
+    assert torch.equal(out, attention(*strided))
+    torch.testing.assert_close(out, F.scaled_dot_product_attention(q[:, :, :30], k, v), rtol=0.05, atol=0.02)
+
+
+def test_float32_is_pytorchs_own(qkv: list[Tensor]) -> None:
+    q, k, v = (tensor.float() for tensor in qkv)
+    assert torch.equal(attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
