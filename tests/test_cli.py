@@ -84,7 +84,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt belongs to glibc")
 def test_the_memory_of_a_large_tensor_is_used_again() -> None:
-    """Pages that the twelfth tensor of 100 MB in a row fetches from the kernel: none, and without the call all of them."""
+    """Pages that the twelfth tensor of 100 MB fetches from the kernel: none, and without the call all."""
 
     def pages(how: str) -> int:
         command = [sys.executable, "-c", _PAGES, how]
