@@ -32,6 +32,7 @@ class LoadReport:
         path: the file.
         loaded: number of tensors copied.
         missing: names of temporal-attention tensors that the file does not have; they keep their fresh values.
+        left_out: number of temporal-attention tensors that the file has and a model without time does not take.
         metadata: the file's text metadata (safetensors).
     """
 
@@ -39,11 +40,14 @@ class LoadReport:
     loaded: int
     missing: tuple[str, ...]
     metadata: Mapping[str, str]
+    left_out: int = 0
 
     def __str__(self) -> str:
         line = f"{self.path}: {self.loaded} tensors loaded"
         if self.missing:
             line += f"; {len(self.missing)} temporal-attention tensors (t_attns) are not in it and start fresh"
+        if self.left_out:
+            line += f"; its {self.left_out} temporal-attention tensors (t_attns) are left out: this network has none"
         return line
 
 
@@ -53,7 +57,8 @@ def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = F
     Args:
         model: an `L4GM`.
         path: ``.safetensors``, or a torch file that holds tensors only.
-        fresh_temporal: accept a file of LGM, which has no temporal attention, as the start of a training.
+        fresh_temporal: as the start of a training, accept a file of LGM, which has no temporal attention; and one
+            with temporal attention for a network without.
 
     Raises:
         UserError: the file is missing, truncated, a pickle with code, holds NaN or infinity, or does not fit:
@@ -62,6 +67,9 @@ def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = F
     path = Path(path)
     state, metadata = read_tensors(path)
     own = model.state_dict()
+    left_out = [name for name in state.keys() - own.keys() if fresh_temporal and "t_attns." in name]
+    if not any("t_attns." in name for name in own):
+        state = {name: tensor for name, tensor in state.items() if name not in left_out}
     missing = sorted(own.keys() - state.keys())
     temporal = [name for name in missing if "t_attns." in name]
     problems = [f"missing {name}" for name in missing if not (fresh_temporal and name in temporal)]
@@ -80,7 +88,7 @@ def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = F
             f"the training that wrote it diverged, use an earlier one"
         )
     model.load_state_dict(state, strict=False)
-    return LoadReport(path, len(state), tuple(missing), metadata)
+    return LoadReport(path, len(state), tuple(missing), metadata, len(left_out))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -128,11 +136,17 @@ def look_into(path: str | Path) -> tuple[frozenset[str], dict[str, str]]:
     return frozenset(state), metadata
 
 
-def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None, **metadata: str) -> None:
+def save_weights(
+    model: nn.Module | Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    **metadata: str,
+) -> None:
     """Write the model's tensors to a ``.safetensors`` file, whole or not at all.
 
     Args:
-        model: an `L4GM`.
+        model: an `L4GM`, or its tensors by name.
         path: the file.
         dtype: floating-point type in the file; None keeps the model's.
         metadata: text to store beside the tensors.
@@ -140,7 +154,8 @@ def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype | Non
     Raises:
         UserError: the folder cannot be written to or the disk is full.
     """
-    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         try:
             save_file(state, temporary, metadata={"format": "pt", **metadata})

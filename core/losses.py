@@ -29,6 +29,8 @@ class LossWeights:
     rgb: float = 1.0
     alpha: float = 1.0
     lpips: float = 1.0
+    ssim: float = 0.0
+    temporal: float = 0.0
 
 
 def training_loss(
@@ -42,8 +44,11 @@ def training_loss(
 ) -> dict[str, Tensor]:
     """The published loss of LGM and L4GM by term: MSE of colour and of alpha, and LPIPS, each a mean over all images.
 
+    Two terms are not published: ``ssim``, which is 1 - SSIM, and ``temporal``, the MSE of the change of colours from
+    frame to frame, which a constant error leaves at zero and flicker does not.
+
     Args:
-        image: render on white ``[..., 3, H, W]``.
+        image: render on white ``[..., 3, H, W]``; for ``temporal`` with leading axes ``[B, T, V]``.
         alpha: its opacity ``[..., 1, H, W]``.
         target: wanted colours on white ``[..., 3, H, W]``.
         mask: wanted opacity ``[..., 1, H, W]``.
@@ -52,7 +57,7 @@ def training_loss(
         lpips_views: indices on the last leading axis (views); LPIPS, the costly term, looks at these only. None: all.
 
     Returns:
-        ``rgb``, ``alpha``, ``lpips`` (unweighted, those with a factor) and their weighted sum ``total``, all scalars.
+        the terms with a factor, named as in `LossWeights` and unweighted, and their weighted sum ``total``; scalars.
 
     Raises:
         ValueError: LPIPS is weighted but not given.
@@ -66,6 +71,10 @@ def training_loss(
         terms["alpha"] = F.mse_loss(alpha, mask)
     if weights.lpips:
         terms["lpips"] = perceptual(_chosen(image, lpips_views), _chosen(target, lpips_views)).mean()
+    if weights.ssim:
+        terms["ssim"] = 1 - ssim(image, target).mean()
+    if weights.temporal and image.shape[-5] > 1:
+        terms["temporal"] = F.mse_loss(image.diff(dim=-5), target.diff(dim=-5))
     return {**terms, "total": sum(getattr(weights, name) * term for name, term in terms.items())}
 
 
@@ -81,7 +90,8 @@ def hull_depth_error(
     """Mean distance, along their pixels' rays, of Gaussians from the front of the visual hull; world units.
 
     A rendered loss moves a Gaussian by what happens within a few pixels of it, so depths are found slowly. The hull,
-    the points inside all silhouettes, tells a first depth for every ray that hits it; other rays do not count.
+    the points inside all silhouettes, tells a first depth for every ray that hits it; other rays do not count. The
+    mean is over the hits of a sample, then over samples: so it does not matter with which others a sample is batched.
 
     Args:
         gaussians: leading axes ``[B, T]``, ordered by input view.
@@ -106,7 +116,8 @@ def hull_depth_error(
         inside &= mask.reshape(inside.shape) > 0.5
     hits = inside.any(dim=-1)
     front = steps.expand(inside.shape).gather(-1, inside.int().argmax(dim=-1, keepdim=True)).squeeze(-1)
-    return ((depths - front).abs() * hits).sum() / hits.sum().clamp_min(1)
+    sums = ((depths - front).abs() * hits).flatten(1).sum(dim=1)
+    return (sums / hits.flatten(1).sum(dim=1).clamp_min(1)).mean()
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from core.attention import AttentionBackend, attention
 from core.norm import group_norm
@@ -98,6 +99,8 @@ class ResidualBlock(nn.Module):
 class Level(nn.Module):
     """What encoder, middle and decoder share: residual blocks ``nets``, each optionally followed by attention."""
 
+    recompute = False  # a training may compute what lies inside a layer again in the backward pass: less memory
+
     def __init__(self, widths: list[tuple[int, int]], attends: int, options: ModelOptions) -> None:
         """Args: widths (in, out) of every residual block; how many of them, from the first, attend afterwards."""
         super().__init__()
@@ -108,6 +111,11 @@ class Level(nn.Module):
 
     def layer(self, j: int, x: Tensor, frames: int, views: int) -> Tensor:
         """Residual block j -> view attention -> temporal attention."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._layer, j, x, frames, views, use_reentrant=False, preserve_rng_state=False)
+        return self._layer(j, x, frames, views)
+
+    def _layer(self, j: int, x: Tensor, frames: int, views: int) -> Tensor:
         x = self.nets[j](x)
         if j < len(self.attns):
             x = self.attns[j](x, frames, views)
@@ -197,6 +205,12 @@ class UNet(nn.Module):
         self.up_blocks = nn.ModuleList(decoder)
         self.norm_out = nn.GroupNorm(options.norm_groups, width, eps=_NORM_EPS)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def recompute_activations(self) -> None:
+        """From now on the backward pass computes again what lies inside each layer."""
+        for module in self.modules():
+            if isinstance(module, Level):
+                module.recompute = True
 
     def forward(self, grid: Tensor) -> Tensor:
         """Map a grid of images ``[B,T,V,C,H,W]`` to ``[B,T,V,C',h,w]``."""

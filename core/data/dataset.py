@@ -2,7 +2,7 @@
 
 list line -> Clip -> views, frames -> images, cameras (first view in front) -> augment -> replicate | blend -> grid
 
-A sample depends on (seed, epoch, index) and nothing else, whichever worker makes it and whatever came before.
+A sample depends on (seed, index) and nothing else, whichever process makes it and whatever came before.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ MAX_ATTEMPTS = 10
 
 
 class ClipDataset(Dataset):
-    """Groups of clips as single-sample `ClipBatch`es; use with ``DataLoader(collate_fn=ClipBatch.collate)``."""
+    """Groups of clips as single-sample `ClipBatch`es; use with ``DataLoader(collate_fn=ClipBatch.collate)``.
+
+    Indices go on beyond the length: index ``epoch * len(dataset) + group`` is that group drawn anew in that epoch.
+    """
 
     def __init__(
         self,
@@ -69,23 +72,17 @@ class ClipDataset(Dataset):
         self.groups = split_groups(options, split, batch_size)
         has_own_home = split == "test" and options.datalist_val and options.data_home_val
         self.home = data_home(options.data_home_val if has_own_home else options.data_home)
-        # Shared memory: workers that outlive an epoch see the new number.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
     def num_clips(self) -> int:
         """Clips of this split, over all groups."""
         return sum(map(len, self.groups))
 
-    def set_epoch(self, epoch: int) -> None:
-        """Samples differ from epoch to epoch; call it before the loader starts the epoch."""
-        self._epoch.fill_(epoch)
-
     def __len__(self) -> int:
         return len(self.groups)
 
     def __getitem__(self, index: int) -> ClipBatch:
-        """The sample of group ``index``; a broken clip is reported in the sample and another one takes its place."""
+        """One sample; a broken clip is reported in the sample and another one takes its place."""
         broken: list[tuple[str, str]] = []
         for attempt, name in enumerate(self._candidates(index)):
             try:
@@ -96,7 +93,8 @@ class ClipDataset(Dataset):
         return self._no_sample(tuple(broken))
 
     def _generator(self, index: int, stream: int) -> Generator:
-        entropy = np.random.SeedSequence((self.seed, int(self._epoch), index, stream))
+        epoch, group = divmod(index, len(self.groups))
+        entropy = np.random.SeedSequence((self.seed, epoch, group, stream))
         return Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
     def _candidates(self, index: int) -> Iterator[str]:
@@ -140,7 +138,12 @@ class ClipDataset(Dataset):
     def _grid(self, images: Tensor, cameras: Cameras, generator: Generator) -> Tensor:
         """Input images ``[T, 4, 3, h, w]`` and their cameras -> grid ``[T, 4, 9, h, w]``; augments when training."""
         options = self.options
-        fill_frames = blend_between_ends if options.data_mode == "4d_interp" else replicate_side_views
+
+        def fill_frames(images: Tensor, cameras: Cameras) -> tuple[Tensor, Cameras]:
+            if options.data_mode == "4d_interp":
+                return blend_between_ends(images, cameras)
+            return (images, cameras) if options.input_sides == "every" else replicate_side_views(images, cameras)
+
         distort, jitter, drop = (torch.rand(3, generator=generator) if self.training else torch.ones(3)).tolist()
         if drop < options.prob_view_dropout:  # blank views keep their true rays, as at inference
             return blank_side_views(build_grid(*fill_frames(images, cameras)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from core.errors import UserError
 from core.options.checks import at_least
 
 
@@ -30,6 +31,9 @@ class DataOptions:
     """V, views the network sees."""
     input_views: Literal["random", "orthogonal"] = "random"
     """Published: any four of the fixed ring. Orthogonal: 0, 90, 180, 270 degrees from a random first view."""
+    input_sides: Literal["first", "every", "own"] = "first"
+    """Where views 1..3 of the later frames come from. Published: those of the first frame, repeated. every: each
+    frame's true ones. own: autoregression, renders of the network's own Gaussians of the frame before."""
     shuffle_input: bool = True
     """Draw input and supervision views at random when training."""
     output_size: int = 256
@@ -48,3 +52,5 @@ class DataOptions:
     def __post_init__(self) -> None:
         at_least(self, 1, "num_frames", "num_views", "num_input_views", "output_size")
         at_least(self, 0, "num_workers", "max_broken")
+        if self.data_mode == "4d_interp" and self.input_sides != "first":
+            raise UserError(f"--input_sides {self.input_sides} is for reconstruction; 4d_interp blends its own inputs")

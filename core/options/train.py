@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from core.errors import UserError
 from core.options.checks import at_least
 
 
@@ -15,7 +16,8 @@ class TrainOptions:
     workspace: str = "./workspace"
     """Folder for everything a program writes."""
     resume: str | None = None
-    """Checkpoint to start from (.safetensors)."""
+    """What to start from: a checkpoint (.safetensors), the folder of a saved state, or None for fresh weights. auto:
+    go on with the run in the workspace, start fresh where there is none."""
     batch_size: int = 8
     """Samples per process and step."""
     gradient_accumulation_steps: int = 1
@@ -26,6 +28,10 @@ class TrainOptions:
     """Length of the run in optimiser steps instead of epochs; 0: num_epochs counts."""
     lambda_lpips: float = 1.0
     """Weight of LPIPS; 0 switches it off and needs no VGG weights."""
+    lambda_ssim: float = 0.0
+    """Weight of 1 - SSIM; not published."""
+    lambda_temporal: float = 0.0
+    """Weight of the error in the change of colours from frame to frame; not published."""
     lambda_hull: float = 0.0
     """Weight of the distance between Gaussians and the front of the visual hull; not published, finds depths early."""
     lpips_views: int = 0
@@ -33,25 +39,43 @@ class TrainOptions:
     gradient_clip: float = 1.0
     """Largest gradient norm."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
-    """Autocast type."""
+    """Autocast type; fp16 needs a GPU."""
     lr: float = 4e-4
     """Peak learning rate."""
+    temporal_lr_factor: float = 1.0
+    """Learning rate of the temporal attention as a multiple of lr: fresh layers among pretrained ones bear more."""
+    freeze_backbone: bool = False
+    """Train the temporal attention only."""
     warmup_steps: int = 3000
     """Optimiser steps to the peak; at most 30 % of the run."""
     ema_decay: float = 0.0
     """Decay of the averaged weights that are evaluated and kept; 0: off."""
+    activation_checkpointing: bool = False
+    """Compute the U-Net's activations again in the backward pass: less memory, more time, the same gradients."""
+    compile: bool = False
+    """Compile the U-Net with torch.compile; the first steps take minutes."""
     seed: int = 0
     """Seed of weights, data order and augmentation."""
+    tracker: str = "auto"
+    """Where numbers go beside log.jsonl: any tracker Accelerate knows by name (tensorboard, wandb, ...) or none; auto:
+    TensorBoard where it is installed."""
     log_every: int = 10
     """Steps between lines of the log."""
     preview_every: int = 500
     """Steps between preview videos."""
     save_every: int = 500
     """Steps between saved states of the run."""
+    keep_states: int = 2
+    """Saved states that are kept, the newest ones; the best weights stay in any case."""
     eval_every: int = 1000
     """Steps between validations."""
+    eval_lpips: bool = True
+    """Validate with LPIPS too, where its weights are installed."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "batch_size", "gradient_accumulation_steps", "log_every")
-        at_least(self, 0, "num_epochs", "max_steps", "lr", "warmup_steps", "ema_decay", "save_every", "eval_every")
-        at_least(self, 0, "lambda_lpips", "lambda_hull", "lpips_views", "gradient_clip", "preview_every")
+        at_least(self, 1, "batch_size", "gradient_accumulation_steps", "log_every", "keep_states")
+        at_least(self, 0, "num_epochs", "max_steps", "lr", "temporal_lr_factor", "warmup_steps", "gradient_clip")
+        at_least(self, 0, "lambda_lpips", "lambda_ssim", "lambda_temporal", "lambda_hull", "lpips_views", "ema_decay")
+        at_least(self, 0, "save_every", "eval_every", "preview_every")
+        if self.ema_decay >= 1:
+            raise UserError(f"--ema_decay is {self.ema_decay} and must be below 1: at 1 the average never moves")

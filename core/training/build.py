@@ -1,14 +1,18 @@
-"""From options to the parts of a training run: loaders, optimiser, schedule."""
+"""From options to the parts of a training run: network, loaders, optimiser, schedule."""
 
 from __future__ import annotations
 
 import importlib.util
+import signal
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import DistributedType
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from core.data.batch import ClipBatch
@@ -16,6 +20,7 @@ from core.data.dataset import ClipDataset
 from core.errors import UserError
 from core.model import L4GM
 from core.options import Options, TrainOptions
+from core.training.order import SampleStream
 
 _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse shorter runs
 
@@ -23,73 +28,147 @@ _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse sh
 def make_accelerator(options: TrainOptions) -> Accelerator:
     """The engine: devices, processes, precision, gradient accumulation; the option beats the launch config's precision.
 
-    Several processes on a machine without accelerators are joined with gloo. Numbers go to TensorBoard where it is
-    installed, in ``<workspace>/tensorboard``.
-    """
-    return Accelerator(
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision=options.mixed_precision,
-        log_with="tensorboard" if importlib.util.find_spec("tensorboard") else None,
-        project_dir=options.workspace,
-        gradient_accumulation_steps=options.gradient_accumulation_steps,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, even_batches=True),
-    )
-
-
-def make_train_loader(options: Options) -> DataLoader:
-    """Shuffled training batches; the order depends on seed and epoch alone.
+    Several processes on a machine without accelerators are joined with gloo.
 
     Raises:
-        UserError: the list or its clips are missing, or there are fewer groups than one batch needs.
+        UserError: the tracker is unknown or not installed, or fp16 is asked for without a GPU.
     """
-    dataset = ClipDataset(
-        options.data,
-        options.camera,
-        input_size=options.model.input_size,
-        split="train",
-        batch_size=options.train.batch_size,
-        seed=options.train.seed,
-    )
-    if len(dataset) < options.train.batch_size:
-        raise UserError(
-            f"datalist {options.data.datalist} leaves {len(dataset)} groups for training, "
-            f"fewer than batch_size {options.train.batch_size}; lower --batch_size or add clips"
-        )
-    workers = options.data.num_workers
-    return DataLoader(
-        dataset,
-        batch_size=options.train.batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=ClipBatch.collate,
-        generator=torch.Generator().manual_seed(options.train.seed),
+    has_device = torch.accelerator.is_available()
+    if options.mixed_precision == "fp16" and not has_device:
+        raise UserError("--mixed_precision fp16 needs a GPU: without one nothing would be cast; use bf16 or no")
+    return Accelerator(
+        cpu=not has_device,
+        mixed_precision=options.mixed_precision,
+        log_with=tracker_name(options.tracker),
+        project_dir=options.workspace,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
     )
 
 
-def make_test_dataset(options: Options) -> ClipDataset:
-    """The validation clips: first clip of each group, first frames, fixed views."""
+def tracker_name(option: str) -> str | None:
+    """Accelerate's name of the tracker, None for no tracker.
+
+    Raises:
+        UserError: Accelerate does not know it, or its package is not installed.
+    """
+    if option == "auto":
+        return "tensorboard" if importlib.util.find_spec("tensorboard") else None
+    if option == "none":
+        return None
+    known, usable = ([str(name) for name in names] for names in (LOGGER_TYPE_TO_CLASS, get_available_trackers()))
+    if option not in known:
+        raise UserError(f"--tracker {option} is unknown; choose auto, none or one of {', '.join(known)}")
+    if option not in usable:
+        raise UserError(f"--tracker {option}: its package is not installed; pip install {option}, or --tracker none")
+    return option
+
+
+def make_model(options: Options) -> L4GM:
+    """The network with fresh weights, and what a training adds to it: compiling, saving memory, freezing.
+
+    Raises:
+        UserError: everything but the temporal attention is to be frozen, and there is none.
+    """
+    model = L4GM(options.model).to(memory_format=torch.channels_last)
+    if options.train.freeze_backbone:
+        if not options.model.use_temp_attn:
+            raise UserError("--freeze_backbone trains the temporal attention only, and --no-use_temp_attn leaves none")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("t_attns." in name)
+    if options.train.activation_checkpointing:
+        model.unet.recompute_activations()
+    if options.train.compile:
+        model.unet.compile()
+    return model
+
+
+def make_dataset(options: Options, split: str) -> ClipDataset:
+    """The clips of a split; test: first clip of each group, first frames, fixed views.
+
+    Raises:
+        UserError: the list or its clips are missing.
+    """
     return ClipDataset(
         options.data,
         options.camera,
         input_size=options.model.input_size,
-        split="test",
+        split=split,
         batch_size=options.train.batch_size,
         seed=options.train.seed,
     )
 
 
-def make_optimizer(model: L4GM, options: TrainOptions) -> Optimizer:
-    """AdamW as published: betas (0.9, 0.95), weight decay 0.05 on everything.
+def make_loader(options: Options, dataset: ClipDataset, first: int, last: int) -> DataLoader:
+    """One pass over batches ``first`` to ``last`` - 1 of the run, counted over all processes (`SampleStream`)."""
+    workers, seed = options.data.num_workers, options.train.seed
+    return DataLoader(
+        dataset,
+        batch_sampler=SampleStream(len(dataset), options.train.batch_size, seed, first, last),
+        num_workers=workers,
+        collate_fn=ClipBatch.collate,
+        pin_memory=torch.accelerator.is_available(),
+        worker_init_fn=leave_sigterm_to_the_main_process,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def leave_sigterm_to_the_main_process(worker: int) -> None:
+    """Whoever ends a job signals all its processes; a loader that died first would take the run down unsaved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def parameter_groups(model: L4GM, options: TrainOptions) -> dict[str, dict]:
+    """What trains, by the name of its learning rate in the log: ``lr`` what LGM has too, ``lr_temporal`` the rest."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    temporal = [parameter for name, parameter in named if "t_attns." in name]
+    others = [parameter for name, parameter in named if "t_attns." not in name]
+    groups = {
+        "lr": {"params": others, "lr": options.lr},
+        "lr_temporal": {"params": temporal, "lr": options.lr * options.temporal_lr_factor},
+    }
+    return {name: group for name, group in groups.items() if group["params"]}
+
+
+def make_optimizer(groups: dict[str, dict]) -> Optimizer:
+    """AdamW as published: betas (0.9, 0.95), weight decay 0.05 on everything that trains.
 
     The one-cycle schedule moves the first beta between 0.85 and 0.95, as published.
     """
-    return AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=0.05)
+    return AdamW(list(groups.values()), betas=(0.9, 0.95), weight_decay=0.05)
 
 
-def make_schedule(optimizer: Optimizer, options: TrainOptions, total_steps: int) -> LRScheduler:
-    """One cycle with cosine arms as published, stepped once per optimiser step whatever the number of processes."""
+def make_schedule(
+    optimizer: Optimizer, peaks: Sequence[float], options: TrainOptions, total_steps: int, step: int = 0
+) -> OneCycleLR:
+    """One cycle with cosine arms as published, stepped once per optimiser step whatever the number of processes.
+
+    It is a function of the step and of today's options, so it is never saved: a run that goes on with another --lr
+    gets that one.
+
+    Args:
+        optimizer: fresh, or with a loaded state.
+        peaks: learning rate of each parameter group at the top.
+        options: its warm-up.
+        total_steps: length of the run.
+        step: steps done.
+    """
     # The last step stands one before the end of the cycle, where the rate is still above zero.
     warmup = min(options.warmup_steps / total_steps, _LONGEST_WARMUP)
-    return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps + 1, pct_start=warmup)
+    schedule = OneCycleLR(optimizer, max_lr=list(peaks), total_steps=total_steps + 1, pct_start=warmup)
+    if step:
+        schedule.load_state_dict({"last_epoch": step - 1, "_step_count": step + 1})
+        schedule.step()
+    return schedule
+
+
+def make_average(model: L4GM, accelerator: Accelerator, decay: float) -> AveragedModel | None:
+    """The exponential moving average of the weights; None where the decay is 0.
+
+    Raises:
+        UserError: the weights are sharded over processes.
+    """
+    if decay == 0:
+        return None
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise UserError("--ema_decay needs whole weights on every process, FSDP shards them; use acc_configs/gpu8.yaml")
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))

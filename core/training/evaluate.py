@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,66 +13,113 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from core.data.batch import BrokenLedger, ClipBatch
 from core.data.input_grid import blank_side_views
+from core.errors import UserError
 from core.gaussians import Gaussians
-from core.losses import psnr
+from core.losses import psnr, ssim
+from core.lpips import Lpips, find_weights, load_lpips
+from core.options import TrainOptions
 from core.rendering import Renderer
+from core.training.rollout import InputSides, predict
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Means over all validation clips; PSNR in dB is the mean over images.
+    """Means over all validation clips, each over images; PSNR in dB.
 
     Attributes:
         psnr_novel: views the network never sees, all frames.
         psnr_novel_frozen: the same when the Gaussians of frame 0 are shown at every time.
         psnr_novel_single: the same from the front video alone, the side views blank.
         psnr_input: the four input views (of later frames only view 0 was seen).
+        ssim_novel: SSIM of the novel views.
+        lpips_novel: their LPIPS distance; None where it was switched off or its weights are not installed.
         clips: number of different clips that were read.
         images: number of novel images.
+        input_images: number of input images.
     """
 
     psnr_novel: float
     psnr_novel_frozen: float
     psnr_novel_single: float
     psnr_input: float
+    ssim_novel: float
+    lpips_novel: float | None
     clips: int
     images: int
+    input_images: int
+
+
+def load_validation_lpips(options: TrainOptions) -> Lpips | None:
+    """LPIPS in float32 for validations; None where it is switched off or, said once, not installed."""
+    if not options.eval_lpips:
+        return None
+    try:
+        find_weights()
+    except UserError as error:
+        logger.warning("validation goes without LPIPS: %s", error)
+        return None
+    return load_lpips()
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, renderer: Renderer, dataset: Dataset, accelerator: Accelerator, ledger: BrokenLedger
+    model: nn.Module,
+    renderer: Renderer,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    ledger: BrokenLedger,
+    lpips: Lpips | None = None,
+    input_sides: InputSides = "first",
 ) -> tuple[Validation, ClipBatch, Tensor]:
     """Validate ``model``, the clips shared out over the processes.
+
+    Every process makes the same number of forward passes, as sharded weights need; a clip that fills up the last round
+    does not count twice.
 
     Returns:
         the means, this process's last batch, and its rendered images ``[1,T,V,3,H,W]``.
     """
     model.eval()
     device = accelerator.device
-    share = Subset(dataset, range(accelerator.process_index, len(dataset), accelerator.num_processes))
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
-    counts = torch.zeros(2, dtype=torch.float64, device=device)
+    sums, counts = (torch.zeros(n, dtype=torch.float64, device=device) for n in (6, 3))
     batch, images, clips = None, None, set()
-    for batch in DataLoader(share, batch_size=1, collate_fn=ClipBatch.collate):
+    for batch, counted in _share(dataset, accelerator):
         ledger.add(batch)
-        clips.update(batch.names)
         batch = batch.to(device)
         with accelerator.autocast():
-            gaussians, single = model(batch.grid), model(blank_side_views(batch.grid))
+            gaussians = predict(model, batch.grid, renderer, input_sides)
+            single = predict(model, blank_side_views(batch.grid), renderer, input_sides)
         inputs = batch.grid.shape[2]
         images = renderer(gaussians, batch.cameras).image.clamp(0, 1)
+        if not counted:
+            continue
+        clips.update(batch.names)
         novel, truth = batch.cameras[:, :, inputs:], batch.images[:, :, inputs:]
-        scores = [images[:, :, inputs:], *(renderer(g, novel).image.clamp(0, 1) for g in (_freeze(gaussians), single))]
-        scores = [psnr(predicted, truth) for predicted in scores]
-        scores.append(psnr(images[:, :, :inputs], batch.images[:, :, :inputs]))
-        sums += torch.stack([score.sum() for score in scores])
-        counts += torch.tensor([scores[0].numel(), scores[3].numel()], device=device)
+        seen = images[:, :, inputs:]
+        scores = [psnr(seen, truth)]
+        scores += [psnr(renderer(g, novel).image.clamp(0, 1), truth) for g in (_freeze(gaussians), single)]
+        scores += [psnr(images[:, :, :inputs], batch.images[:, :, :inputs]), ssim(seen, truth)]
+        scores.append(lpips(seen.flatten(0, 2), truth.flatten(0, 2)) if lpips else torch.zeros(1, device=device))
+        sums += torch.stack([score.double().sum() for score in scores])
+        counts += torch.tensor([scores[0].numel(), scores[3].numel(), 0], device=device)
     model.train()
-    counts = torch.cat([counts, counts.new_tensor([len(clips)])])
+    counts[2] = len(clips)
     sums, counts = accelerator.reduce(sums, "sum"), accelerator.reduce(counts, "sum")
-    means = (sums / counts[[0, 0, 0, 1]]).tolist()
-    return Validation(*means, clips=round(counts[2].item()), images=round(counts[0].item())), batch, images
+    *means, distance = (sums / counts[[0, 0, 0, 1, 0, 0]]).tolist()
+    novel, inputs, clips = (round(count) for count in counts.tolist())
+    return Validation(*means, distance if lpips else None, clips, novel, inputs), batch, images
+
+
+def _share(dataset: Dataset, accelerator: Accelerator) -> Iterator[tuple[ClipBatch, bool]]:
+    """This process's clips, one a batch, and whether each counts."""
+    mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
+    rounds = -(-len(dataset) // accelerator.num_processes)
+    padded = [*mine, *[0] * (rounds - len(mine))]
+    loader = DataLoader(Subset(dataset, padded), batch_size=1, collate_fn=ClipBatch.collate)
+    for number, batch in enumerate(loader):
+        yield batch, number < len(mine)
 
 
 def _freeze(gaussians: Gaussians) -> Gaussians:

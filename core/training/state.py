@@ -1,8 +1,7 @@
-"""A run on disk: what it was, where it stands, and how it goes on."""
+"""A run on disk: where it stands, and how it goes on."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -13,40 +12,58 @@ from safetensors import SafetensorError
 
 from core.errors import UserError
 
-_KEEP = 2  # saved states; the older one survives a crash in the middle of a save
-
 
 @dataclass
 class Progress:
-    """Loop counters; together with the seeds they say which batch comes next.
+    """Loop counters; with the seed they say which samples come next.
 
     Attributes:
-        step: optimiser steps done.
-        epoch: the running epoch.
-        batch: batches of the running epoch done, on every process.
+        step: optimiser steps done, skipped ones included.
         skipped: steps left out because the loss was not finite.
         best: best validation PSNR so far, dB.
         total_steps: length of the run.
+        step_samples: samples of one step, over all processes and accumulated batches.
+        groups: samples of one epoch.
     """
 
     step: int = 0
-    epoch: int = 0
-    batch: int = 0
     skipped: int = 0
     best: float = float("-inf")
     total_steps: int = 0
+    step_samples: int = 0
+    groups: int = 1
+
+    @property
+    def epoch(self) -> int:
+        """The pass over the groups in which the newest step began."""
+        return max(0, self.step - 1) * self.step_samples // self.groups
 
     def state_dict(self) -> dict[str, float]:
         """For `Accelerator.register_for_checkpointing`."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """For `Accelerator.load_state`."""
-        self.__dict__.update(state)
+        """For `Accelerator.load_state`.
+
+        Raises:
+            UserError: the saved run has another length, other steps or other data, so its place has no meaning here.
+        """
+        for name, what in (("total_steps", "steps"), ("step_samples", "samples a step"), ("groups", "groups of clips")):
+            before, now = state.get(name), getattr(self, name)
+            if before != now:
+                raise UserError(
+                    f"the saved run has {before} {what}, this would be one of {now}; repeat its options (processes x "
+                    f"batch_size x gradient_accumulation_steps may be shared out anew), or start a new --workspace "
+                    f"from its model.safetensors"
+                )
+        self.__dict__.update({name: state[name] for name in asdict(self)})
 
 
-def save_run(accelerator: Accelerator, workspace: Path, progress: Progress) -> None:
+def save_run(accelerator: Accelerator, workspace: Path, progress: Progress, keep: int) -> None:
     """Save everything that a bit-exact continuation needs in ``<workspace>/state/<step>``; whole or not at all.
+
+    Args:
+        keep: newest states that stay, this one included.
 
     Raises:
         UserError: the disk is full or the folder cannot be written to; older states stay.
@@ -55,15 +72,16 @@ def save_run(accelerator: Accelerator, workspace: Path, progress: Progress) -> N
     temporary = final.with_name(f".{final.name}.part")
     try:
         if accelerator.is_main_process:
-            shutil.rmtree(temporary, ignore_errors=True)
+            clear_unfinished(workspace)
             temporary.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(temporary))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            _to_disk(temporary)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
-            for old in saved_states(workspace)[:-_KEEP]:
+            for old in saved_states(workspace)[:-keep]:
                 shutil.rmtree(old)
     except (OSError, SafetensorError, RuntimeError) as error:  # what writers of safetensors and torch files raise
         shutil.rmtree(temporary, ignore_errors=True)
@@ -78,17 +96,17 @@ def saved_states(workspace: Path) -> list[Path]:
     return sorted(path for path in (workspace / "state").glob("[0-9]*") if path.is_dir())
 
 
-class JsonLog:
-    """One JSON object a line in ``<workspace>/log.jsonl``, for the main process."""
+def clear_unfinished(workspace: Path) -> None:
+    """Remove what a killed run was writing: states under their temporary name, and temporary files of weights."""
+    for folder in (workspace / "state").glob(".*.part"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in workspace.glob(".*.part.safetensors"):
+        file.unlink(missing_ok=True)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the workspace {path.parent}: {error.strerror}; choose another") from error
 
-    def write(self, **values: object) -> None:
-        """Append one record."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+def _to_disk(folder: Path) -> None:
+    """Ask the system to write the files out, so that a power cut does not leave a state of empty files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
