@@ -47,7 +47,8 @@ FENCES = {
     "llvmlite": ("core/rendering/", "core/kernels/"),
     "xformers": "core/attention.py",
     "diffusers": "core/multiview/",
-    "transformers": "core/multiview/",
+    "transformers": ("core/multiview/", "core/evaluation/clip.py"),
+    "cv2": "core/evaluation/flow.py",
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",
 }

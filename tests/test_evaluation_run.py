@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from core.checkpoint import save_weights
+from core.data.clips import Clip
+from core.evaluation.truth import find_view
+from core.images import to_uint8
+from core.model import L4GM
 from tests.evaluation_place import write_clips, write_protocol
 from tests.tiny import TINY_MODEL, Call, write_checkpoint
 
@@ -26,11 +33,13 @@ def test_a_checkpoint_and_its_baselines_are_measured_alike(call: Call) -> None:
     status, _ = call("eval", LINE)
     assert status == 0
     found = results()
-    assert list(found["systems"]) == ["recon", "recon: frozen", "recon: framewise"]
+    assert list(found["systems"]) == ["recon", "recon: frozen", "recon: framewise", "hull", "mean", "truth"]
     assert found["summary"]["all"]["objects"] == 2
     scores = found["systems"]["recon"]["p-cow-0"]
     assert set(scores["views"]) == {f"random_{view:02d}" for view in range(4)}
-    assert scores["counts"] == {"psnr": 12, "ssim": 12, "lpips": 2, "iou": 12, "flicker": 8}
+    assert scores["counts"] == {"psnr": 12, "ssim": 12, "lpips": 2, "iou": 12, "flicker": 8, "warp": 8}
+    assert set(found["systems"]["truth"]["p-cow-0"]["means"]) == {"warp"}
+    assert {path.name for path in Path("results/views").iterdir()} == {"p-cow-0.png", "p-fish-0.png"}
     mean = sum(view["psnr"] for view in scores["views"].values()) / 4
     assert scores["means"]["psnr"] == pytest.approx(mean, abs=1e-4)
     names = ("p-cow-0", "p-fish-0")
@@ -52,6 +61,87 @@ def test_a_still_input_is_compared_with_its_first_frame(call: Call) -> None:
     assert still["flicker"] >= 0 and "flicker" not in one
 
 
+def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call) -> None:
+    write_clips(Path("clips"))
+    fields = {"task": "'interpolate'", "frames": "4", "frame_rate": "24", "objects": "['p-cow-0']"}
+    write_protocol(Path(), **fields)
+    assert call("eval", LINE.replace("nano", "nano --interpresume pretrained/interp.safetensors"))[0] == 0
+    systems = results()["systems"]
+    assert list(systems) == ["recon", "recon: blend", "recon: hold", "truth"]
+    assert systems["recon"]["p-cow-0"]["counts"]["psnr"] == 2 * 4
+    assert systems["recon: blend"]["p-cow-0"]["means"] != systems["recon: hold"]["p-cow-0"]["means"]
+
+
+def test_what_a_chain_of_chunks_loses_is_told_by_chunk(call: Call) -> None:
+    write_clips(Path("clips"))
+    fields = {"task": "'autoregress'", "frames": "3", "chunk": "3", "chunks": "4", "objects": "['p-cow-0']"}
+    write_protocol(Path(), **fields)
+    assert call("eval", LINE)[0] == 0
+    own, kept = (results()["systems"][name]["p-cow-0"]["means"] for name in ("recon", "recon: kept"))
+    curve = [own[f"psnr_{chunk:02d}"] for chunk in (1, 2, 3, 4)]
+    assert (own["psnr_first"], own["psnr_last"]) == (curve[0], curve[-1])
+    assert own["psnr_lost"] == pytest.approx(curve[0] - curve[-1], abs=1e-4)
+    assert own["psnr_first"] == kept["psnr_first"] and curve[1] != kept["psnr_02"]
+    # The side views stay, the frames come back: chunk 3 is chunk 1.
+    assert kept["psnr_03"] == pytest.approx(kept["psnr_01"], abs=1e-4)
+
+
+def test_side_views_can_be_made_from_the_front_alone(call: Call) -> None:
+    write_clips(Path("clips"))
+    for sides in ("given", "blank", "made"):
+        write_protocol(Path(), sides, frames="2", side_views=f"'{sides}'", objects="['p-cow-0']")
+    line = LINE.replace("views.toml", "given.toml blank.toml made.toml") + " --baselines --lpips_images 1"
+    assert call("eval", line)[0] == 0
+    values = [results(sides)["systems"]["recon"]["p-cow-0"]["means"]["psnr"] for sides in ("given", "blank", "made")]
+    assert len(set(values)) == 3
+
+
+def test_a_training_file_says_itself_which_network_it_holds(call: Call) -> None:
+    write_clips(Path("clips"))
+    write_protocol(Path(), frames="2")
+    other = replace(TINY_MODEL, down_channels=(16, 32, 32), up_channels=(32, 32), norm_groups=8, use_temp_attn=False)
+    model = L4GM(other)
+    save_weights(model, "other.safetensors", options=json.dumps({"model": asdict(other)}))
+    assert call("eval", f"{LINE} --compare other.safetensors --baselines")[0] == 0
+    assert set(results()["systems"]) == {"recon", "other", "truth"}
+
+
+def test_saved_images_score_like_the_network_that_made_them(call: Call) -> None:
+    write_clips(Path("clips"))
+    write_protocol(Path(), background="[0.2, 0.5, 1]")
+    assert call("eval", f"{LINE} --baselines --save_predictions")[0] == 0
+    own = results()["systems"]["recon"]["p-cow-0"]["means"]
+    folder = Path("results/views/predictions/recon").rename("elsewhere")
+    assert call("eval", f"{LINE} --baselines --predictions {folder} --resume None")[0] == 0
+    read = results()["systems"]["elsewhere"]["p-cow-0"]["means"]
+    assert read == pytest.approx(own, abs=0.02)
+    assert read["psnr"] != own["psnr"]  # rounded to 255 levels
+    (folder / "p-cow-0" / "random_01" / "002.png").unlink()
+    status, error = call("eval", f"{LINE} --baselines --predictions {folder} --resume None")
+    assert status == 2 and "differ in their number of frames" in error and "'random_01': 2" in error
+
+
+def test_true_images_may_lie_in_folders(call: Call) -> None:
+    """A protocol on clips and the same images as folders give the same numbers."""
+    write_clips(Path("clips"))
+    common = {"frames": "2", "azimuths": "[45, 90]", "objects": "['p-cow-0']"}
+    write_protocol(Path(), "tars", **common)
+    write_protocol(Path(), "files", source="'folders'", **common)
+    clip = Clip(Path("clips"), "p-cow-0")
+    for azimuth in (0, 45, 90, 180, 270):
+        images, alpha = clip.read([find_view(clip, azimuth, 0)], [0, 1], 32)
+        for t, pixels in enumerate(to_uint8(torch.cat([images, alpha], dim=2)[:, 0])):
+            path = Path(f"folders/p-cow-0/{azimuth}/{t:03d}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    assert call("eval", LINE.replace("views.toml", "tars.toml"))[0] == 0
+    assert call("eval", LINE.replace("views.toml", "files.toml").replace("clips", "folders"))[0] == 0
+    tars, files = (results(name)["systems"] for name in ("tars", "files"))
+    assert list(tars) == list(files)
+    for system, scores in tars.items():
+        assert files[system]["p-cow-0"]["means"] == pytest.approx(scores["p-cow-0"]["means"], abs=0.02), system
+
+
 def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
     write_clips(Path("clips"))
     write_protocol(Path(), frames="2")
@@ -60,7 +150,7 @@ def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
     assert call("eval", line)[0] == 0
     systems = results()["systems"]
     # Without temporal attention frame by frame is the network itself and gets no row of its own.
-    assert list(systems) == ["recon", "recon: framewise", "untimed", "again", "again: framewise"]
+    assert list(systems) == ["recon", "recon: framewise", "untimed", "again", "again: framewise", "truth"]
     assert systems["again"] == systems["recon"] != systems["untimed"]
 
 
@@ -69,6 +159,8 @@ def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
     [
         ("--protocols none.toml", "cannot read the protocol none.toml"),
         ("--data_home nowhere", "clip folder nowhere"),
+        ("--predictions nowhere", "--predictions nowhere is no folder"),
+        ("--compare truth=x.safetensors", "two systems are called 'truth'"),
         ("--compare pretrained/recon.safetensors", "two systems are called 'recon'"),
         ("--compare x=none.safetensors", "checkpoint none.safetensors does not exist"),
         ("--protocols missing.toml", "fixed_16_clip-p-dog-0"),

@@ -22,7 +22,7 @@ class Protocol:
         task: ``reconstruct``: a set for every frame. ``interpolate``: sets at the frames between every ``rate``-th
             one, which alone are compared. ``autoregress``: the clip to and fro for ``chunks`` chunks, compared chunk by
             chunk. ``still``: the first frame again and again.
-        source: ``clips``: rendered tars. ``folders``: images, OBJECT/VIEW/FRAME.png, where VIEW is an azimuth.
+        source: ``clips``: rendered tars. ``folders``: images, OBJECT/VIEW/FRAME.png, see `core.evaluation.folders`.
         list: text file, one object a line, relative to the protocol file; empty for folders: all of them.
         objects: names of these alone, in this order.
         clips: of each group in the list, see `core.data.lists.read_groups`.
@@ -124,8 +124,8 @@ def _contradictions(protocol: Protocol) -> list[str]:
         found.append(f"frames is {protocol.frames} and must be a multiple of rate {protocol.rate} and one more")
     if protocol.azimuths == ():
         found.append("azimuths is empty: give degrees or 'random'")
-    if protocol.source == "folders" and protocol.azimuths == "random":
-        found.append("folders have no random cameras: give azimuths in degrees")
+    if protocol.source == "folders" and (protocol.azimuths == "random" or protocol.input_azimuth):
+        found.append("folders have no random cameras and count azimuths from the input: give azimuths in degrees")
     if len(protocol.background) != 3 or not all(0 <= value <= 1 for value in protocol.background):
         found.append(f"background is {list(protocol.background)} and must be three numbers from 0 to 1")
     if not abs(protocol.elevation) < 90:

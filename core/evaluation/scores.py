@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor
 from core.evaluation.truth import Truth
 
 Means = dict[str, float]
+DIGITS = 5  # in files
 
 
 @dataclass
@@ -37,11 +39,13 @@ class Scores:
         motion: object -> dB, see `core.evaluation.truth.motion`.
         moving_below: dB; see `Protocol`.
         systems: system -> object -> its scores, in the order in which they were added.
+        sets: system -> metric -> value of metrics that exist for the set of all objects only.
     """
 
     moving_below: float
     motion: dict[str, float] = field(default_factory=dict)
     systems: dict[str, dict[str, ObjectScores]] = field(default_factory=dict)
+    sets: dict[str, Means] = field(default_factory=dict)
 
     def add(self, system: str, truth: Truth, values: Mapping[str, Tensor]) -> None:
         """Keep what `core.evaluation.metrics.measure` found, every value ``[T, V]``; NaN was not measured."""
@@ -70,15 +74,19 @@ class Scores:
 
     def summary(self) -> dict[str, dict[str, object]]:
         """Set of objects (all, moving) -> how many, and system -> metric -> mean."""
-        sets = {"all": list(self.motion), "moving": self.moving}
-        return {
-            key: {"objects": len(names), "systems": {name: self.means(name, names) for name in self.systems}}
-            for key, names in sets.items()
+        means = {
+            key: {name: self.means(name, names) for name in self.systems}
+            for key, names in (("all", list(self.motion)), ("moving", self.moving))
         }
+        for name, values in self.sets.items():
+            means["all"][name] |= values
+        counts = {"all": len(self.motion), "moving": len(self.moving)}
+        return {key: {"objects": counts[key], "systems": found} for key, found in means.items()}
 
     def as_json(self) -> dict[str, object]:
         """For the results file."""
         systems = {
             system: {name: vars(scores) for name, scores in objects.items()} for system, objects in self.systems.items()
         }
-        return {"summary": self.summary(), "motion_db": self.motion, "moving": self.moving, "systems": systems}
+        found = {"summary": self.summary(), "motion_db": self.motion, "moving": self.moving, "systems": systems}
+        return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), DIGITS))

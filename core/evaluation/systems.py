@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,21 +34,11 @@ class Checkpoint:
         path = self.options.train.resume
         return Session(replace(self.options, model=trained_model(path, self.options.model) if path else None))
 
-    def describe(self) -> dict[str, object]:
-        """Files with their hashes, precision, renderer, versions."""
-        return {"name": self.name, **self.session.describe()}
-
 
 def checkpoints(options: Options) -> list[Checkpoint]:
-    """``--resume`` and everything in ``--compare``.
-
-    Raises:
-        UserError: two of them have one name.
-    """
+    """``--resume`` and everything in ``--compare``."""
     own = [_parse(options.train.resume, options, options.infer.interpresume)] if options.train.resume else []
-    found = [*own, *(_parse(text, options, options.infer.interpresume) for text in options.eval.compare)]
-    check_names([system.name for system in found])
-    return found
+    return [*own, *(_parse(text, options, options.infer.interpresume) for text in options.eval.compare)]
 
 
 def check_names(names: list[str]) -> None:
@@ -113,8 +102,3 @@ def trained_model(path: str, options: ModelOptions) -> ModelOptions:
 
 def _tupled(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
-
-
-def describe_all(systems: list[Checkpoint]) -> list[Mapping[str, object]]:
-    """`Checkpoint.describe` of each."""
-    return [system.describe() for system in systems]

@@ -10,7 +10,14 @@ COLUMNS = {
     "ssim": ("SSIM ↑", 3),
     "lpips": ("LPIPS ↓", 3),
     "iou": ("alpha IoU ↑", 3),
+    "clip": ("CLIP ↑", 3),
     "flicker": ("flicker, 1/255 ↓", 2),
+    "warp": ("warped error, 1/255 ↓", 2),
+    "psnr_first": ("PSNR, first chunk, dB ↑", 2),
+    "psnr_last": ("PSNR, last chunk, dB ↑", 2),
+    "psnr_lost": ("lost, dB ↓", 2),
+    "fvd": ("FVD ↓", 1),
+    "fvd_single": ("FVD, single videos ↓", 1),
 }
 
 
@@ -20,7 +27,7 @@ def summary_table(summary: Mapping[str, Mapping[str, object]], key: str) -> str:
     metrics = [metric for metric in COLUMNS if any(metric in means for means in systems.values())]
     header = [f"{key}: {summary[key]['objects']} objects", *(COLUMNS[metric][0] for metric in metrics)]
     rows = [
-        [name, *(_number(means.get(metric), COLUMNS[metric][1]) for metric in metrics)]
+        [name, *(number(means.get(metric), COLUMNS[metric][1]) for metric in metrics)]
         for name, means in systems.items()
     ]
     return markdown(header, rows)
@@ -34,5 +41,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """With so many digits after the point; nothing for None."""
     return "" if value is None else f"{value:.{digits}f}"

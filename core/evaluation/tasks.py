@@ -1,13 +1,15 @@
 """What a network does under a protocol, and the baselines that come out of the same network.
 
-front, sides -> reconstruct -> a set a frame -> render at the truth's cameras
-                    |    └─ frozen: the first set at every time;  framewise: every frame alone
-                    └─ every rate-th frame -> interpolate;  blend, hold: renders of the two neighbours
+    front, sides -> reconstruct -> a set a frame -> renders at the truth's cameras
+                        └─> interpolate, between every rate-th frame
+
+Baselines: ``frozen`` the first set at every time, ``framewise`` every frame alone, ``blend`` and ``hold`` the renders
+of a moment's two neighbours, ``kept`` without the hand-over from chunk to chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -20,7 +22,7 @@ from core.evaluation.protocol import Protocol
 from core.evaluation.truth import Truth
 from core.gaussians import Gaussians
 from core.images import resize_area
-from core.inference.sequence import Moment, interpolate, reconstruct
+from core.inference.sequence import in_chunks, interpolate, reconstruct
 from core.inference.session import Session
 from core.options.eval import Baseline
 from core.rendering import Renderer
@@ -43,15 +45,22 @@ def predict(
     if protocol.task == "interpolate":
         yield from _interpolated(session, truth, protocol, baselines, front, sides)
         return
-    sets = stack(reconstruct(front, sides, length, network, session.orbit))
-    yield "", draw(session, sets, truth.cameras, protocol)
+    sets = stack(moment.gaussians for moment in reconstruct(front, sides, length, network, session.orbit))
+    yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     if "frozen" in baselines and protocol.task == "reconstruct":
         frozen = sets.map(lambda field: field[:1].expand_as(field))
-        yield "frozen", draw(session, frozen, truth.cameras, protocol)
+        yield "frozen", draw(session.orbit.renderer, frozen, truth.cameras, protocol)
     if "framewise" in baselines and protocol.task == "reconstruct" and network.model.options.use_temp_attn:
-        alone = [network.reconstruct(frame[None], sides) for frame in front]
-        sets = Gaussians(*(torch.cat(fields) for fields in zip(*map(_fields, alone), strict=True)))
-        yield "framewise", draw(session, sets, truth.cameras, protocol)
+        alone = network.reconstruct_alone(front, sides)
+        yield "framewise", draw(session.orbit.renderer, alone, truth.cameras, protocol)
+    if "kept" in baselines and protocol.task == "autoregress":
+
+        def run(chunk: Sequence[Tensor], sides: Tensor) -> tuple[list[Gaussians], Tensor]:
+            sets = network.reconstruct(torch.stack(list(chunk)), sides)
+            return [sets[k] for k in range(len(chunk))], sides
+
+        kept = stack(in_chunks(front, length, sides, run))
+        yield "kept", draw(session.orbit.renderer, kept, truth.cameras, protocol)
 
 
 def _interpolated(
@@ -66,19 +75,20 @@ def _interpolated(
     rate, length = protocol.rate, protocol.chunk or session.options.data.num_frames
     keys = list(reconstruct(front[::rate], sides, length, session.network, session.orbit))
     batch = session.options.infer.interp_batch
-    sets = stack(interpolate(keys, rate, batch, session.interpolation, session.orbit))
-    yield "", draw(session, sets, truth.cameras, protocol)
+    between = interpolate(keys, rate, batch, session.interpolation, session.orbit)
+    sets = stack(moment.gaussians for moment in between)
+    yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     times = torch.arange(len(front))
     before, after = times // rate, (times + rate - 1) // rate
-    ends = stack(keys)
+    ends = stack(moment.gaussians for moment in keys)
     if "blend" in baselines:
         weights = rearrange((times % rate) / rate, "t -> t 1 1 1 1")
-        first, last = (draw(session, ends[at], truth.cameras, protocol) for at in (before, after))
+        first, last = (draw(session.orbit.renderer, ends[at], truth.cameras, protocol) for at in (before, after))
         mixed = ((1 - weights) * a + weights * b for a, b in zip(_images(first), _images(last), strict=True))
         yield "blend", Prediction(*mixed)
     if "hold" in baselines:
         nearest = (times + rate // 2) // rate
-        yield "hold", draw(session, ends[nearest], truth.cameras, protocol)
+        yield "hold", draw(session.orbit.renderer, ends[nearest], truth.cameras, protocol)
 
 
 def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
@@ -91,12 +101,12 @@ def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
     return resize_area(session.lift(truth, session.raw_views(truth)).views, (size, size))[1:]
 
 
-def draw(session: Session, sets: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:
+def draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:
     """Render T sets from their own V cameras."""
     background = torch.tensor(protocol.background)
     step = max(1, PIXELS_AT_ONCE // (cameras.shape[1] * cameras.size[0] * cameras.size[1]))
     starts = range(0, len(cameras.c2w), step)
-    parts = [_draw(session.orbit.renderer, sets[i : i + step], cameras[i : i + step], background) for i in starts]
+    parts = [_draw(renderer, sets[i : i + step], cameras[i : i + step], background) for i in starts]
     return Prediction(*(torch.cat(images) for images in zip(*parts, strict=True)))
 
 
@@ -107,9 +117,8 @@ def _draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, background: Ten
     return output.image.clamp(0, 1).cpu(), output.alpha.clamp(0, 1).cpu()
 
 
-def stack(moments: Iterable[Moment]) -> Gaussians:
-    """The sets of a sequence with leading axes ``[T]``."""
-    sets = [moment.gaussians for moment in moments]
+def stack(sets: Iterable[Gaussians]) -> Gaussians:
+    """Single sets as one with leading axes ``[T]``."""
     return Gaussians(*(torch.stack(fields) for fields in zip(*map(_fields, sets), strict=True)))
 
 

@@ -31,7 +31,7 @@ class Truth:
         sides: true views of frame 0 at 90, 180, 270 degrees ``[3, 3, R, R]``; None if no system may see them.
         cameras: ``[T, V]``, in the world in which azimuth 0 is the front video's camera.
         images: ``[T, V, 3, S, S]`` on the protocol's background.
-        alpha: ``[T, V, 1, S, S]``.
+        alpha: ``[T, V, 1, S, S]``; None where the images have none.
         views: names of the V cameras.
         frames: numbers of the T frames in the object; they may repeat.
     """
@@ -41,7 +41,7 @@ class Truth:
     sides: Tensor | None
     cameras: Cameras
     images: Tensor
-    alpha: Tensor
+    alpha: Tensor | None
     views: tuple[str, ...]
     frames: tuple[int, ...]
 
@@ -154,6 +154,11 @@ def on_background(images: Tensor, alpha: Tensor, background: Sequence[float]) ->
         return images
     color = images.new_tensor(background)[:, None, None]
     return (images - (1 - alpha) * (1 - color)).clamp(0, 1)
+
+
+def file_name(name: str) -> str:
+    """An object's name as that of a file or folder: without folders and without .tar."""
+    return name.removesuffix(".tar").replace("/", "-")
 
 
 def motion(truth: Truth) -> float:

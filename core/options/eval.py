@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.options.checks import at_least
 
-Baseline = Literal["frozen", "framewise", "hull", "mean", "blend", "hold"]
+Baseline = Literal["frozen", "framewise", "hull", "mean", "blend", "hold", "kept"]
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,22 @@ class EvalOptions:
     """Further checkpoints beside --resume, each [NAME=][PRESET:]RECON[+INTERP]."""
     predictions: tuple[str, ...] = ()
     """Images of other systems, each [NAME=]FOLDER with OBJECT/VIEW/FRAME.png inside."""
-    baselines: tuple[Baseline, ...] = ("frozen", "framewise", "hull", "mean", "blend", "hold")
+    baselines: tuple[Baseline, ...] = ("frozen", "framewise", "hull", "mean", "blend", "hold", "kept")
     """Compared as well, where they belong to the protocol's task."""
     max_objects: int = 0
     """Only the first objects of a protocol, for a quick look; 0: all."""
     lpips_images: int = 16
     """Images of each object, evenly spread, that LPIPS looks at: it is costly on a CPU. 0: all of them."""
+    clip_weights: str = ""
+    """Folder of a CLIP model in Hugging Face layout: measures CLIP similarity as well."""
+    i3d: str = ""
+    """TorchScript file of a video network, usually I3D: measures FVD as well."""
+    save_predictions: bool = False
+    """Write every predicted image, in the layout that --predictions reads."""
+    page: str = ""
+    """Markdown page, usually docs/results.md: fresh results are copied beside it and its tables drawn anew."""
+    sheets: int = 12
+    """Contact sheets of a protocol at most, one an object."""
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "max_objects", "lpips_images")
+        at_least(self, 0, "max_objects", "lpips_images", "sheets")
