@@ -140,12 +140,11 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     lead, (height, width) = images.shape[:-3], images.shape[-2:]
     if min(height, width) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got {height} x {width}")
-    x, y = (batch.reshape(-1, 1, height, width) for batch in (images, targets))
-    offsets = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
-    window = torch.softmax(-offsets.square() / (2 * SSIM_SIGMA**2), dim=0)
+    x, y = (batch.reshape(-1, height, width) for batch in (images, targets))
+    down, across = _window(height, x), _window(width, x)
 
     def blur(batch: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(batch, window[None, None, :, None]), window[None, None, None])
+        return down @ batch @ across.T
 
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
@@ -153,3 +152,14 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
     structure = (2 * covariance + SSIM_C2) / (var_x + var_y + SSIM_C2)
     return (luminance * structure).mean((-2, -1)).reshape(*lead, -1).mean(-1)
+
+
+def _window(size: int, like: Tensor) -> Tensor:
+    """The Gaussian window of SSIM at every place where it fits, ``[size - 10, size]``; rows sum to one.
+
+    On a CPU two products with this matrix are several times faster than convolutions with one channel.
+    """
+    pixels = torch.arange(size, dtype=like.dtype, device=like.device)
+    offsets = pixels - pixels[: size - SSIM_WINDOW + 1, None] - SSIM_WINDOW // 2
+    weights = (-offsets.square() / (2 * SSIM_SIGMA**2)).masked_fill(offsets.abs() > SSIM_WINDOW // 2, -torch.inf)
+    return weights.softmax(dim=-1)

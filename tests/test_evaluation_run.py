@@ -142,6 +142,14 @@ def test_true_images_may_lie_in_folders(call: Call) -> None:
         assert files[system]["p-cow-0"]["means"] == pytest.approx(scores["p-cow-0"]["means"], abs=0.02), system
 
 
+def test_without_opencv_the_rest_is_measured(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clips(Path("clips"))
+    write_protocol(Path(), frames="2", objects="['p-cow-0']")
+    monkeypatch.setattr("core.evaluation.run.has_flow", lambda: False)
+    assert call("eval", f"{LINE} --baselines")[0] == 0
+    assert set(results()["systems"]["recon"]["p-cow-0"]["means"]) == {"psnr", "ssim", "lpips", "iou", "flicker"}
+
+
 def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
     write_clips(Path("clips"))
     write_protocol(Path(), frames="2")
