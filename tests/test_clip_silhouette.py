@@ -2,7 +2,7 @@
 
 The clip in ``tests/data`` was made by (``make render-env`` first; seed 0 is the default)
 
-    .venv/bin/python blender_scripts/make_procedural.py --out procedural/toy.glb
+    .venv/bin/python blender_scripts/make_procedural.py --out procedural/toy.glb --family toy
     .venv-render/bin/python blender_scripts/render_objaverse.py --obj procedural/toy.glb --out_dir tests/data \\
         --resolution 64 --filter_width 1 --view_step 4 --random_views 2 --fixed_animation_length 3 --device cpu
 """
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation
 from scipy.spatial import ConvexHull
 
-from blender_scripts import make_procedural
+from blender_scripts.procedural.toy import make_toy
 from core.cameras import Cameras, orbit_cameras
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,8 +34,8 @@ CENTROID = 0.15  # pixels
 
 def normalised_corners() -> np.ndarray:
     """Corners ``[T, P, 8, 3]`` of the rendered frames; the box over the whole second is centred, its longest side 1."""
-    toy = make_procedural.make_toy(0)
-    second = np.stack([make_procedural.corners(toy, frame) for frame in range(24)])
+    toy = make_toy(0)
+    second = np.stack([np.stack(toy.points(frame)) for frame in range(24)])
     low, high = second.min((0, 1, 2)), second.max((0, 1, 2))
     return (second[list(FRAMES)] - 0.5 * (low + high)) / (high - low).max()
 
@@ -103,7 +103,9 @@ def test_a_wrong_camera_convention_is_seen(wrong: dict[str, float]) -> None:
 @pytest.mark.skipif(not RENDER_PYTHON.exists(), reason="needs Blender: make render-env")
 def test_blender_still_renders_the_same_silhouettes(tmp_path: Path) -> None:
     glb = tmp_path / "procedural/toy.glb"
-    subprocess.run([sys.executable, ROOT / "blender_scripts/make_procedural.py", "--out", glb], check=True)
+    subprocess.run(
+        [sys.executable, ROOT / "blender_scripts/make_procedural.py", "--family", "toy", "--out", glb], check=True
+    )
     script = [RENDER_PYTHON, ROOT / "blender_scripts/render_objaverse.py", "--obj", glb, "--out_dir", tmp_path]
     subprocess.run([*script, *RENDER_FLAGS.split()], check=True)
     for kind in ("fixed_16_clip", "random_clip"):

@@ -243,7 +243,8 @@ def test_without_blender_the_way_to_it_is_named(tmp_path: Path) -> None:
 def test_broken_files_become_rows_and_the_rest_is_rendered(tmp_path: Path) -> None:
     source = tmp_path / "pack"
     subprocess.run(
-        [sys.executable, ROOT / "blender_scripts/make_procedural.py", "--out", source / "toy.glb"], check=True
+        [sys.executable, ROOT / "blender_scripts/make_procedural.py", "--family", "toy", "--out", source / "toy.glb"],
+        check=True,
     )
     data = (source / "toy.glb").read_bytes()
     (source / "cut.glb").write_bytes(data[: len(data) // 2])
