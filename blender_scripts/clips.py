@@ -136,12 +136,18 @@ def _image(array: np.ndarray, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def write_clip(path: Path, views: dict[View, list[np.ndarray]]) -> None:
+def encode(rgba: np.ndarray) -> tuple[bytes, bytes]:
+    """Straight-alpha uint8 RGBA ``[H, W, 4]`` -> the JPEG of it on white and the PNG of its alpha."""
+    colour, alpha = composite_on_white(rgba)
+    return _image(colour, format="JPEG", quality=JPEG_QUALITY, subsampling=0), _image(alpha, format="PNG")
+
+
+def write_clip(path: Path, views: dict[View, list[tuple[bytes, bytes]]]) -> None:
     """Write a clip tar at once.
 
     Args:
         path: the tar; it appears whole or not at all.
-        views: for every camera its frames, straight-alpha uint8 RGBA ``[H, W, 4]``.
+        views: for every camera its frames, as `encode` makes them.
     """
     with atomic_file(path) as temporary, tarfile.open(temporary, "w") as tar:
         for view, frames in views.items():
@@ -149,11 +155,9 @@ def write_clip(path: Path, views: dict[View, list[np.ndarray]]) -> None:
             _add(tar, f"{folder}/camera/elevation.npy", _npy(np.full(count, view.elevation)))
             _add(tar, f"{folder}/camera/rotation.npy", _npy(np.full(count, view.azimuth)))
             _add(tar, f"{folder}/camera/rt_matrix.npy", _npy(np.repeat(world_to_camera(view)[None], count, axis=0)))
-            for index, rgba in enumerate(frames):
-                colour, alpha = composite_on_white(rgba)
-                jpg = _image(colour, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
-                _add(tar, f"{folder}/img/{index:03d}.jpg", jpg)
-                _add(tar, f"{folder}/mask/{index:03d}.png", _image(alpha, format="PNG"))
+            for index, (picture, mask) in enumerate(frames):
+                _add(tar, f"{folder}/img/{index:03d}.jpg", picture)
+                _add(tar, f"{folder}/mask/{index:03d}.png", mask)
 
 
 def frame_count(path: Path) -> int:

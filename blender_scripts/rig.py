@@ -66,6 +66,37 @@ def world_to_camera(view: View, radius: float = RADIUS) -> np.ndarray:
     return np.concatenate([rotation, -rotation @ c2w[:3, 3:]], axis=1)
 
 
+def rigid_motion(frame: int, seed: int, name: str) -> np.ndarray:
+    """A pose ``[4, 4]`` in the y-up world for a static object of unit size: turning, rocking and hopping.
+
+    The motion takes a second (24 frames) and ends where it begins. As with the cameras it depends on the seed and the
+    clip's name alone.
+    """
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
+    turns = generator.choice([-1.0, 0.0, 0.0, 1.0])
+    swing, rock, tilt = generator.uniform((0.2, 0.0, 0.0), (0.9, 0.35, 2.0 * np.pi))
+    shift, phase = generator.uniform(-0.12, 0.12, 3), generator.uniform(0.0, 2.0 * np.pi, 3)
+    time = 2.0 * np.pi * frame / 24
+    matrix = np.eye(4)
+    turn = _rotation(np.array([0.0, 1.0, 0.0]), turns * time if turns else swing * np.sin(time + phase[0]))
+    matrix[:3, :3] = _rotation(np.array([np.cos(tilt), 0.0, np.sin(tilt)]), rock * np.sin(time + phase[1])) @ turn
+    matrix[:3, 3] = shift * np.sin(time + phase[2])
+    return matrix
+
+
+def _rotation(axis: np.ndarray, angle: float) -> np.ndarray:
+    x, y, z = axis
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+
+
+def in_blender(matrix: np.ndarray) -> np.ndarray:
+    """A motion ``[4, 4]`` of the y-up world as the same motion in Blender's z-up world."""
+    change = np.eye(4)
+    change[:3, :3] = _Y_UP_TO_Z_UP
+    return change @ matrix @ change.T
+
+
 def blender_camera(view: View, radius: float = RADIUS) -> np.ndarray:
     """The same camera in Blender's z-up world, ``[4, 4]`` as a ``matrix_world``; azimuth 0 is at (0, -radius, 0)."""
     matrix = camera_to_world(view, radius)

@@ -1,0 +1,112 @@
+"""Where objects are rendered: local processes, or Ray. An engine yields the rows of all objects as they come."""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from blender_scripts.catalogue import Item
+from blender_scripts.worker import Worker
+from core.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def rows_of(item: Item, worker: Worker) -> Iterator[dict]:
+    """The rows of one object, from the download on; the last one has the status ``done``, ``timeout`` or ``crash``."""
+    try:
+        path = item.fetch()
+    except UserError as error:
+        yield {"status": "failed", "reason": str(error)}
+        yield {"status": "done"}
+        return
+    yield from worker.render(path)
+
+
+def run_local(items: list[Item], command: list[str], args: argparse.Namespace) -> Iterator[tuple[Item, dict]]:
+    """One thread for every Blender process; a thread takes the next object when its own is finished."""
+    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    rows: queue.SimpleQueue[tuple[Item, dict] | BaseException | None] = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+    workers = [Worker(command, args.time_limit) for _ in range(min(args.processes, len(items)))]
+
+    def work(worker: Worker) -> None:
+        try:
+            while True:
+                item = waiting.get_nowait()
+                for row in rows_of(item, worker):
+                    rows.put((item, row))
+        except queue.Empty:
+            pass
+        except BaseException as error:  # raised where the rows are read
+            rows.put(error)
+        finally:
+            worker.close()
+            rows.put(None)
+
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in threads:
+            while (entry := rows.get()) is not None:
+                if isinstance(entry, BaseException):
+                    raise entry
+                yield entry
+    finally:
+        while not waiting.empty():  # nothing new is begun
+            waiting.get()
+        for worker in workers:
+            worker.close()
+
+
+def run_ray(items: list[Item], command: list[str], args: argparse.Namespace) -> Iterator[tuple[Item, dict]]:
+    """One Ray actor for every Blender process. The data home and this folder lie at the same path on all machines."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("Ray is missing: pip install -e '.[ray]'") from error
+
+    ray.init(address=args.ray_address, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False)
+    cpus = max(1, args.threads)
+    gpus = 1 if args.device == "gpu" else 0
+
+    @ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=1)
+    class Renderer:
+        """A worker on some machine of the cluster."""
+
+        def __init__(self) -> None:
+            self.worker = Worker(command, args.time_limit)
+
+        def render(self, item: Item) -> list[dict]:
+            return list(rows_of(item, self.worker))
+
+    actors = [Renderer.remote() for _ in range(min(args.processes, len(items)))]
+    idle, running, waiting = list(actors), {}, list(items)
+    try:
+        while waiting or running:
+            while waiting and idle:
+                actor, item = idle.pop(), waiting.pop(0)
+                running[actor.render.remote(item)] = actor, item
+            (ready,), _ = ray.wait(list(running))
+            actor, item = running.pop(ready)
+            idle.append(actor)
+            try:
+                rows = ray.get(ready)
+            except ray.exceptions.RayActorError as error:  # its machine is gone
+                rows = [{"status": "crash", "reason": f"Ray lost the worker ({type(error).__name__})"}]
+            for row in rows:
+                yield item, row
+    finally:
+        ray.shutdown()
+
+
+ENGINES: dict[str, Callable[[list[Item], list[str], argparse.Namespace], Iterator[tuple[Item, dict]]]] = {
+    "local": run_local,
+    "ray": run_ray,
+}
+"""Name -> engine."""
