@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote
 
 from core.errors import UserError
 
@@ -32,6 +34,15 @@ class Item:
             return Path(_objaverse().load_objects([uid])[uid])
         except (OSError, KeyError) as error:
             raise UserError(f"{self.key}: cannot be downloaded ({error!r})") from error
+
+
+def lost_files(path: Path) -> list[str]:
+    """Files that a glTF names and that are not there: its textures; Blender renders it without them."""
+    data = path.read_bytes()
+    if data[:4] == b"glTF":
+        data = data[20 : 20 + int.from_bytes(data[12:16], "little")]
+    uris = [image.get("uri", "data:") for image in json.loads(data).get("images", ())]
+    return [uri for uri in uris if not uri.startswith("data:") and not (path.parent / unquote(uri)).exists()]
 
 
 def _objaverse() -> ModuleType:

@@ -107,16 +107,14 @@ class Ledger:
         return keys
 
     def summary(self) -> dict[str, collections.Counter]:
-        """Latest statuses of clips and files, and the reasons of those that brought forth no clip, counted."""
+        """Latest statuses of clips and files, and the reasons and notes that stand with them, counted."""
         clips: dict[tuple, dict] = {}
         for key, rows in self.rows.items():
             for row in rows:
                 if row["status"] != "done":
                     clips[key, row.get("line")] = row
         statuses = collections.Counter(row["status"] for row in clips.values())
-        reasons = collections.Counter(
-            _without_names(row) for row in clips.values() if row["status"] in ("failed", "skipped", "timeout", "crash")
-        )
+        reasons = collections.Counter(_without_names(row) for row in clips.values() if "reason" in row or "note" in row)
         return {"statuses": statuses, "reasons": reasons}
 
     def close(self) -> None:
@@ -127,5 +125,5 @@ class Ledger:
 
 
 def _without_names(row: dict) -> str:
-    reason = row.get("reason", "")
-    return reason.removeprefix(f"{row.get('file', row['key'])}: ").split(" (")[0]
+    reason = row.get("reason") or row["note"]
+    return f"{row['status']}: " + reason.removeprefix(f"{row.get('file', row['key'])}: ").split(" (")[0]

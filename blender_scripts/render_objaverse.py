@@ -24,12 +24,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Blender starts a script without its folder
 
 from blender_scripts import clips, rig
-from blender_scripts.catalogue import find_items
+from blender_scripts.catalogue import find_items, lost_files
 from blender_scripts.render_options import add_render_options, check_render_options
 from core.errors import UserError
 
 if TYPE_CHECKING:
     from blender_scripts.scene import ClipScene
+
+MAX_STILL = 24
+"""An object is left after so many clips in a row in which nothing moves: some animations take many minutes."""
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -71,16 +74,18 @@ def render_object(path: Path, args: argparse.Namespace) -> Iterator[dict]:
         if wanted not in lengths:
             raise UserError(f"{path}: has no animation {wanted}; it has {len(lengths)}, counted from 0")
         lengths = {wanted: lengths[wanted]}
-    done = 0
+    note = {"note": f"missing: {', '.join(lost)}"} if (lost := lost_files(path)) else {}
+    done = still = 0
     # More candidates than clips: those that do not move are passed over.
     for animation, clip in clips.choose_clips(lengths, None):
-        if args.max_clips is not None and done >= args.max_clips:
+        if still == MAX_STILL or (args.max_clips is not None and done >= args.max_clips):
             break
         row = _row(scene, path, animation, clip, args)
         done += row["status"] in ("rendered", "exists")
-        yield row
+        still = still + 1 if row["status"] == "skipped" else 0
+        yield row | note
     if not done and args.animation == "all" and args.max_clips != 0:
-        yield _row(scene, path, None, 0, args)
+        yield _row(scene, path, None, 0, args) | note
 
 
 def _row(scene: ClipScene, path: Path, animation: int | None, clip: int, args: argparse.Namespace) -> dict:

@@ -68,6 +68,8 @@ class ClipScene:
         self.rig = Rig()
         self._animated = self._find_animated()
         self._rest = [(item, item.matrix_basis.copy()) for item in (*objects, *bones)]
+        for key in (key for keys in bpy.data.shape_keys for key in keys.key_blocks):
+            key.slider_min, key.slider_max = -10.0, 10.0  # glTF's weights have no bounds, Blender's end at 0 and 1
         self._shapes = [(key, key.value) for keys in bpy.data.shape_keys for key in keys.key_blocks]
         self._normal, self._motion = Matrix.Identity(4), None
         self.lengths = self._find_lengths()

@@ -29,12 +29,10 @@ def chain_skin(mesh: Mesh, path: np.ndarray, joints: list[int]) -> tuple[np.ndar
     bone = np.linalg.norm(mesh.points[:, None] - nearest, axis=2).argmin(1)
     share = np.clip(along[np.arange(len(bone)), bone], 0, 1)
     other = np.clip(np.where(share < 0.5, bone - 1, bone + 1), 0, len(joints) - 1)
-    weight = 0.5 + np.abs(share - 0.5)
-    table = np.array(joints)
-    zeros = np.zeros(len(bone), int)
-    return np.stack([table[bone], table[other], zeros, zeros], 1), np.stack(
-        [weight, 1 - weight, 0 * weight, 0 * weight], 1
-    )
+    weight = np.where(other == bone, 1.0, 0.5 + np.abs(share - 0.5))  # a joint stands once: Blender takes the last
+    zeros, table = np.zeros(len(bone), int), np.array(joints)
+    numbers = np.stack([table[bone], np.where(other == bone, 0, table[other]), zeros, zeros], axis=1)
+    return numbers, np.stack([weight, 1.0 - weight, 0.0 * weight, 0.0 * weight], axis=1)
 
 
 def fish(rng: Generator, palette: Palette) -> Model:
@@ -95,7 +93,7 @@ def tentacled(rng: Generator, palette: Palette) -> Model:
     dome = lathe([(0, 0.1 * height), (0.8 * width, -0.02), *outer], 20).with_uv_scale(3, 1)
     flare = np.clip(1.0 - dome.points[:, 1:2] / height, 0, 1) ** 2
     pulse = dome.points * flare * (0.35, 0, 0.35)
-    model.add(dome, palette.get("body", 0.7), root, morphs=((pulse, model.wave()),))
+    model.add(dome, palette.get("body", 0.7), root, morphs=((pulse, 0.5 + 0.5 * model.wave()),))
     count = int(rng.integers(3, 10))
     length, thick = rng.uniform(0.4, 1.0), rng.uniform(0.02, 0.07)
     curl, swing = rng.uniform(-0.2, 0.5), rng.uniform(8, 22)
@@ -133,7 +131,7 @@ def slime(rng: Generator, palette: Palette) -> Model:
     twist = np.stack([mesh.points[:, 2] * y, 0 * y, -mesh.points[:, 0] * y], axis=1) * rng.uniform(0.2, 0.9)
     ripple = mesh.points * np.sin(8 * y + rng.uniform(0, 6))[:, None] * (0.12, 0, 0.12)
     chosen = rng.permutation(3)[: rng.integers(1, 3)]
-    morphs = tuple(([lean, twist, ripple][i], model.wave(rng.uniform(0, 6))) for i in chosen)
+    morphs = tuple(([lean, twist, ripple][i], 0.5 + 0.5 * model.wave(rng.uniform(0, 6))) for i in chosen)
     model.add(mesh.box_mapped(rng.uniform(0.7, 2)), palette.get("body", 0.75), root, morphs=morphs)
     model.squash(root, rng.uniform(0.08, 0.3))
     if rng.uniform() < 0.5:
