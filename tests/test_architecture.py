@@ -39,7 +39,7 @@ LAYERS = {
 }
 ROOM_OF_MODULE = {"attention": "model", "hull": "model", "norm": "model", "unet": "model", "lpips": "losses"}
 
-# Where a package with a price may be imported; a path ending in / is a folder, several are a tuple.
+# Where a package with a price may be imported: a file, a folder (ending in /), or several of them. several are a tuple.
 FENCES = {
     "gsplat": "core/rendering/",
     "diff_gaussian_rasterization": "core/rendering/",
@@ -48,7 +48,7 @@ FENCES = {
     "xformers": "core/attention.py",
     "diffusers": "core/multiview/",
     "transformers": ("core/multiview/", "core/evaluation/clip.py"),
-    "cv2": "core/evaluation/flow.py",
+    "cv2": ("core/evaluation/flow.py", "blender_scripts/scores.py"),
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",
 }
