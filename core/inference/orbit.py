@@ -18,7 +18,7 @@ _PIXELS_AT_ONCE = 1 << 24
 
 
 class OrbitRenderer:
-    """Draws sets on white from level cameras around the object.
+    """Draws sets on white from cameras around the object, level ones unless told otherwise.
 
     Args:
         options: orbit radius, field of view, clipping planes and the backend's name.
@@ -37,13 +37,19 @@ class OrbitRenderer:
 
     @torch.inference_mode()
     def __call__(
-        self, gaussians: Gaussians, azimuths: Sequence[float] = INPUT_AZIMUTHS, *, size: int | None = None
+        self,
+        gaussians: Gaussians,
+        azimuths: Sequence[float] = INPUT_AZIMUTHS,
+        *,
+        elevations: Sequence[float] | None = None,
+        size: int | None = None,
     ) -> Tensor:
         """Render every set from every azimuth.
 
         Args:
             gaussians: T sets, leading axes ``[T]``.
             azimuths: V angles in degrees.
+            elevations: V angles in degrees, positive above the horizon; None: all 0.
             size: side of the images, if not the usual one.
 
         Returns:
@@ -54,17 +60,18 @@ class OrbitRenderer:
             gaussians = gaussians.to("cpu")
         at_once = max(1, _PIXELS_AT_ONCE // size**2)
         starts = range(0, len(azimuths), at_once)
-        return torch.cat([self._draw(gaussians, azimuths[i : i + at_once], size, at_once) for i in starts], dim=1)
+        angles = torch.tensor([azimuths, elevations or [0.0] * len(azimuths)], dtype=torch.float32)
+        return torch.cat([self._draw(gaussians, angles[:, i : i + at_once], size, at_once) for i in starts], dim=1)
 
-    def _draw(self, gaussians: Gaussians, azimuths: Sequence[float], size: int, at_once: int) -> Tensor:
+    def _draw(self, gaussians: Gaussians, angles: Tensor, size: int, at_once: int) -> Tensor:
         cameras = orbit_cameras(
-            torch.tensor(azimuths, dtype=torch.float32),
+            *angles,
             radius=self.options.cam_radius,
             fovy=self.options.fovy,
             size=(size, size),
             device=gaussians.means.device,
         )
-        step = max(1, at_once // len(azimuths))
+        step = max(1, at_once // angles.shape[1])
         parts = [gaussians[start : start + step] for start in range(0, gaussians.shape[0], step)]
-        images = [self.renderer(part, cameras.expand(*part.shape, len(azimuths))).image for part in parts]
+        images = [self.renderer(part, cameras.expand(*part.shape, angles.shape[1])).image for part in parts]
         return torch.cat(images).clamp(0, 1)

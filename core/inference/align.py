@@ -1,0 +1,176 @@
+"""Where is the camera that sees the frame? Sets of Gaussians are turned, tilted and scaled until azimuth 0 shows it.
+
+Candidates are drawn together in one render call: a coarse grid of small images, then the neighbours of the best few at
+full size. (Published: 360 single renders of 512 pixels, azimuth only.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from einops import reduce
+from torch import Tensor
+
+from core.gaussians import Gaussians
+from core.images import resize_area
+from core.inference.orbit import OrbitRenderer
+
+SEARCH_SIZE = 128  # pixels at which the best are compared
+COARSE_SIZE = 64
+COARSE_STEP = 6  # degrees of azimuth
+KEEP = 3  # of the coarse grid, to look closer at
+_TILTS = (-30, -20, -10, 0, 10, 20, 30)
+_SIZES = tuple(1.06**k for k in range(-6, 7))  # 0.70 ... 1.42
+_FINE = 1.015  # step of size at the end
+_ROUNDS = 12  # of single steps downhill at the end
+
+
+@dataclass(frozen=True, order=True)
+class Pose:
+    """How the camera stands to a set.
+
+    Attributes:
+        azimuth: degrees, -180 to 179.
+        elevation: degrees, positive above the horizon.
+        scale: by which the set must grow to look as large as the frame.
+    """
+
+    azimuth: float = 0.0
+    elevation: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best pose, and the mean squared error to the frame there."""
+
+    pose: Pose
+    error: float
+
+
+def find_pose(
+    gaussians: Gaussians,
+    frame: Tensor,
+    orbit: OrbitRenderer,
+    *,
+    elevation: bool = False,
+    scale: bool = False,
+    size: int = SEARCH_SIZE,
+) -> Found:
+    """The pose whose render is nearest to the frame over the whole image, in whole degrees and steps of 1.5 % of size.
+
+    Args:
+        gaussians: one set with leading axes ``[1]``.
+        frame: ``[3, H, H]`` in [0, 1].
+        orbit: renders.
+        elevation, scale: search these as well as the azimuth.
+        size: side in pixels at which the best are compared.
+
+    Returns:
+        of equally good poses the one of the smallest azimuth.
+    """
+    search = _Search(gaussians, frame, orbit)
+    tilts = _TILTS if elevation else (0,)
+    coarse = [Pose(a, e) for a, e in product(range(-180, 180, COARSE_STEP), tilts)]
+    coarse_size = min(COARSE_SIZE, size)
+    best = search.best(coarse, coarse_size, KEEP)
+    if scale:  # a wrong size spoils the rest the least if it is mended early
+        best = search.best((replace(pose, scale=s) for pose in best for s in _SIZES), coarse_size, KEEP)
+    if elevation:
+        around = product((-4, -2, 0, 2, 4), (-6, -3, 0, 3, 6))
+        best = search.best((_moved(pose, a, e) for a, e in around for pose in best), coarse_size, KEEP)
+    reach = range(1 - COARSE_STEP, COARSE_STEP)
+    (best,) = search.best((_moved(pose, a) for pose in best for a in reach), size, 1)
+    tilts = (-1, 0, 1) if elevation else (0,)
+    sizes = (1 / _FINE, 1.0, _FINE) if scale else (1.0,)
+    for _ in range(_ROUNDS if elevation or scale else 0):
+        start = best
+        (best,) = search.best([_moved(start, *step) for step in product((-1, 0, 1), tilts, sizes)], size, 1)
+        if best == start:
+            break
+    return Found(best, search.errors([best], size)[best])
+
+
+class _Search:
+    """Errors of poses, all of one call drawn together."""
+
+    def __init__(self, gaussians: Gaussians, frame: Tensor, orbit: OrbitRenderer) -> None:
+        self.gaussians, self.frame, self.orbit = gaussians, frame, orbit
+
+    def errors(self, poses: Iterable[Pose], size: int) -> dict[Pose, float]:
+        """Mean squared error of each pose."""
+        target = resize_area(self.frame, (size, size))
+        found: dict[Pose, float] = {}
+        ordered = sorted(set(poses))
+        for scale in sorted({pose.scale for pose in ordered}):
+            group = [pose for pose in ordered if pose.scale == scale]
+            images = self.orbit(
+                scaled(self.gaussians, scale),
+                [pose.azimuth for pose in group],
+                elevations=[pose.elevation for pose in group],
+                size=size,
+            )[0]
+            values = reduce((images - target.to(images)) ** 2, "v c h w -> v", "mean")
+            found.update(zip(group, values.tolist(), strict=True))
+        return found
+
+    def best(self, poses: Iterable[Pose], size: int, count: int) -> list[Pose]:
+        """The ``count`` poses of the smallest error; of equals those of the smallest azimuth."""
+        errors = self.errors(poses, size)
+        return sorted(errors, key=lambda pose: (errors[pose], pose))[:count]
+
+
+def _moved(pose: Pose, azimuth: int = 0, elevation: int = 0, scale: float = 1.0) -> Pose:
+    turned = (pose.azimuth + azimuth + 180) % 360 - 180
+    return Pose(turned, min(max(pose.elevation + elevation, -60), 60), pose.scale * scale)
+
+
+def aligned(gaussians: Gaussians, pose: Pose) -> Gaussians:
+    """Sets that look from azimuth and elevation 0 as they did from the pose."""
+    return scaled(tilt(turn(gaussians, -pose.azimuth), pose.elevation), pose.scale)
+
+
+def turn(gaussians: Gaussians, degrees: float) -> Gaussians:
+    """Turn sets about the world's y axis: what was seen from azimuth a is then seen from a + ``degrees``."""
+    return _rotated(gaussians, 1, degrees)
+
+
+def tilt(gaussians: Gaussians, degrees: float) -> Gaussians:
+    """Turn sets about the world's x axis: from azimuth 0, what was seen from elevation e is then seen from
+    e - ``degrees``."""
+    return _rotated(gaussians, 0, degrees)
+
+
+def scaled(gaussians: Gaussians, factor: float) -> Gaussians:
+    """Sets made larger about the origin."""
+    if factor == 1:
+        return gaussians
+    return replace(gaussians, means=factor * gaussians.means, scales=factor * gaussians.scales)
+
+
+def mirrored(gaussians: Gaussians) -> Gaussians:
+    """Sets with left and right exchanged: x becomes -x."""
+    flip = gaussians.means.new_tensor([-1.0, 1.0, 1.0])
+    # A reflection keeps the turning axis across it and the angle about it: (w, x, -y, -z).
+    quats = gaussians.quats * gaussians.quats.new_tensor([1.0, 1.0, -1.0, -1.0])
+    return replace(gaussians, means=gaussians.means * flip, quats=quats)
+
+
+def _rotated(gaussians: Gaussians, axis: int, degrees: float) -> Gaussians:
+    """Rotate by the right hand about axis 0 (x) or 1 (y)."""
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    x, y, z = gaussians.means.unbind(-1)
+    means = [cos * x + sin * z, y, cos * z - sin * x] if axis else [x, cos * y - sin * z, sin * y + cos * z]
+    # The quaternion of the turn is c in place 0 and s in that of the axis; its product with (w, x, y, z):
+    c, s = math.cos(angle / 2), math.sin(angle / 2)
+    w, x, y, z = gaussians.quats.unbind(-1)
+    if axis:
+        quats = [c * w - s * y, c * x + s * z, c * y + s * w, c * z - s * x]
+    else:
+        quats = [c * w - s * x, c * x + s * w, c * y - s * z, c * z + s * y]
+    return replace(gaussians, means=torch.stack(means, dim=-1), quats=torch.stack(quats, dim=-1))
