@@ -1,23 +1,31 @@
-r"""Lift the first frame of a video to 3D: aligned side views for infer_4d, Gaussians and a turntable.
+r"""Lift the first frame of a video, a picture or a text to 3D: side views for infer_4d, Gaussians, a turntable.
 
 python infer_3d.py nano --test_path video.mp4
 python infer_3d.py big --workspace results --resume pretrained/recon.safetensors \
         --num_frames 1 --test_path data_test/x.mp4
+python infer_3d.py big --test_path picture.png                                 # LGM's own way, with its checkpoint
+python infer_3d.py big --prompt "a hamburger"
 """
 
 from core.cli import parse_options, run
+from core.errors import UserError
 from core.inference.inputs import open_sources
 from core.inference.outputs import lift_outputs
-from core.inference.programs import lift_video
 from core.inference.session import Session
+from core.inference.still import lift_prompt, lift_video
 
 
 def main() -> None:
     """Parse, build, call; the parts save."""
-    options = parse_options("Lift the first frame of a video to 3D and make the side views for infer_4d.")
-    session = Session(options)
-    sources = open_sources(options.infer.test_path, options.train.workspace, options.infer.target_fps, lift_outputs)
-    for source in sources:
+    options = parse_options("Lift the first frame of a video, a picture or a text to 3D; make side views for infer_4d.")
+    infer, views, workspace = options.infer, options.views, options.train.workspace
+    session = Session(options, still=True)
+    if views.prompt and infer.test_path:
+        raise UserError(f"--prompt {views.prompt!r} and --test_path {infer.test_path} at once: give one of them")
+    if views.prompt:
+        lift_prompt(session, views.prompt)
+        return
+    for source in open_sources(infer.test_path, workspace, infer.target_fps, lift_outputs, views.recenter):
         lift_video(session, source)
 
 

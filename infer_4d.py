@@ -6,6 +6,7 @@ r"""Turn a video into a sequence of 3D Gaussians.
 """
 
 from core.cli import parse_options, run
+from core.errors import UserError
 from core.inference.inputs import open_sources
 from core.inference.outputs import sequence_outputs
 from core.inference.programs import reconstruct_video
@@ -16,8 +17,12 @@ def main() -> None:
     """Parse, build, call; the parts save."""
     options = parse_options("Turn a video, or a folder of videos, into sequences of 3D Gaussians.")
     session = Session(options)
-    sources = open_sources(options.infer.test_path, options.train.workspace, options.infer.target_fps, sequence_outputs)
-    for source in sources:
+    infer, views = options.infer, options.views
+    if views.prompt:
+        raise UserError("--prompt is for infer_3d.py: infer_4d.py needs a video")
+    for source in open_sources(
+        infer.test_path, options.train.workspace, infer.target_fps, sequence_outputs, views.recenter
+    ):
         reconstruct_video(session, source)
 
 

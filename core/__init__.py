@@ -9,6 +9,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
     core/hull.py              where rays enter the visual hull of silhouettes
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
+    core/transforms.py        sets turned, tilted, scaled, mirrored
     core/files.py             files that appear whole or not at all
     core/images.py            pixels and picture files
     core/media.py             videos in and out

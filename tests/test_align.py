@@ -9,9 +9,10 @@ import torch
 
 from core.cameras import orbit_cameras
 from core.gaussians import Gaussians
-from core.inference.align import Pose, aligned, find_pose, mirrored, scaled, tilt, turn
+from core.inference.align import Pose, aligned, find_pose
 from core.inference.orbit import OrbitRenderer
 from core.options import CameraOptions
+from core.transforms import mirrored, scaled, tilt, turn
 from tests.tiny import lopsided_gaussians
 
 SIZE = 48

@@ -37,17 +37,24 @@ LAYERS = {
     "evaluation": 6,
     "cli": 7,
 }
-ROOM_OF_MODULE = {"attention": "model", "hull": "model", "norm": "model", "unet": "model", "lpips": "losses"}
+ROOM_OF_MODULE = {
+    "attention": "model",
+    "hull": "model",
+    "norm": "model",
+    "unet": "model",
+    "lpips": "losses",
+    "transforms": "gaussians",
+}
 
-# Where a package with a price may be imported: a file, a folder (ending in /), or several of them. several are a tuple.
+# Where a package with a price may be imported: a file, a folder (ending in /), or several of them.
 FENCES = {
     "gsplat": "core/rendering/",
     "diff_gaussian_rasterization": "core/rendering/",
     "numba": ("core/rendering/", "core/kernels/"),
     "llvmlite": ("core/rendering/", "core/kernels/"),
     "xformers": "core/attention.py",
-    "diffusers": "core/multiview/",
-    "transformers": ("core/multiview/", "core/evaluation/clip.py"),
+    "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
+    "transformers": ("core/multiview/", "core/evaluation/clip.py", "benchmarks/multiview.py"),
     "cv2": ("core/evaluation/flow.py", "blender_scripts/scores.py"),
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",

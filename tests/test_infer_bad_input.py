@@ -119,8 +119,8 @@ def test_a_pickle_with_code_is_refused_and_not_run(call: Call) -> None:
         (f"{SHORT} --interp_batch -1", "--interp_batch is -1"),
         (f"{SHORT} --target_fps 0", "--target_fps is 0"),
         (f"{SHORT} --target_fps nan", "--target_fps is nan"),
-        (f"{SHORT} --side_views imagedream", "imagedream is not in this version"),
-        (f"{SHORT} --side_views files", "no side views"),
+        (f"{SHORT} --seeder imagedream", "hf download ashawkey/imagedream-ipmv-diffusers"),
+        (f"{SHORT} --seeder files", "no side views"),
     ],
 )
 def test_bad_options(call: Call, line: str, word: str) -> None:

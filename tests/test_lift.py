@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from core.inference.align import SEARCH_SIZE, Pose, turn
+from core.inference.align import SEARCH_SIZE, Pose
 from core.inference.lift import lift
 from core.inference.orbit import OrbitRenderer
 from core.options import CameraOptions
+from core.transforms import turn
 from tests.tiny import lopsided_gaussians
 
 

@@ -14,7 +14,7 @@ from core.inference.inputs import Source
 from core.inference.network import Network
 from core.inference.orbit import OrbitRenderer
 from core.inference.provenance import metadata_path, side_view_record, write_metadata
-from core.inference.side_views import check_mode, find_aligned_views, find_raw_views
+from core.inference.side_views import find_aligned_views, find_raw_views
 from core.media import read_video
 from core.multiview.files import find_views, load_views, save_views, view_paths
 from core.multiview.single_view import views_from_frame
@@ -43,16 +43,25 @@ def remember(source: Source, workspace: Path, program: str, files: list[Path], s
 def test_views_are_saved_under_the_published_names_and_load_again(tmp_path: Path) -> None:
     paths = save_views(VIEWS, tmp_path, "x", "_mv")
     assert [path.name for path in paths] == ["x_mv_000.png", "x_mv_001.png", "x_mv_002.png", "x_mv_003.png"]
-    assert find_views(tmp_path, "x", "_mv") == paths
-    assert find_views(tmp_path, "x") is None
+    assert list(find_views(tmp_path, "x", "_mv").values()) == paths
+    assert find_views(tmp_path, "x") == {}
     torch.testing.assert_close(load_views(paths), VIEWS, atol=1 / 255, rtol=0)
 
 
-def test_incomplete_views_are_named(tmp_path: Path) -> None:
-    for path in save_views(VIEWS, tmp_path, "x")[1:3]:
+def test_aligned_views_are_four_or_none(source: Source, workspace: Path) -> None:
+    for path in save_views(VIEWS, workspace, "x")[1:3]:
         path.unlink()
-    with pytest.raises(UserError, match=r"x_001\.png, x_002\.png missing"):
-        find_views(tmp_path, "x")
+    with pytest.raises(UserError, match=r"x_001\.png, x_002\.png missing; complete the four, or call .* x_mv_00"):
+        find_aligned_views(source, workspace, "auto")
+
+
+def test_some_raw_views_are_enough_where_a_seeder_may_make_the_others(source: Source, workspace: Path) -> None:
+    paths = save_views(VIEWS, workspace, "x", "_mv")
+    paths[0].unlink(), paths[2].unlink()
+    for seeder in ("auto", "single-view", "imagedream"):
+        assert find_raw_views(source, workspace, seeder) == {1: paths[1], 3: paths[3]}
+    with pytest.raises(UserError, match=r"x_mv_000\.png, x_mv_002\.png missing"):
+        find_raw_views(source, workspace, "files")
 
 
 @pytest.mark.parametrize(("height", "width"), [(SIZE, SIZE + 2), (16, 16)])
@@ -74,15 +83,10 @@ def test_files_in_the_workspace_come_before_those_beside_the_video(source: Sourc
 
 def test_without_files_auto_makes_new_ones_and_files_is_an_error(source: Source, workspace: Path) -> None:
     assert find_aligned_views(source, workspace, "auto") is None
-    with pytest.raises(UserError, match=r"no side views of .*x_000\.png"):
-        find_aligned_views(source, workspace, "files")
-    with pytest.raises(UserError, match=r"x_mv_000\.png"):
+    assert find_raw_views(source, workspace, "auto") == {}
+    assert find_aligned_views(source, workspace, "files") is None
+    with pytest.raises(UserError, match=r"no side views of .*x_mv_000\.png .*x_000\.png"):
         find_raw_views(source, workspace, "files")
-
-
-def test_imagedream_is_refused_with_the_alternatives() -> None:
-    with pytest.raises(UserError, match=r"not in this version.*_000\.png.*single-view"):
-        check_mode("imagedream")
 
 
 @pytest.mark.parametrize(("program", "taken"), [("infer_3d", True), ("infer_4d", False)])
@@ -102,8 +106,7 @@ def test_views_made_from_another_video_of_that_name_are_passed_over(
     remember(source, workspace, "infer_3d", files, sha256="of another video")
     assert find_aligned_views(source, workspace, "auto") is None
     assert "another video called x" in caplog.text
-    with pytest.raises(UserError, match="no side views"):
-        find_aligned_views(source, workspace, "files")
+    assert find_aligned_views(source, workspace, "files") is None
 
 
 def test_an_image_that_was_replaced_is_the_users_own(source: Source, workspace: Path) -> None:
@@ -133,10 +136,11 @@ def test_the_users_views_are_compared_with_the_first_frame(
 
 def test_raw_views_are_taken_from_the_user_but_not_from_an_earlier_run(source: Source, workspace: Path) -> None:
     files = save_views(VIEWS, workspace, "x", "_mv")
-    assert find_raw_views(source, workspace, "auto") == files
+    assert list(find_raw_views(source, workspace, "auto").values()) == files
+    assert find_raw_views(source, workspace, "single-view") == {}, "asked to make them all"
     remember(source, workspace, "infer_3d", files)
-    assert find_raw_views(source, workspace, "auto") is None
-    assert find_raw_views(source, workspace, "files") == files
+    assert find_raw_views(source, workspace, "auto") == {}
+    assert list(find_raw_views(source, workspace, "files").values()) == files
 
 
 def test_single_view_model_sees_the_frame_and_three_white_views() -> None:

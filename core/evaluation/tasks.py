@@ -98,7 +98,7 @@ def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
         return resize_area(truth.sides, (size, size))
     if protocol.side_views == "blank":
         return torch.ones(3, 3, size, size)
-    return resize_area(session.lift(truth, session.raw_views(truth)).views, (size, size))[1:]
+    return resize_area(session.seed(truth).lifted.views, (size, size))[1:]
 
 
 def draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:

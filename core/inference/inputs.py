@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,10 @@ from core.checkpoint import file_hash
 from core.errors import UserError
 from core.images import letterbox
 from core.media import Video, read_video, select_frames
+from core.multiview.background import centered, foreground
 
+PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_NOT_INPUTS = re.compile(r"(_\d{3}|_orig)$")  # side views and copies of first frames, as infer_3d names them
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
@@ -26,11 +30,13 @@ class Source:
         video: the file.
         indices: source frames 0, s, 2s, ...
         rate: frames per second of those, exact.
+        recenter: the object is cut out of a picture and centred; a video stays as it is.
     """
 
     video: Video
     indices: range
     rate: Fraction
+    recenter: bool = False
 
     @property
     def path(self) -> Path:
@@ -48,24 +54,41 @@ class Source:
         return file_hash(self.path)
 
     def frames(self, size: int) -> Iterator[Tensor]:
-        """The used frames one by one, letterboxed on white to ``[3, size, size]``."""
-        return (letterbox(frame, size) for frame in self.video.frames(self.indices))
+        """The used frames one by one, letterboxed on white to ``[3, size, size]``.
+
+        Raises:
+            UserError: the object of a picture is to be centred and its ground is not plain, or there is none.
+        """
+        return (letterbox(self._prepared(frame), size) for frame in self.video.frames(self.indices))
 
     def first_frame(self, size: int) -> Tensor:
-        """Frame 0, letterboxed on white to ``[3, size, size]``."""
-        return letterbox(next(self.video.frames([0])), size)
+        """Frame 0 as `frames` gives it, ``[3, size, size]``."""
+        return letterbox(self._prepared(next(self.video.frames([0]))), size)
+
+    def _prepared(self, frame: Tensor) -> Tensor:
+        if not (self.recenter and self.path.suffix.lower() in PICTURE_SUFFIXES):
+            return frame
+        return centered(frame, foreground(frame, str(self.path)))
 
 
 def open_sources(
-    test_path: str | None, workspace: str, target_fps: float, outputs: Callable[[str], Sequence[str]]
+    test_path: str | None,
+    workspace: str,
+    target_fps: float,
+    outputs: Callable[[str], Sequence[str]],
+    recenter: bool = False,
 ) -> list[Source]:
-    """Open a video, or every video of a folder in the order of their names; other files there are passed over.
+    """Open a video or a picture, or every video of a folder in the order of their names.
+
+    Other files in the folder are passed over, but for pictures where it has no video: those that are not named as the
+    views of another are then the input.
 
     Args:
         test_path: the video or folder.
         workspace: where results will go.
         target_fps: videos are thinned out to about this rate.
         outputs: video name -> names of all files and folders that will be written in the workspace.
+        recenter: see `Source`.
 
     Raises:
         UserError: nothing there, a video cannot be read, the workspace is the folder of a video, or two videos would
@@ -76,22 +99,23 @@ def open_sources(
     sources = []
     for video in map(read_video, paths):
         indices, rate = select_frames(video.num_frames, video.fps, target_fps)
-        sources.append(Source(video, indices, rate))
+        sources.append(Source(video, indices, rate, recenter))
     return sources
 
 
 def _find_videos(test_path: str | None) -> list[Path]:
     if not test_path:
-        raise UserError("--test_path is missing: give a video, or a folder of videos")
+        raise UserError("--test_path is missing: give a video or a picture, or a folder of them")
     path = Path(test_path)
     if not path.is_dir():
         return [path]
-    videos = sorted(
-        p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file() and not p.name.startswith(".")
-    )
-    if not videos:
-        raise UserError(f"there is no video in the folder {path}; looked for {' '.join(VIDEO_SUFFIXES)}")
-    return videos
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    pictures = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES and not _NOT_INPUTS.search(p.stem)]
+    if not videos and not pictures:
+        looked_for = " ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
+        raise UserError(f"there is no video in the folder {path}, nor a picture; looked for {looked_for}")
+    return videos or pictures
 
 
 def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from core.cameras import Cameras, orbit_cameras
 from core.checkpoint import file_hash, load_weights
-from core.data.input_grid import blend_between_ends, build_grid, default_cameras
+from core.data.input_grid import INPUT_AZIMUTHS, blend_between_ends, build_grid, default_cameras
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.model import L4GM
@@ -68,25 +69,27 @@ class Network:
         self.device = device or torch.device("cpu")
         self.model = _load(self.path, model, self.device, dtype)
         cameras = default_cameras(size=self.size, radius=camera.cam_radius, fovy=camera.fovy)
-        self.cameras = cameras.to(self.device)
+        self.camera, self.cameras = camera, cameras.to(self.device)
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the checkpoint file."""
         return file_hash(self.path)
 
-    def reconstruct(self, frames: Tensor, side_views: Tensor) -> Gaussians:
+    def reconstruct(self, frames: Tensor, side_views: Tensor, azimuths: Sequence[float] = INPUT_AZIMUTHS) -> Gaussians:
         """One chunk of a video.
 
         Args:
             frames: ``[T, 3, S, S]``: view 0 of each time step, RGB in [0, 1], S = ``size``.
-            side_views: ``[3, 3, S, S]``: views 1..3 (azimuth 90, 180, 270), the same for all time steps.
+            side_views: ``[3, 3, S, S]``: views 1..3, the same for all time steps.
+            azimuths: of the four views in degrees; view 0 is taken for the front, the others go round from there.
 
         Returns:
             T sets, leading axes ``[T]``.
         """
         sides = side_views.to(self.device).expand(len(frames), *side_views.shape)
-        return self._run(torch.cat([frames[:, None].to(self.device), sides], dim=1)[None], blend=False)[0]
+        images = torch.cat([frames[:, None].to(self.device), sides], dim=1)[None]
+        return self._run(images, self._cameras_at(azimuths))[0]
 
     def reconstruct_alone(self, frames: Tensor, side_views: Tensor) -> Gaussians:
         """As `reconstruct`, but every frame is a video of one: nothing passes from one time to another."""
@@ -107,12 +110,19 @@ class Network:
             Gaussians with leading axes ``[B, rate + 1]``.
         """
         middle = first[:, None].expand(-1, rate - 1, -1, -1, -1, -1)  # not read, see blend_between_ends
-        return self._run(torch.cat([first[:, None], middle, last[:, None]], dim=1), blend=True)
+        return self._run(torch.cat([first[:, None], middle, last[:, None]], dim=1), self.cameras, blend=True)
+
+    def _cameras_at(self, azimuths: Sequence[float]) -> Cameras:
+        if tuple(azimuths) == INPUT_AZIMUTHS:
+            return self.cameras
+        turns = torch.tensor(azimuths) - azimuths[0]
+        orbit = {"radius": self.camera.cam_radius, "fovy": self.camera.fovy, "size": (self.size, self.size)}
+        return orbit_cameras(turns, **orbit).to(self.device)
 
     @torch.inference_mode()
-    def _run(self, images: Tensor, blend: bool) -> Gaussians:
+    def _run(self, images: Tensor, cameras: Cameras, blend: bool = False) -> Gaussians:
         images = images.to(self.device)
-        cameras = self.cameras.expand(*images.shape[:3])
+        cameras = cameras.expand(*images.shape[:3])
         if blend:
             images, cameras = blend_between_ends(images, cameras)
         gaussians = self.model(build_grid(images, cameras))

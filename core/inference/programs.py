@@ -1,17 +1,16 @@
-"""The two programs, for one video each: `lift_video` is infer_3d, `reconstruct_video` is infer_4d."""
+"""infer_4d for one video: the whole of it as a sequence of Gaussians."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
 from fractions import Fraction
-from pathlib import Path
 from time import perf_counter
 
 from torch import Tensor
 from tqdm import tqdm
 
-from core.images import resize_area, save_image
+from core.images import resize_area
 from core.inference.inputs import Source
 from core.inference.outputs import (
     MIN_OPACITY,
@@ -24,41 +23,13 @@ from core.inference.outputs import (
     sequence_videos,
 )
 from core.inference.provenance import metadata_path, read_record, side_view_record, write_metadata
+from core.inference.seeding import IMAGE_FILES
 from core.inference.sequence import interpolate, reconstruct
 from core.inference.session import Session
 from core.inference.side_views import find_aligned_views, find_raw_views
-from core.inference.turntable import write_still_turntable
 from core.multiview.files import load_views, save_views
-from core.ply import save_ply
 
 _log = logging.getLogger(__name__)
-IMAGE_FILES = "image files"
-
-
-def lift_video(session: Session, source: Source) -> None:
-    """Frame 0 in 3D: four aligned side views, their raw versions, one .ply, a turntable.
-
-    Raises:
-        UserError: side views, checkpoint or disk, see the parts.
-    """
-    workspace, name = session.workspace, source.name
-    network = session.network
-    files = find_raw_views(source, workspace, session.options.infer.side_views)
-    raw = load_views(files) if files else session.raw_views(source)
-    lifted = session.lift(source, raw)
-    _log.info("%s: aligned at azimuth %d, mean squared error %.4f", name, lifted.azimuth, lifted.error)
-    written = save_views(lifted.views, workspace, name)
-    if not (files and files[0].parent == workspace):
-        written += save_views(raw, workspace, name, "_mv")
-    save_image(source.first_frame(network.size), workspace / f"{name}_orig.png")
-    orientation = session.options.infer.orientation
-    save_ply(lifted.gaussians, workspace / f"{name}.ply", orientation=orientation, min_opacity=MIN_OPACITY)
-    write_still_turntable(lifted.gaussians[None], workspace / f"{name}.mp4", session.orbit)
-    record = side_view_record("infer_3d", _origin(files), source.sha256, written)
-    content = {"program": "infer_3d", "complete": True, "source": _describe_source(source), **session.describe()}
-    content |= {"azimuth": lifted.azimuth, "error": lifted.error, "orientation": orientation, "side_views": record}
-    write_metadata(metadata_path(workspace, name), content)
-    _log.info("%s: wrote %s and the side views %s", name, workspace / f"{name}.mp4", workspace / f"{name}_00*.png")
 
 
 def reconstruct_video(session: Session, source: Source) -> None:
@@ -104,24 +75,25 @@ def reconstruct_video(session: Session, source: Source) -> None:
 
 def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, object]]:
     """Four views ``[4, 3, S, S]`` of frame 0 at the network's size, in the workspace as files; and their record."""
-    workspace, name = session.workspace, source.name
-    files = find_aligned_views(source, workspace, session.options.infer.side_views)
+    workspace, name, seeder = session.workspace, source.name, session.options.views.seeder
+    files = find_aligned_views(source, workspace, seeder)
     if files and files[0].parent == workspace:
         views = load_views(files)
         record = read_record(workspace, name, files) or {"origin": IMAGE_FILES}
     else:
-        views = load_views(files) if files else session.lift(source, session.raw_views(source)).views
+        if files:
+            views, origin, ranking = load_views(files), IMAGE_FILES, []
+        else:
+            chosen = session.seed(source, find_raw_views(source, workspace, seeder))
+            views, origin, ranking = chosen.lifted.views, chosen.origin, chosen.ranking
         written = save_views(views, workspace, name)
-        record = side_view_record("infer_4d", _origin(files), source.sha256, written)
+        record = {**side_view_record("infer_4d", origin, source.sha256, written), "candidates": ranking}
     size = (session.network.size, session.network.size)
     return resize_area(views, size), dict(record)
 
 
-def _origin(files: list[Path] | None) -> str:
-    return IMAGE_FILES if files else "single-view model"
-
-
-def _describe_source(source: Source) -> dict[str, object]:
+def describe_source(source: Source) -> dict[str, object]:
+    """What metadata say of a video."""
     video = source.video
     return {
         "file": source.path.name,
@@ -140,7 +112,7 @@ def _describe_sequence(
     return {
         "program": "infer_4d",
         "complete": False,
-        "source": _describe_source(source),
+        "source": describe_source(source),
         "frame_rate": str(rate),
         "num_sets": count,
         "times": [float(index / rate) for index in range(count)],

@@ -2,52 +2,67 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from core.checkpoint import look_into
 from core.data.input_grid import INPUT_AZIMUTHS
 from core.errors import UserError
-from core.images import resize_area
-from core.inference.lift import Lifted, lift
 from core.inference.network import Network, choose_dtype, default_device
 from core.inference.orbit import OrbitRenderer
 from core.inference.provenance import versions
-from core.inference.side_views import check_mode
-from core.multiview.single_view import views_from_frame
+from core.inference.seeding import Chosen, ImageDreamSeeder, Seeder, SingleViewSeeder, choose_seeder, seed_views
+from core.multiview.diffusion import MultiViewDiffusion, Sampling
+from core.multiview.hub import Kind
+from core.multiview.repository import open_repository
 from core.options import PRESETS, ModelOptions, Options
 
+_log = logging.getLogger(__name__)
 
-class Filmed(Protocol):
-    """Something whose frame 0 is known: a video, or an object that is evaluated."""
+
+class Frames(Protocol):
+    """What has a name and a first frame: a video, or the truth of an evaluation."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
 
     def first_frame(self, size: int) -> Tensor:
-        """Frame 0 as ``[3, size, size]`` in [0, 1]."""
+        """Frame 0 ``[3, size, size]``."""
         ...
 
 
 class Session:
     """Networks, renderer and options of one command. Networks are loaded when they are first used, and once.
 
-    Nothing in inference is random: the same files, options and machine give the same results, whatever the seed.
+    Only ImageDream and MVDream draw random numbers, from ``--seed``: the same files, options and machine give the same
+    results.
 
     Args:
         options: of the command line.
+        still: only single frames will be reconstructed, for which a checkpoint of LGM, which knows no time, will do.
 
     Raises:
         UserError: an option cannot be, or the reconstruction checkpoint cannot be used.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, still: bool = False) -> None:
         check_options(options)
-        self.options = options
+        self.options, self.still = options, still
         self.workspace = Path(options.train.workspace)
         self.device = default_device()
         self.dtype = choose_dtype(options.infer.precision, self.device)
         self.orbit = OrbitRenderer(options.camera, options.data.output_size, self.device)
+        self.repositories: dict[Kind, str] = {}  # of multi-view diffusion, those that were used
 
     @cached_property
     def network(self) -> Network:
@@ -55,7 +70,13 @@ class Session:
         resume = self.options.train.resume
         if resume is None:
             raise UserError("--resume is missing: give the checkpoint of the reconstruction model")
-        return self._load(resume, self.options.model)
+        model = self.options.model
+        if self.still and model.use_temp_attn and Path(resume).is_file():
+            names, _ = look_into(resume)
+            if not any("t_attns." in name for name in names):
+                _log.info("%s is a file of LGM: the network is built without temporal attention", resume)
+                model = replace(model, use_temp_attn=False)
+        return self._load(resume, model)
 
     @cached_property
     def interpolation(self) -> Network | None:
@@ -76,16 +97,41 @@ class Session:
                 f"there are no side-view images, and the model that would make them cannot be loaded: {error}"
             ) from error
 
-    def raw_views(self, source: Filmed) -> Tensor:
-        """Four views ``[4, 3, S, S]`` from frame 0 alone."""
-        model = self.single_view
-        return views_from_frame(source.first_frame(model.size), model.reconstruct, self.orbit)
+    @cached_property
+    def seeder(self) -> Seeder:
+        """Who makes views of a frame where there are no image files; a line says why."""
+        name, why = choose_seeder(self.options.views)
+        _log.info("views are made by %s: %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"), why)
+        if name == "single-view":
+            return SingleViewSeeder(self.single_view, self.orbit)
+        return ImageDreamSeeder(self.diffusion("imagedream"), self.sampling(5.0), self.options.train.seed)
 
-    def lift(self, source: Filmed, raw_views: Tensor) -> Lifted:
-        """Fuse raw views and align them with frame 0."""
-        size = self.network.size
-        views = resize_area(raw_views, (size, size))
-        return lift(views, source.first_frame(size), self.network.reconstruct, self.orbit)
+    def diffusion(self, kind: Kind) -> MultiViewDiffusion:
+        """ImageDream or MVDream. On a CPU it is float32 unless another type is asked for."""
+        views = self.options.views
+        repository = open_repository(views.imagedream if kind == "imagedream" else views.mvdream, kind)
+        on_cpu = self.device.type == "cpu" and self.options.infer.precision == "auto"
+        dtype = torch.float32 if on_cpu else self.dtype
+        self.repositories[kind] = str(repository.folder)
+        return MultiViewDiffusion(repository, self.device, dtype, offload=views.offload)
+
+    def sampling(self, guidance: float) -> Sampling:
+        """How ImageDream and MVDream draw; ``guidance`` where the options do not say."""
+        views = self.options.views
+        chosen = guidance if views.guidance_scale is None else views.guidance_scale
+        return Sampling(views.diffusion_steps, chosen, views.negative_prompt)
+
+    def seed(self, source: Frames, files: Mapping[int, Path] | None = None) -> Chosen:
+        """Aligned views of frame 0, from own raw views or made; see `core.inference.seeding.seed_views`."""
+        return seed_views(
+            source.name,
+            source.first_frame,
+            files or {},
+            lambda: self.seeder,
+            self.network,
+            self.orbit,
+            self.options.views,
+        )
 
     def describe(self) -> dict[str, object]:
         """What shaped the results beside the video, for their metadata."""
@@ -104,10 +150,11 @@ class Session:
                 "far": camera.zfar,
                 "size": self.orbit.size,
             },
+            "diffusion": self.repositories,
             "precision": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
             "renderer": self.orbit.name,
-            "seed": "none: nothing is random",
+            "seed": self.options.train.seed if self.repositories else "none: nothing is random",
             "versions": versions(),
         }
 
@@ -121,7 +168,6 @@ def check_options(options: Options) -> None:
     Raises:
         UserError: naming the option.
     """
-    check_mode(options.infer.side_views)
     least_one = {
         "num_frames": options.data.num_frames,
         "output_size": options.data.output_size,

@@ -9,75 +9,77 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from core.errors import UserError
 from core.inference.inputs import Source
 from core.inference.provenance import read_record
-from core.multiview.files import find_views, load_views, unlikeness
-
-SideViewMode = Literal["auto", "files", "single-view", "imagedream"]
+from core.multiview.files import NUM_VIEWS, find_views, load_views, unlikeness, view_paths
 
 UNLIKE = 0.6  # of `unlikeness`; first frames of different videos were 0.75 or more apart
 _log = logging.getLogger(__name__)
 
 
-def check_mode(mode: SideViewMode) -> None:
-    """Raise `UserError` for a mode that this version does not have."""
-    if mode == "imagedream":
-        raise UserError(
-            "--side_views imagedream is not in this version: give the four views as image files "
-            "(NAME_000.png ... NAME_003.png beside the video), or use --side_views single-view"
-        )
-
-
-def find_aligned_views(source: Source, workspace: Path, mode: SideViewMode) -> list[Path] | None:
+def find_aligned_views(source: Source, workspace: Path, seeder: str) -> list[Path] | None:
     """The four aligned views of frame 0, ``<name>_000.png`` ..., in the workspace or beside the video.
 
     Raises:
-        UserError: the four are incomplete, or mode is ``files`` and there are none of this video.
+        UserError: the four are incomplete.
     """
-    found = None if mode == "single-view" else _first_usable(source, workspace, "", mode, ("infer_3d",))
-    if found and not read_record(workspace, source.name, found):
-        distance = unlikeness(load_views(found)[0], source.first_frame(256))
+    if seeder not in ("auto", "files"):
+        return None
+    found = _first_usable(source, workspace, "", seeder, ("infer_3d",))
+    if 0 < len(found) < NUM_VIEWS:
+        _incomplete(source, "", found, f"complete the four, or call those you have {source.name}_mv_00*.png")
+    if not found:
+        return None
+    paths = list(found.values())
+    if not read_record(workspace, source.name, paths):
+        distance = unlikeness(load_views(paths)[0], source.first_frame(256))
         if distance > UNLIKE:
             _log.warning(
                 "%s does not look like the first frame of %s (distance %.2f, a blank image has 1): "
-                "are these the side views of another video?", found[0], source.path, distance,
+                "are these the side views of another video?", paths[0], source.path, distance,
             )  # fmt: skip
+    return paths
+
+
+def find_raw_views(source: Source, workspace: Path, seeder: str) -> dict[int, Path]:
+    """Raw views for the lift by number, ``<name>_mv_000.png`` ..., as a multi-view model made them elsewhere.
+
+    A seeder that is named makes all views where all four are there, and the missing ones where some are.
+
+    Raises:
+        UserError: the seeder is ``files`` and they are incomplete, or there are none of this video.
+    """
+    found = _first_usable(source, workspace, "_mv", seeder, ())
+    if seeder != "files":
+        return {} if len(found) == NUM_VIEWS and seeder != "auto" else found
+    if not found:
+        names = [f"{source.name}{tag}_000.png ... {source.name}{tag}_003.png" for tag in ("", "_mv")]
+        raise UserError(
+            f"no side views of {source.path}: looked for {names[1]} (raw) and, in infer_4d, {names[0]} (aligned) in "
+            f"{workspace} and beside the video; put them there or use --seeder single-view"
+        )
+    if len(found) < NUM_VIEWS:
+        _incomplete(source, "_mv", found, "complete the four, or let the others be made with --seeder auto")
     return found
 
 
-def find_raw_views(source: Source, workspace: Path, mode: SideViewMode) -> list[Path] | None:
-    """Four raw views for the lift, ``<name>_mv_000.png`` ..., as a multi-view model made them elsewhere.
-
-    Raises:
-        UserError: as `find_aligned_views`.
-    """
-    return None if mode == "single-view" else _first_usable(source, workspace, "_mv", mode, ())
-
-
-def _first_usable(
-    source: Source, workspace: Path, tag: str, mode: SideViewMode, programs: tuple[str, ...]
-) -> list[Path] | None:
+def _first_usable(source: Source, workspace: Path, tag: str, seeder: str, programs: tuple[str, ...]) -> dict[int, Path]:
     for folder in (workspace, source.path.parent):
-        paths = find_views(folder, source.name, tag)
-        if paths and _usable(paths, read_record(workspace, source.name, paths), source, mode, programs):
-            _log.info("%s: side views from %s ... %s", source.name, paths[0], paths[-1].name)
-            return paths
-    if mode == "files":
-        raise UserError(
-            f"no side views of {source.path}: looked for {source.name}{tag}_000.png ... {source.name}{tag}_003.png in "
-            f"{workspace} and beside the video; put them there or use --side_views single-view"
-        )
-    return None
+        found = find_views(folder, source.name, tag)
+        paths = list(found.values())
+        if paths and _usable(paths, read_record(workspace, source.name, paths), source, seeder, programs):
+            _log.info("%s: views from %s", source.name, ", ".join(map(str, paths)))
+            return found
+    return {}
 
 
 def _usable(
     paths: list[Path],
     record: Mapping[str, object] | None,
     source: Source,
-    mode: SideViewMode,
+    seeder: str,
     programs: tuple[str, ...],
 ) -> bool:
     if record is None:  # the user's own
@@ -85,4 +87,11 @@ def _usable(
     if record["source_sha256"] != source.sha256:
         _log.warning("%s ... were made from another video called %s: passed over", paths[0], source.name)
         return False
-    return mode == "files" or record["program"] in programs
+    return seeder == "files" or record["program"] in programs
+
+
+def _incomplete(source: Source, tag: str, found: Mapping[int, Path], mend: str) -> None:
+    names = [path.name for path in view_paths(Path(), source.name, tag)]
+    missing = ", ".join(name for view, name in enumerate(names) if view not in found)
+    folder = next(iter(found.values())).parent
+    raise UserError(f"the side views of {source.name} in {folder} are incomplete: {missing} missing; {mend}")

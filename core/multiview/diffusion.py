@@ -27,6 +27,7 @@ from core.multiview.poses import VIEW_ORDER, camera_numbers
 from core.multiview.repository import Repository
 
 NUM_VIEWS = 4
+PICTURE_SIZE = 256  # pixels of the picture that is asked for; what the published one was trained on
 _log = logging.getLogger(__name__)
 
 

@@ -19,26 +19,13 @@ def view_paths(folder: Path, name: str, tag: str = "") -> list[Path]:
     return [folder / f"{name}{tag}_{view:03d}.png" for view in range(NUM_VIEWS)]
 
 
-def find_views(folder: Path, name: str, tag: str = "") -> list[Path] | None:
-    """The paths of all four views, None if there is none.
-
-    Raises:
-        UserError: some are there and some are not.
-    """
-    paths = view_paths(folder, name, tag)
-    missing = [path for path in paths if not path.is_file()]
-    if len(missing) == NUM_VIEWS:
-        return None
-    if missing:
-        raise UserError(
-            f"the side views of {name} in {folder} are incomplete: {', '.join(path.name for path in missing)} missing; "
-            f"complete the four, or make new ones with --side_views single-view"
-        )
-    return paths
+def find_views(folder: Path, name: str, tag: str = "") -> dict[int, Path]:
+    """Those of the four view images of ``name`` that are there, by number."""
+    return {view: path for view, path in enumerate(view_paths(folder, name, tag)) if path.is_file()}
 
 
 def load_views(paths: list[Path]) -> Tensor:
-    """Read four views as ``[4, 3, S, S]`` in [0, 1].
+    """Read views as ``[V, 3, S, S]`` in [0, 1].
 
     Raises:
         UserError: a file cannot be read, is not square, or differs in size from the first.
@@ -50,7 +37,7 @@ def load_views(paths: list[Path]) -> Tensor:
             first = views[0].shape
             raise UserError(
                 f"side view {path} is {width}x{height} pixels and {paths[0].name} is {first[-1]}x{first[-2]}; "
-                f"the four must be squares of one size"
+                f"they must be squares of one size"
             )
     return torch.stack(views)
 

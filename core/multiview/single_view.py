@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.gaussians import Gaussians
 from core.images import resize_area
+from core.transforms import mirrored, scaled
+
+_INK = 0.05  # how far from white a pixel of the object is
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the picture is shown to the model; what it makes of it is changed back. The model's guess differs each time.
+
+    Attributes:
+        mirror: left and right exchanged.
+        zoom: the object's size in the picture.
+    """
+
+    mirror: bool = False
+    zoom: float = 1.0
+
+    def __str__(self) -> str:
+        zoom = "as it is" if self.zoom == 1 else f"size {self.zoom:g}"
+        return f"mirrored, {zoom}" if self.mirror else zoom
+
+
+VARIANTS = tuple(Variant(mirror, zoom) for zoom in (1.0, 0.85, 1.15, 0.7, 1.3) for mirror in (False, True))
+
+
+def variants_of(frame: Tensor, count: int) -> list[Variant]:
+    """The first ``count`` variants in which the object stays within the picture ``[3, S, S]``; there may be fewer."""
+    ink = ((1 - frame).amax(dim=0) > _INK).nonzero()
+    half = (frame.shape[-1] - 1) / 2
+    reach = float((ink - half).abs().max()) / half if len(ink) else 1.0
+    return [variant for variant in VARIANTS if variant.zoom <= 1 or variant.zoom * reach <= 1][:count]
 
 
 def views_from_frame(
-    frame: Tensor, reconstruct: Callable[[Tensor, Tensor], Gaussians], render: Callable[[Gaussians], Tensor]
+    frame: Tensor,
+    reconstruct: Callable[[Tensor, Tensor], Gaussians],
+    render: Callable[[Gaussians], Tensor],
+    variant: Variant = Variant(),
 ) -> Tensor:
     """Reconstruct from view 0 alone and look at the result from four sides.
 
@@ -21,12 +57,27 @@ def views_from_frame(
     Args:
         frame: view 0, ``[3, S, S]`` in [0, 1].
         reconstruct: view 0 ``[1, 3, S, S]`` and views 1..3 ``[3, 3, S, S]`` to Gaussians ``[1]``.
-        render: Gaussians ``[1]`` to images at azimuth 0, 90, 180, 270: ``[1, 4, 3, R, R]``.
+        render: Gaussians ``[1]`` to images ``[1, 4, 3, R, R]``, the first at azimuth 0.
+        variant: how the picture is shown to the model.
 
     Returns:
-        ``[4, 3, R, R]``: the frame, as no render of it could be better, and renders at 90, 180, 270 degrees.
+        ``[4, 3, R, R]``: the frame, as no render of it could be better, and the renders after the first.
     """
     blank = torch.ones(3, *frame.shape)
-    renders = render(reconstruct(frame[None], blank))[0]
+    shown = _zoomed(frame.flip(-1) if variant.mirror else frame, variant.zoom)
+    gaussians = scaled(reconstruct(shown[None], blank), 1 / variant.zoom)
+    renders = render(mirrored(gaussians) if variant.mirror else gaussians)[0]
     front = resize_area(frame, (renders.shape[-2], renders.shape[-1]))
     return torch.cat([front[None].to(renders), renders[1:]])
+
+
+def _zoomed(frame: Tensor, zoom: float) -> Tensor:
+    """The picture magnified about its centre; what comes in from outside is white."""
+    if zoom == 1:
+        return frame
+    side = frame.shape[-1]
+    inner = round(side * zoom)
+    resized = resize_area(frame, (inner, inner))
+    before = (side - inner) // 2
+    after = side - inner - before
+    return F.pad(resized, (before, after, before, after), value=1.0)

@@ -11,6 +11,7 @@ from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
 from core.options.train import TrainOptions
+from core.options.views import ViewOptions
 
 __all__ = [
     "PRESETS",
@@ -22,4 +23,5 @@ __all__ = [
     "ModelOptions",
     "Options",
     "TrainOptions",
+    "ViewOptions",
 ]

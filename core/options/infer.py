@@ -20,8 +20,6 @@ class InferOptions:
     """Frame pairs that the interpolation model handles at once."""
     target_fps: float = 15.0
     """Video frames are skipped evenly until the rate is near this one; slower videos keep theirs."""
-    side_views: Literal["auto", "files", "single-view", "imagedream"] = "auto"
-    """Where the first frame's other views come from; auto: image files if there, else the single-view model."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the network's weights; auto: fp16 on a GPU, on a CPU bf16 where it is fast, otherwise fp32."""
     orientation: Literal["viewer", "world"] = "viewer"

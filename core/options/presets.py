@@ -10,6 +10,7 @@ from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.train import TrainOptions
+from core.options.views import ViewOptions
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Options:
     data: DataOptions = field(default_factory=DataOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     infer: InferOptions = field(default_factory=InferOptions)
+    views: ViewOptions = field(default_factory=ViewOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)
 
 

@@ -1,0 +1,71 @@
+"""Pictures of one object on a plain ground, made as the networks want them: on white, in the middle, of one size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.errors import UserError
+from core.images import resize_area
+
+BORDER = 0.2  # of the side, left free around the object; published
+_TOLERANCE = 0.1  # from the ground's colour, in the channel that differs most
+_PLAIN = 0.6  # least share of the picture's edge that is ground
+
+
+def foreground(picture: Tensor, what: str) -> Tensor:
+    """Which pixels are not the plain ground that reaches in from the edge: ``[H, W]`` bool.
+
+    Args:
+        picture: ``[3, H, W]`` in [0, 1].
+        what: what the picture is called in an error.
+
+    Raises:
+        UserError: the ground is not of one colour, or there is nothing on it.
+    """
+    edge = torch.cat([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], dim=1)
+    ground = edge.median(dim=1).values
+    if float(_like(edge, ground).float().mean()) < _PLAIN:
+        raise UserError(
+            f"{what} is not on a plain ground: cut the object out first (for instance with rembg) and save it as a "
+            f".png with alpha, or on white"
+        )
+    like = F.pad(_like(picture, ground), (1, 1, 1, 1), value=True)
+    reached = torch.zeros_like(like)
+    reached[0], reached[-1], reached[:, 0], reached[:, -1] = True, True, True, True
+    while True:  # the ground grows inwards by a pixel a round
+        grown = F.max_pool2d(reached[None].float(), 3, stride=1, padding=1)[0].bool() & like
+        if torch.equal(grown, reached):
+            break
+        reached = grown
+    mask = ~reached[1:-1, 1:-1]
+    if not bool(mask.any()):
+        raise UserError(f"{what} is empty: there is nothing on its ground")
+    return mask
+
+
+def centered(picture: Tensor, mask: Tensor) -> Tensor:
+    """The object cut out, on white, in the middle of a square whose side is the longer one of the picture's.
+
+    Its longer side becomes 80 % of the square's. (Published: LGM's ``recenter`` with its border ratio 0.2; here the
+    last row and column of the object are not lost.)
+
+    Args:
+        picture: ``[3, H, W]`` in [0, 1].
+        mask: ``[H, W]`` bool, what belongs to the object.
+    """
+    side = max(picture.shape[-2:])
+    rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    cut = torch.where(mask, picture, 1.0)[:, top:bottom, left:right]
+    factor = int(side * (1 - BORDER)) / max(cut.shape[-2:])
+    height, width = (max(1, round(length * factor)) for length in cut.shape[-2:])
+    canvas = torch.ones(3, side, side)
+    y, x = (side - height) // 2, (side - width) // 2
+    canvas[:, y : y + height, x : x + width] = resize_area(cut, (height, width))
+    return canvas
+
+
+def _like(pixels: Tensor, color: Tensor) -> Tensor:
+    return (pixels - color.reshape(3, *[1] * (pixels.ndim - 1))).abs().amax(dim=0) < _TOLERANCE

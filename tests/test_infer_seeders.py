@@ -1,0 +1,277 @@
+"""infer_3d.py with every seeder, from the command line to the files and on through infer_4d.py, with tiny networks."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from core.cli import run
+from core.images import load_image, save_image
+from core.inference.network import Network
+from core.media import write_video
+from core.multiview.diffusion import MultiViewDiffusion
+from core.options import PRESETS
+from core.ply import load_ply
+from tests.tiny import SHORT, SIZE, TINY_MODEL, Call, files, metadata, square_frame, write_checkpoint
+from tests.tiny_multiview import write_pipeline
+
+pytest_plugins = ["tests.infer_place"]
+pytestmark = pytest.mark.usefixtures("place", "one_thread")
+
+VIEW_FILES = [f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)]
+IMAGEDREAM = "pretrained/imagedream-ipmv-diffusers"
+MVDREAM = "pretrained/mvdream-sd2.1-diffusers"
+STEPS = "--diffusion_steps 2"
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("pipelines")
+    write_pipeline(home / IMAGEDREAM)
+    write_pipeline(home / MVDREAM, "mvdream")
+    return home
+
+
+@pytest.fixture
+def weights(pipelines: Path, place: Path) -> None:
+    """The published pipelines, tiny, where the fetch commands put them."""
+    shutil.copytree(pipelines / "pretrained", "pretrained", dirs_exist_ok=True)
+
+
+def refused(result: tuple[int, str], *words: str) -> None:
+    status, text = result
+    assert (status, len(text.strip().splitlines())) == (2, 1), text
+    for word in words:
+        assert word in text
+    assert not Path("results").exists()
+
+
+@pytest.mark.usefixtures("weights")
+def test_auto_takes_imagedream_where_its_weights_are_and_infer_4d_takes_over(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert call("infer_3d", f"{SHORT} {STEPS} --seed 4")[0] == 0
+    assert f"views are made by ImageDream: its weights are in {IMAGEDREAM}" in caplog.text
+    assert set(VIEW_FILES) < files()
+    told = metadata()
+    assert told["side_views"]["origin"] == "ImageDream"
+    assert told["seed"] == 4
+    assert told["diffusion"] == {"imagedream": IMAGEDREAM}
+    assert [line["candidate"] for line in told["candidates"]] == ["seed 4"]
+    assert load_ply("results/x.ply").num > 0
+    raw = [load_image(f"results/x_mv_{view:03d}.png") for view in range(4)]
+    assert not torch.allclose(raw[0], raw[1], atol=0.05)
+    handed_over = Path("results/x_001.png").read_bytes()
+    assert call("infer_4d", SHORT)[0] == 0
+    assert Path("results/x_001.png").read_bytes() == handed_over
+    assert metadata()["side_views"] == told["side_views"]
+    assert load_ply("results/x/frame0007.ply").is_finite()
+
+
+@pytest.mark.usefixtures("weights")
+def test_the_seed_makes_imagedream_repeatable(call: Call) -> None:
+    seen = []
+    for seed in (1, 1, 2):
+        assert call("infer_3d", f"{SHORT} {STEPS} --seeder imagedream --offload --seed {seed}")[0] == 0
+        seen.append({path: Path("results", path).read_bytes() for path in files() if path.endswith((".png", ".ply"))})
+    assert seen[0] == seen[1]
+    assert all(seen[0][f"x_mv_{view:03d}.png"] != seen[2][f"x_mv_{view:03d}.png"] for view in range(4))
+
+
+def test_auto_without_weights_says_what_it_takes_instead_and_how_to_get_them(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert call("infer_3d", SHORT)[0] == 0
+    why = "views are made by the single-view model: the weights of ImageDream are not on this machine"
+    assert why in caplog.text
+    assert f"hf download ashawkey/imagedream-ipmv-diffusers --local-dir {IMAGEDREAM}" in caplog.text
+    assert metadata()["side_views"]["origin"] == "single-view model"
+    assert metadata()["seed"] == "none: nothing is random"
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize(
+    ("seeder", "labels"),
+    [
+        ("imagedream", {"seed 7", "seed 8", "seed 9"}),
+        ("single-view", {"as it is", "mirrored, as it is", "size 0.85"}),
+    ],
+)
+def test_candidates_are_ranked_and_the_best_is_kept(
+    call: Call, caplog: pytest.LogCaptureFixture, seeder: str, labels: set[str]
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert call("infer_3d", f"{SHORT} {STEPS} --seeder {seeder} --seed 7 --candidates 3")[0] == 0
+    told = metadata()
+    ranking = told["candidates"]
+    assert {line["candidate"] for line in ranking} == labels
+    errors = [line["error"] for line in ranking]
+    assert errors == sorted(errors) and errors[0] < errors[-1]
+    assert told["error"] == errors[0]
+    assert f"x: 1. {ranking[0]['candidate']}: {ranking[0]['psnr']:.2f} dB" in caplog.text
+    # Alone, the best one gives the same files.
+    kept = {path: Path("results", path).read_bytes() for path in VIEW_FILES}
+    if seeder == "imagedream":
+        seed = ranking[0]["candidate"].removeprefix("seed ")
+        assert call("infer_3d", f"{SHORT} {STEPS} --seeder imagedream --seed {seed}")[0] == 0
+        assert {path: Path("results", path).read_bytes() for path in VIEW_FILES} == kept
+
+
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize("seeder", ["imagedream", "single-view"])
+def test_own_raw_views_stay_and_the_missing_ones_are_made(call: Call, seeder: str) -> None:
+    own = square_frame(9)
+    save_image(own, "data_test/x_mv_002.png")
+    assert call("infer_3d", f"{SHORT} {STEPS} --seeder {seeder}")[0] == 0
+    assert torch.equal(load_image("results/x_mv_002.png"), load_image("data_test/x_mv_002.png"))
+    assert not torch.equal(load_image("results/x_mv_001.png"), load_image("results/x_mv_002.png"))
+    assert metadata()["side_views"]["origin"].startswith("image files (views 2) and ")
+
+
+def test_views_at_other_azimuths(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is told where they are seen from; what is missing is made there."""
+    asked, reconstruct = [], Network.reconstruct
+
+    def spy(self: Network, frames: object, sides: object, azimuths: tuple[float, ...] = ()) -> object:
+        asked.append(tuple(azimuths))
+        return reconstruct(self, frames, sides, *([azimuths] if azimuths else []))
+
+    monkeypatch.setattr(Network, "reconstruct", spy)
+    turns = "--view_azimuths 0 40 150 200"
+    for view in (1, 3):
+        save_image(square_frame(5), f"data_test/x_mv_{view:03d}.png")
+    assert call("infer_3d", f"{SHORT} {turns}")[0] == 0
+    assert asked == [(), (0, 40, 150, 200)], "the single-view model, then the fusion"
+    made = Path("results/x_mv_002.png").read_bytes()
+    assert call("infer_3d", f"{SHORT} --view_azimuths 0 40 90 200 --workspace other")[0] == 0
+    assert Path("other/x_mv_002.png").read_bytes() != made
+
+
+@pytest.mark.usefixtures("weights")
+def test_imagedream_cannot_fill_in_at_other_azimuths(call: Call) -> None:
+    save_image(square_frame(5), "data_test/x_mv_001.png")
+    line = f"{SHORT} {STEPS} --seeder imagedream --view_azimuths 0 40 180 270"
+    assert call("infer_3d", line)[0] == 0, "view 1 at 40 degrees is given, the others are at steps of 90"
+    shutil.rmtree("results")
+    refused(call("infer_3d", line.replace("180", "150")), "steps of 90 degrees", "--seeder single-view")
+
+
+@pytest.mark.usefixtures("weights")
+def test_a_text_becomes_an_object(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny MVDream draws noise: its views get a plain ground here, as the real one's have."""
+
+    def on_gray(self: object, vae: object, latents: torch.Tensor) -> torch.Tensor:
+        noise = latents.mean(dim=2, keepdim=True).sigmoid().repeat_interleave(4, 3).repeat_interleave(4, 4)
+        views = torch.full((1, 4, 3, SIZE, SIZE), 0.5)
+        views[..., 8:20, 6:20] = 0.4 * noise[..., 8:20, 6:20]
+        return views
+
+    monkeypatch.setattr(MultiViewDiffusion, "_decode", on_gray)
+    line = ["nano", *STEPS.split(), "--prompt", "A Red   fox!", "--seed", "3"]
+    monkeypatch.setattr(sys, "argv", ["infer_3d.py", *line])
+    run(importlib.import_module("infer_3d").main)
+    names = {path.replace("x_", "a_red_fox_", 1) for path in VIEW_FILES}
+    assert files() == {*names, "a_red_fox.mp4", "a_red_fox.ply", "a_red_fox/metadata.json"}
+    told = metadata("results/a_red_fox/metadata.json")
+    assert (told["prompt"], told["seed"]) == ("A Red   fox!", 3)
+    assert told["side_views"]["origin"] == "MVDream"
+    raw = load_image("results/a_red_fox_mv_000.png")
+    assert bool((raw[:, 0] == 1).all()), "cut out, on white"
+    ink = (raw.amin(0) < 0.9).nonzero()
+    assert int((ink.amax(0) - ink.amin(0)).max()) + 1 == pytest.approx(0.8 * SIZE, abs=2)
+
+
+def test_a_prompt_and_a_picture_at_once(call: Call) -> None:
+    refused(call("infer_3d", f"{SHORT} --prompt fox"), "--prompt 'fox'", "--test_path data_test/x.mp4", "at once")
+    refused(call("infer_4d", f"{SHORT} --prompt fox"), "--prompt is for infer_3d.py")
+    refused(call("infer_3d", "nano --prompt ??"), "has no letters")
+    refused(call("infer_3d", "nano --prompt fox --candidates 2"), "--candidates", "no frame")
+    refused(call("infer_3d", "nano --prompt fox"), "hf download ashawkey/mvdream-sd2.1-diffusers")
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+def test_a_blank_first_frame_is_refused(call: Call, script: str) -> None:
+    with write_video("data_test/y.mp4", 8, (SIZE, SIZE)) as video:
+        video.write(torch.ones(3, SIZE, SIZE))
+        video.write(square_frame(1))
+    refused(call(script, "nano --test_path data_test/y.mp4"), "first frame of y is blank")
+
+
+def test_spoilt_weights_are_refused_with_the_command(call: Call, weights: None) -> None:
+    path = Path(IMAGEDREAM, "vae/diffusion_pytorch_model.safetensors")
+    path.write_bytes(path.read_bytes()[:500])
+    refused(call("infer_3d", SHORT), "truncated or damaged file", "hf download ashawkey/imagedream-ipmv-diffusers")
+    path.unlink()
+    refused(call("infer_3d", SHORT), "vae/diffusion_pytorch_model.safetensors missing", "hf download")
+    refused(call("infer_3d", f"{SHORT} --imagedream {MVDREAM}"), "other model")
+
+
+def test_a_folder_of_pictures_is_centred_picture_by_picture(call: Call) -> None:
+    """Views and copies that an earlier run put there are not taken for inputs."""
+    Path("in").mkdir()
+    for name, side in (("small", 6), ("large", 30)):
+        picture = Image.new("RGB", (48, 40), (90, 140, 90))
+        picture.paste((255, 0, 0), (4, 5, 4 + side, 5 + side))
+        picture.save(f"in/{name}.png")
+    save_image(square_frame(0), "in/small_mv_001.png")
+    save_image(square_frame(0), "in/large_orig.png")
+    assert call("infer_3d", "nano --test_path in")[0] == 0
+    assert {path for path in files() if path.endswith(".ply")} == {"small.ply", "large.ply"}
+    for name in ("small", "large"):
+        frame = load_image(f"results/{name}_orig.png")
+        assert bool((frame[:, 0] == 1).all()), "on white"
+        ink = (frame[1] < 0.5).nonzero()
+        size = ink.amax(0) - ink.amin(0) + 1
+        assert size.tolist() == pytest.approx([0.8 * SIZE] * 2, abs=1.5)
+        assert (ink.float().mean(0) - (SIZE - 1) / 2).abs().max() < 1, "in the middle"
+    assert metadata("results/small/metadata.json")["side_views"]["origin"].startswith("image files (views 1) and")
+
+
+@pytest.mark.parametrize("edge", ["noise", "white"])
+def test_pictures_that_cannot_be_centred_are_refused(call: Call, edge: str) -> None:
+    torch.manual_seed(0)
+    picture = torch.rand(3, SIZE, SIZE) if edge == "noise" else torch.ones(3, SIZE, SIZE)
+    save_image(picture, "data_test/p.png")
+    word = "not on a plain ground" if edge == "noise" else "is empty"
+    refused(call("infer_3d", "nano --test_path data_test/p.png"), "data_test/p.png", word)
+    if edge == "noise":
+        assert call("infer_3d", "nano --test_path data_test/p.png --no-recenter")[0] == 0
+
+
+def test_a_checkpoint_of_lgm_lifts_a_picture(call: Call, caplog: pytest.LogCaptureFixture) -> None:
+    """It has no temporal attention: infer_3d does without, infer_4d says what to do."""
+    write_checkpoint(Path("pretrained/lgm.safetensors"), model=replace(TINY_MODEL, use_temp_attn=False))
+    picture = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
+    picture.paste((255, 0, 0, 255), (8, 8, 24, 24))
+    picture.save("data_test/y.png")
+    line = "big --resume pretrained/lgm.safetensors --test_path data_test/y.png"
+    assert PRESETS["big"].model.use_temp_attn
+    with caplog.at_level(logging.INFO):
+        assert call("infer_3d", line)[0] == 0
+    assert "file of LGM" in caplog.text
+    assert load_ply("results/y.ply").is_finite()
+    shutil.rmtree("results")
+    refused(call("infer_4d", line), "it is a file of LGM", "--no-use_temp_attn")
+
+
+def test_alignment_options_reach_the_search(call: Call) -> None:
+    assert call("infer_3d", f"{SHORT} --align_elevation --align_scale")[0] == 0
+    told = metadata()
+    level = told["error"]
+    assert call("infer_3d", SHORT)[0] == 0
+    assert metadata()["elevation"] == 0 and metadata()["scale"] == 1
+    assert level <= metadata()["error"], "more freedom does not make it worse"
+
+
+def test_one_direction_twice_is_refused(call: Call) -> None:
+    refused(call("infer_3d", f"{SHORT} --view_azimuths 0 90 450 270"), "four different directions")
