@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_architecture import ROOT, SCRIPTS, imports, python_files
+
+import core.unet
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
@@ -102,18 +105,39 @@ def test_no_file_names_a_package_registry() -> None:
         assert not re.search(r"index-url|find-links|pypi\.|download\.pytorch", (ROOT / name).read_text()), name
 
 
-CONFIGS = {"cpu": (1, "no"), "cpu2": (2, "no"), "gpu1": (1, "bf16"), "gpu4": (4, "bf16"), "gpu8": (8, "bf16")}
+CONFIGS = {
+    "cpu": (1, 1, "no"),
+    "cpu2": (2, 1, "no"),
+    "gpu1": (1, 1, "bf16"),
+    "gpu4": (4, 1, "bf16"),
+    "gpu8": (8, 1, "bf16"),
+    "nodes2": (16, 2, "bf16"),
+    "fsdp8": (8, 1, "bf16"),
+}
 
 
 def test_accelerate_configs_are_what_their_names_say() -> None:
     assert {path.stem for path in (ROOT / "acc_configs").iterdir()} == set(CONFIGS)
-    for name, (processes, precision) in CONFIGS.items():
+    for name, (processes, machines, precision) in CONFIGS.items():
         config = load_config_from_file(str(ROOT / "acc_configs" / f"{name}.yaml"))
-        assert (config.num_processes, config.mixed_precision, config.use_cpu) == (
-            processes,
-            precision,
-            name.startswith("cpu"),
-        )
+        found = (config.num_processes, config.num_machines, config.mixed_precision, config.use_cpu)
+        assert found == (processes, machines, precision, name.startswith("cpu"))
+
+
+def test_the_sharded_config_wraps_blocks_that_the_network_has() -> None:
+    settings = load_config_from_file(str(ROOT / "acc_configs" / "fsdp8.yaml")).fsdp_config
+    assert all(hasattr(core.unet, name) for name in settings["fsdp_transformer_layer_cls_to_wrap"].split(","))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_launch_understands_every_config(name: str) -> None:
+    """What `accelerate launch` makes of a config before it starts anything: no key is unknown, no value refused."""
+    config = str(ROOT / "acc_configs" / f"{name}.yaml")
+    arguments = launch_command_parser().parse_args(["--config_file", config, "--main_process_ip", "host", "main.py"])
+    arguments, _, _ = _validate_launch_command(arguments)
+    assert arguments.num_processes == CONFIGS[name][0]
+    assert arguments.use_fsdp == (name == "fsdp8")
+    assert arguments.multi_gpu == (CONFIGS[name][0] > 1 and name != "fsdp8")
 
 
 @pytest.mark.parametrize(("config", "processes"), [("cpu", 1), ("cpu2", 2)])

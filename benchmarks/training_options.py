@@ -1,0 +1,124 @@
+"""What training options cost and bring: step time, memory, validation PSNR after equal steps of a small network.
+
+    python benchmarks/training_options.py --data_home clips/train --datalist clips/train/datalist_8fps.txt \
+        --data_home_val clips/val --datalist_val data_train/datalist_val_8fps.txt
+
+Every variant starts from the shipped network without its temporal attention, as the paper starts from LGM, sees the
+same samples in the same order, and is validated on the same clips. `--only` runs some of them; results are merged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from measure import machine, print_table, write_json
+
+from core.checkpoint import load_weights, read_tensors, save_weights
+from core.cli import parse_options
+from core.model import L4GM
+from core.options import PRESETS
+from core.training.run import Training
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = "--num_frames 4 --num_views 6 --batch_size 1 --num_workers 0"
+SCHEDULE = "--lr 4e-4 --warmup_steps 10 --lambda_lpips 0 --lambda_hull 0.1 --no-eval_lpips --mixed_precision no"
+QUIET = "--tracker none --log_every 5 --save_every 0 --eval_every 0 --preview_every 0"
+VARIANTS = {
+    "baseline": "",
+    "baseline, second seed": "--seed 1",
+    "EMA 0.9": "--ema_decay 0.9",
+    "activation checkpointing": "--activation_checkpointing",
+    "bf16": "--mixed_precision bf16",
+    "temporal start as published": "--temporal_residual published",
+    "temporal layers at 5 times the rate": "--temporal_lr_factor 5",
+    "no temporal attention": "--no-use_temp_attn",
+    "frozen backbone": "--freeze_backbone",
+    "no pretraining": "--resume None",
+    "autoregression": "--input_sides own",
+    "true side views of every frame": "--input_sides every",
+    "temporal loss": "--lambda_temporal 1",
+    "SSIM loss": "--lambda_ssim 0.1",
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("data_home", "datalist", "data_home_val", "datalist_val"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--size", type=int, default=64, help="pixels, a multiple of 16")
+    parser.add_argument("--rounds", type=int, default=5, help="0: no step times")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results" / "training_options")
+    arguments = parser.parse_args()
+    start = start_without_time(arguments.folder / "start.safetensors")
+    data = [word for name in ("data_home", "datalist", "data_home_val", "datalist_val") for word in
+            (f"--{name}", str(getattr(arguments, name)))]  # fmt: skip
+    data += ["--input_size", str(arguments.size), "--splat_size", str(arguments.size // 2)]
+    data += ["--output_size", str(arguments.size)]
+    common = ["nano", "--resume", str(start), *SIZES.split(), *SCHEDULE.split(), *QUIET.split(), *data]
+    lines = {name: [*common, "--max_steps", str(arguments.steps), *VARIANTS[name].split()] for name in arguments.only}
+    found = arguments.folder / "results.json"
+    rows = json.loads(found.read_text())["rows"] if found.exists() else {}
+    for name, line in lines.items():
+        rows[name] = rows.get(name, {}) | train(line, arguments.folder / name.replace(" ", "_").replace(",", ""))
+        write_json(found, {"machine": machine(), "steps": arguments.steps, "pixels": arguments.size, "rows": rows})
+    if arguments.rounds:
+        for name, seconds in step_times(lines, arguments.rounds, arguments.folder).items():
+            rows[name]["processor s/step"] = seconds
+        write_json(found, {"machine": machine(), "steps": arguments.steps, "pixels": arguments.size, "rows": rows})
+    print_table("options", [{"variant": name, **row} for name, row in rows.items()])
+
+
+def start_without_time(path: Path) -> Path:
+    """The shipped network less its temporal attention: what LGM is to L4GM."""
+    tensors, _ = read_tensors(ROOT / PRESETS["nano"].train.resume)
+    model = L4GM(replace(PRESETS["nano"].model, use_temp_attn=False))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights({name: tensor.float() for name, tensor in tensors.items() if "t_attns." not in name}, path)
+    load_weights(model, path)
+    return path
+
+
+def train(line: list[str], workspace: Path) -> dict[str, float]:
+    """One run in a process of its own: peak memory and validation."""
+    done = subprocess.run(
+        [sys.executable, "main.py", *line, "--workspace", str(workspace)], cwd=ROOT, capture_output=True, text=True,
+        check=False, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
+    records = [json.loads(text) for text in (workspace / "log.jsonl").read_text().splitlines()]
+    (validation,) = (record for record in records if record["kind"] == "validation")
+    last = [record for record in records if record["kind"] == "train"][-1]
+    keys = ("psnr_novel", "psnr_novel_frozen", "psnr_input", "ssim_novel", "images")
+    return {"peak MiB": last["memory_mib"], **{key: validation[key] for key in keys}}
+
+
+def step_times(lines: dict[str, list[str]], rounds: int, folder: Path) -> dict[str, float]:
+    """Median processor seconds of a step, all variants in every round; one batch each, the first of the run."""
+    runs = {}
+    for name, line in lines.items():
+        training = Training(parse_options("", [*line, "--workspace", str(folder / "timing" / name.replace(" ", "_"))]))
+        runs[name] = training, next(iter(training.loader))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for name in list(runs) * (rounds + 1):
+        training, batch = runs[name]
+        clock = time.process_time()
+        training.step(batch, 0)
+        times[name].append(time.process_time() - clock)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    main()
