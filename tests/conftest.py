@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.clip_factory import write_clip
+from tests.tiny_training import write_clips
 
 # Small tensors gain nothing from more threads, and results on shared machines stay comparable.
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -27,9 +28,18 @@ def clips(tmp_path: Path) -> tuple[Path, list[str]]:
     return tmp_path, names
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def training_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `write_clips` of `tests.tiny_training` fills; tests leave it as it is."""
+    return write_clips(tmp_path_factory.mktemp("training_clips"))
+
+
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """For networks so small that on a busy machine their threads would wait for each other most of the time."""
+    """For networks so small that on a busy machine their threads would wait for each other most of the time.
+
+    Of the module, so that what its tests share is computed to the same bits.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,228 +1,143 @@
-"""Training: it learns, logs, resumes to the bit, refuses what it cannot do, and runs on two processes."""
+"""Training: a run learns, leaves its files, validates, and refuses or skips what it cannot do."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
+from torch import Tensor
 
 from core.checkpoint import read_tensors
 from core.errors import UserError
-from core.options import PRESETS, Options
+from core.gaussians import Gaussians
 from core.training.run import Training
 from core.training.state import saved_states
-from tests.clip_factory import write_clip
+from tests.tiny_training import log_of, options_for
 
-ROOT = Path(__file__).resolve().parents[1]
-TINY = (
-    "--input_size 32 --down_channels 16 16 --down_attention False True --up_channels 16 --up_attention True "
-    "--splat_size 16 --num_heads 2 --output_size 32"
-)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Steps of a tiny network are thousands of tiny operations: a second thread only waits for the first."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("clips")
-    names = [f"pack-object{i}-000-00.tar" for i in range(5)]
-    for name in names:
-        write_clip(home, name)
-    (home / "train.txt").write_text("\n".join(names[:4]))
-    (home / "val.txt").write_text(names[4])
-    return home
-
-
-def options_for(clips: Path, workspace: Path, **train: object) -> Options:
-    nano = PRESETS["nano"]
-    model = replace(
-        nano.model,
-        input_size=32,
-        down_channels=(16, 16),
-        down_attention=(False, True),
-        up_channels=(16,),
-        up_attention=(True,),
-        splat_size=16,
-        num_heads=2,
+def test_a_run_learns_and_leaves_its_files(training_clips: Path, tmp_path: Path) -> None:
+    options = options_for(
+        training_clips, tmp_path, max_steps=30, lr=3e-3, preview_every=20, tracker="tensorboard", eval_lpips=True
     )
-    data = replace(
-        nano.data,
-        num_frames=2,
-        output_size=32,
-        num_workers=0,
-        datalist=str(clips / "train.txt"),
-        datalist_val=str(clips / "val.txt"),
-        data_home=str(clips),
-    )
-    defaults = {"batch_size": 2, "max_steps": 6, "lambda_lpips": 0.0, "mixed_precision": "no", "log_every": 1}
-    defaults |= {"eval_lpips": False, "tracker": "none"}
-    settings = {**defaults, "resume": None, "save_every": 3, "eval_every": 0, "preview_every": 0, **train}
-    return replace(nano, model=model, data=data, train=replace(nano.train, workspace=str(workspace), **settings))
-
-
-def log_of(workspace: Path, kind: str = "train") -> list[dict]:
-    records = map(json.loads, (workspace / "log.jsonl").read_text().splitlines())
-    return [record for record in records if record["kind"] == kind]
-
-
-def test_a_run_learns_and_leaves_its_files(clips: Path, tmp_path: Path) -> None:
-    Training(options_for(clips, tmp_path, max_steps=40, lr=3e-3, preview_every=20, tracker="tensorboard")).run()
+    Training(options).run()
     log = log_of(tmp_path)
-    assert [record["step"] for record in log] == list(range(1, 41))
+    assert [record["step"] for record in log] == list(range(1, 31))
     assert sum(r["total"] for r in log[-5:]) < 0.8 * sum(r["total"] for r in log[:5])
     (validation,) = log_of(tmp_path, "validation")
-    assert validation["clips"] == 1
-    assert {path.name for path in tmp_path.glob("*.mp4")} == {
-        f"{kind}_{what}_images_{epoch}_{step}.mp4"
-        for kind, epoch, step in (("train", 9, 20), ("train", 19, 40), ("eval", 19, 40))
-        for what in ("gt", "pred")
+    # Two frames of the one clip: 2 novel views, 4 inputs.
+    assert (validation["clips"], validation["images"], validation["input_images"]) == (1, 4, 8)
+    assert 0 < validation["lpips_novel"] < 1 and -1 < validation["ssim_novel"] < 1
+    written = {path.name for path in tmp_path.iterdir() if path.suffix in (".mp4", ".png")}
+    assert written == {
+        f"{kind}_{what}_{epoch}_{step}.{suffix}"
+        for kind, epoch, step in (("train", 9, 20), ("eval", 14, 30))
+        for what, suffix in (("gt_images", "mp4"), ("pred_images", "mp4"), ("sheet", "png"))
     }
-    assert len(list(tmp_path.glob("*_sheet_*.png"))) == 3
     tensors, metadata = read_tensors(tmp_path / "best.safetensors")
     assert json.loads(metadata["validation"])["psnr_novel"] == validation["psnr_novel"]
     assert not any("lpips" in name for name in tensors)
-    assert len(saved_states(tmp_path)) == 2
+    assert [path.name for path in saved_states(tmp_path)] == ["00000027", "00000030"]
     assert any((tmp_path / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_resumed_run_gives_the_same_losses_to_the_bit(clips: Path, tmp_path: Path, ema: float) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    Training(options_for(clips, whole, ema_decay=ema)).run()
-    shutil.copytree(whole, parts)
-    shutil.rmtree(parts / "state" / "00000006")  # as if it had been killed after step 3
-    Training(options_for(clips, parts, ema_decay=ema)).run()
-    again = log_of(parts)[6:]
-    assert [r["step"] for r in again] == [4, 5, 6]
-    for first, second in zip(log_of(whole)[3:], again, strict=True):
-        assert first["total"] == second["total"]
-    for name, tensor in read_tensors(whole / "model.safetensors")[0].items():
-        torch.testing.assert_close(read_tensors(parts / "model.safetensors")[0][name], tensor, rtol=0, atol=0)
-
-
-def test_a_start_checkpoint_without_time_is_accepted(clips: Path, tmp_path: Path) -> None:
-    still = options_for(clips, tmp_path / "still", max_steps=1)
-    Training(replace(still, model=replace(still.model, use_temp_attn=False))).run()
-    start = tmp_path / "still" / "model.safetensors"
-    Training(options_for(clips, tmp_path / "timed", max_steps=1, resume=str(start))).run()
-    assert any("t_attns" in name for name in read_tensors(tmp_path / "timed" / "model.safetensors")[0])
-
-
-def test_zero_epochs_only_validate(clips: Path, tmp_path: Path) -> None:
-    Training(options_for(clips, tmp_path / "run", max_steps=2)).run()
-    best = tmp_path / "run" / "best.safetensors"
-    Training(options_for(clips, tmp_path / "eval", num_epochs=0, resume=str(best))).run()
-    (trained,), (validated,) = (log_of(tmp_path / name, "validation") for name in ("run", "eval"))
-    assert validated["psnr_novel"] == pytest.approx(trained["psnr_novel"], abs=1e-6)
-    assert not (tmp_path / "eval" / "state").exists()
-
-
-def test_validation_in_the_workspace_of_a_run_scores_the_named_checkpoint(clips: Path, tmp_path: Path) -> None:
-    Training(options_for(clips, tmp_path, max_steps=2)).run()
-    Training(options_for(clips, tmp_path, num_epochs=0, resume=str(tmp_path / "best.safetensors"))).run()
-    first, second = log_of(tmp_path, "validation")
-    assert second["psnr_novel"] == pytest.approx(first["psnr_novel"], abs=1e-6)
+def test_zero_epochs_only_validate_the_named_checkpoint(training_clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    Training(options_for(training_clips, run, max_steps=2)).run()
+    best = str(run / "best.safetensors")
+    for place in (tmp_path / "elsewhere", run):
+        Training(options_for(training_clips, place, num_epochs=0, resume=best)).run()
+        trained, validated = log_of(run, "validation")[0], log_of(place, "validation")[-1]
+        assert validated["psnr_novel"] == pytest.approx(trained["psnr_novel"], abs=1e-6)
+    assert not (tmp_path / "elsewhere" / "state").exists()
     with pytest.raises(UserError, match="--resume"):
-        Training(options_for(clips, tmp_path, num_epochs=0))
+        Training(options_for(training_clips, run, num_epochs=0))
 
 
-def test_a_workspace_of_a_run_of_another_length_is_refused(clips: Path, tmp_path: Path) -> None:
-    Training(options_for(clips, tmp_path, max_steps=1)).run()
-    with pytest.raises(UserError, match="has 1 steps, this would be one of 4"):
-        Training(options_for(clips, tmp_path, max_steps=4))
+def test_both_stages_of_the_paper(training_clips: Path, tmp_path: Path) -> None:
+    """From a network without time to reconstruction, and from there to interpolation."""
+    lgm, recon, interp = (tmp_path / name for name in ("lgm", "recon", "interp"))
+    Training(options_for(training_clips, lgm, max_steps=1, model={"use_temp_attn": False})).run()
+    start = str(lgm / "model.safetensors")
+    Training(options_for(training_clips, recon, max_steps=1, resume=start, data={"prob_cam_jitter": 0.0})).run()
+    assert any("t_attns" in name for name in read_tensors(recon / "model.safetensors")[0])
+    second = {"data_mode": "4d_interp", "num_frames": 4, "prob_cam_jitter": 0.0, "prob_grid_distortion": 0.0}
+    resume = str(recon / "model.safetensors")
+    Training(options_for(training_clips, interp, max_steps=1, resume=resume, data=second)).run()
+    assert log_of(interp, "validation")[0]["images"] == 8
 
 
-def test_a_full_disk_keeps_the_states_before(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = Training(options_for(clips, tmp_path, max_steps=6, save_every=2))
-    save = training.accelerator.save_state
+class NanAt:
+    """Stands for a network or an objective and gives NaN at some calls."""
 
-    def full(folder: str) -> None:
-        if "00000004" in folder:
-            raise SafetensorError("I/O error: No space left on device")
-        save(folder)
+    def __init__(self, intact: Callable, spoil: Callable, calls: set[int]) -> None:
+        self.intact, self.spoil, self.calls, self.count = intact, spoil, calls, 0
 
-    monkeypatch.setattr(training.accelerator, "save_state", full)
-    with pytest.raises(UserError, match="No space left"):
-        training.run()
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["00000002"]
+    def __call__(self, *args: object) -> object:
+        self.count += 1
+        result = self.intact(*args)
+        return self.spoil(result) if self.count in self.calls else result
 
 
-def test_steps_without_a_finite_loss_are_left_out(clips: Path, tmp_path: Path) -> None:
-    training = Training(options_for(clips, tmp_path, max_steps=3))
-    before = {name: value.clone() for name, value in training.model.named_parameters()}
-    intact, calls = training.step.objective, []
+def nan_loss(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**terms, "total": terms["total"] * float("nan")}
 
-    def sometimes_nan(*args: object) -> dict[str, torch.Tensor]:
-        terms = intact(*args)
-        calls.append(1)
-        return {**terms, "total": terms["total"] * float("nan")} if len(calls) == 2 else terms
 
-    training.step.objective = sometimes_nan
+def nan_gaussians(gaussians: Gaussians) -> Gaussians:
+    return replace(gaussians, means=gaussians.means * float("nan"))
+
+
+@pytest.mark.parametrize("where", ["loss", "network"])
+def test_a_step_without_a_finite_number_is_skipped_counted_and_its_clips_named(
+    training_clips: Path, tmp_path: Path, where: str
+) -> None:
+    training = Training(options_for(training_clips, tmp_path, max_steps=3, gradient_accumulation_steps=2, batch_size=1))
+    stepper, before, seen = training.step, [], []
+    if where == "loss":
+        stepper.objective = NanAt(stepper.objective, nan_loss, {3})
+    else:
+        stepper.model.forward = NanAt(stepper.model.forward, nan_gaussians, {3})
+
+    class Watched:
+        def __call__(self, batch: object, step: int) -> object:
+            outcome = stepper(batch, step)
+            seen.append(batch.names[0])
+            before.append([value.detach().clone() for value in training.model.parameters()])
+            return outcome
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(stepper, name)
+
+    training.step = Watched()
     training.run()
-    assert training.progress.skipped == 1
+    # Batches 3 and 4 make step 2; batch 3 is to blame.
+    assert all(torch.equal(old, new) for old, new in zip(before[1], before[3], strict=True))
+    assert any(not torch.equal(old, new) for old, new in zip(before[3], before[5], strict=True))
     assert all(torch.isfinite(value).all() for value in training.model.parameters())
-    assert any(not torch.equal(value, before[name]) for name, value in training.model.named_parameters())
+    (skipped,) = log_of(tmp_path, "skipped")
+    assert (skipped["step"], skipped["clips"], skipped["so_far"]) == (2, [seen[2]], 1)
+    assert [record["skipped"] for record in log_of(tmp_path)] == [0, 1, 1]
 
 
-def test_a_diverged_run_stops(clips: Path, tmp_path: Path) -> None:
-    training = Training(options_for(clips, tmp_path, max_steps=100))
-    intact = training.step.objective
-    training.step.objective = lambda *args: {**(terms := intact(*args)), "total": terms["total"] * float("nan")}
+def test_a_diverged_run_stops(training_clips: Path, tmp_path: Path) -> None:
+    training = Training(options_for(training_clips, tmp_path, max_steps=100, save_every=0))
+    training.step.objective = NanAt(training.step.objective, nan_loss, set(range(2, 100)))
     with pytest.raises(UserError, match=r"20 steps in a row had no finite loss.*object"):
         training.run()
+    assert training.progress.skipped == 19  # the twentieth ended the run
+    assert len(log_of(tmp_path)) == 20
 
 
-def test_a_workspace_of_another_network_is_refused(clips: Path, tmp_path: Path) -> None:
-    Training(options_for(clips, tmp_path, max_steps=1)).run()
-    other = options_for(clips, tmp_path)
-    with pytest.raises(UserError, match="use_temp_attn differ"):
-        Training(replace(other, model=replace(other.model, use_temp_attn=False)))
-
-
-def test_too_many_broken_clips_stop_the_run(clips: Path, tmp_path: Path) -> None:
+def test_too_many_broken_clips_stop_the_run(training_clips: Path, tmp_path: Path) -> None:
     home = tmp_path / "clips"
-    shutil.copytree(clips, home)
+    shutil.copytree(training_clips, home)
     for path in home.glob("fixed*object[01]*"):
         path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(UserError, match=r"2 of 5 clips could not be used.*object0.*object1|object1.*object0"):
         Training(options_for(home, tmp_path / "run", max_steps=20)).run()
-
-
-def test_two_processes_train_on_the_cpu(clips: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "acc_configs/cpu2.yaml", "main.py"]
-    command += [
-        "nano",
-        *TINY.split(),
-        "--batch_size",
-        "1",
-        "--max_steps",
-        "2",
-        "--num_frames",
-        "2",
-        "--lambda_lpips",
-        "0",
-    ]
-    command += ["--resume", "None", "--num_workers", "0", "--mixed_precision", "no", "--log_every", "1"]
-    command += ["--datalist", str(clips / "train.txt"), "--datalist_val", str(clips / "val.txt")]
-    command += ["--data_home", str(clips), "--workspace", str(tmp_path)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=env)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert [record["step"] for record in log_of(tmp_path)] == [1, 2]
-    assert len(log_of(tmp_path, "validation")) == 1

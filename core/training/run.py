@@ -40,7 +40,6 @@ from core.training.preview import save_preview
 from core.training.start import Start, decide, plain
 from core.training.state import Progress, clear_unfinished, save_run
 from core.training.step import Outcome, Stepper
-from core.training.stop import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +116,7 @@ class Training:
 
     def _load(self, state: Path) -> None:
         self.accelerator.load_state(str(state))
+        self.accelerator.step = 0  # its counter of batches; states are saved between steps, which may now have others
         for name, (before, now) in (self.start.changed or {}).items():
             self._say(f"resume: --{name} is {now} from here on; it was {before}")
         self._say(f"resume: step {self.progress.step} of {self.progress.total_steps}")
@@ -134,10 +134,10 @@ class Training:
             disable=not self.accelerator.is_main_process,
         )
         meter, options = Meter(), self.options.train
-        with StopRequest() as request, bar:
+        with self.step.request, bar:
             for batch in meter.timed(self.loader):
                 self.ledger.add(batch)
-                outcome = self.step(batch, self.progress.step, request.asked)
+                outcome = self.step(batch, self.progress.step)
                 meter.add(outcome.terms, outcome.finite)
                 if not outcome.complete:
                     continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +19,7 @@ from core.options import Options
 from core.rendering import Renderer
 from core.training.objective import Objective
 from core.training.rollout import predict
+from core.training.stop import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +63,19 @@ class Stepper:
     renderer: Renderer
     objective: Objective
     options: Options
+    request: StopRequest = field(default_factory=StopRequest)
 
     def __post_init__(self) -> None:
         self._names: list[str] = []  # clips of the running step, on this process
         self._at_fault: list[str] = []
         self.skipped_in_a_row = 0
 
-    def __call__(self, batch: ClipBatch, step: int, stop: bool = False) -> Outcome:
+    def __call__(self, batch: ClipBatch, step: int) -> Outcome:
         """Forward and backward; where the gradients are complete, an optimiser step.
 
         Args:
             batch: on the device.
             step: optimiser steps done.
-            stop: this process was asked to stop.
 
         Raises:
             UserError: too many steps in a row were skipped.
@@ -85,10 +86,10 @@ class Stepper:
             self._names += batch.names
             fine = bool(torch.isfinite(terms["total"]))
             self._at_fault += () if fine else batch.names
-            complete, finite = self.accelerator.sync_gradients, True
+            complete, finite, stop = self.accelerator.sync_gradients, True, False
             if complete:
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.train.gradient_clip)
-                finite, stop = self._agree(not self._at_fault and bool(torch.isfinite(norm)), stop)
+                finite, stop = self._agree(not self._at_fault and bool(torch.isfinite(norm)))
             if finite or self.accelerator.scaler is not None:
                 self.optimizer.step()  # with fp16 the scaler itself leaves such steps out, and lowers its scale
             if complete:
@@ -97,7 +98,7 @@ class Stepper:
                     self.average.update_parameters(self.accelerator.unwrap_model(self.model))
             self.optimizer.zero_grad()
         skipped = self._account(finite, step) if complete else ()
-        return Outcome(terms, fine, images, complete, skipped, stop and complete)
+        return Outcome(terms, fine, images, complete, skipped, stop)
 
     def _forward(self, batch: ClipBatch, step: int) -> tuple[dict[str, Tensor], Tensor]:
         gaussians = predict(self.model, batch.grid, self.renderer, self.options.data.input_sides)
@@ -110,9 +111,9 @@ class Stepper:
             terms["total"] = terms["total"] * float("nan")
         return terms, render.image.detach()
 
-    def _agree(self, finite: bool, stop: bool) -> tuple[bool, bool]:
-        """Whether all processes are finite, and whether any is to stop."""
-        flags = torch.tensor([not finite, stop], dtype=torch.float32, device=self.accelerator.device)
+    def _agree(self, finite: bool) -> tuple[bool, bool]:
+        """Whether all processes are finite, and whether any was asked to stop."""
+        flags = torch.tensor([not finite, self.request.asked], dtype=torch.float32, device=self.accelerator.device)
         not_finite, stops = self.accelerator.reduce(flags, "sum").tolist()
         return not_finite == 0, stops > 0
 

@@ -1,0 +1,124 @@
+"""Where a run starts: the rules of `core.training.start`, and that going on is exact."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.checkpoint import read_tensors
+from core.errors import UserError
+from core.training.run import Training
+from core.training.start import decide
+from core.training.state import saved_states
+from tests.tiny_training import log_of, losses, options_for
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def finished(one_thread: None, training_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps from fresh weights with averaged weights, with states of steps 3 and 6."""
+    workspace = tmp_path_factory.mktemp("finished")
+    Training(options_for(training_clips, workspace, ema_decay=0.9)).run()
+    return workspace
+
+
+def killed(finished: Path, workspace: Path) -> Path:
+    """As if that run had been killed after step 3 and before the next save."""
+    shutil.copytree(finished, workspace)
+    shutil.rmtree(workspace / "state" / "00000006")
+    return workspace
+
+
+def test_a_fresh_workspace(tmp_path: Path) -> None:
+    for resume, weights, said in (
+        (None, None, "fresh"),
+        ("auto", None, "fresh"),
+        ("x.safetensors", "x.safetensors", "x"),
+    ):
+        start = decide(options_for(tmp_path, tmp_path / "new", resume=resume))
+        assert (start.weights, start.state) == (weights, None)
+        assert said in start.said
+
+
+def test_a_workspace_with_a_run_goes_on_by_auto_or_by_the_same_command(finished: Path, tmp_path: Path) -> None:
+    workspace = killed(finished, tmp_path / "killed")
+    for resume in ("auto", None):
+        start = decide(options_for(tmp_path, workspace, resume=resume))
+        assert start.state == workspace / "state" / "00000003"
+        assert start.weights is None and "00000003" in start.said
+
+
+def test_a_workspace_with_a_run_refuses_another_start(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"started from None, and --resume x.safetensors asks.*--resume auto"):
+        decide(options_for(tmp_path, finished, resume="x.safetensors"))
+    with pytest.raises(UserError, match="no saved state"):
+        decide(options_for(tmp_path, tmp_path / "new", resume=str(finished)))
+
+
+def test_the_origin_is_remembered_over_auto(training_clips: Path, finished: Path, tmp_path: Path) -> None:
+    start = str(finished / "model.safetensors")
+    Training(options_for(training_clips, tmp_path, max_steps=1, resume=start)).run()
+    Training(options_for(training_clips, tmp_path, max_steps=1, resume="auto")).run()
+    assert decide(options_for(training_clips, tmp_path, resume=start)).origin == start
+
+
+def test_a_resumed_run_gives_the_same_losses_and_weights_to_the_bit(
+    training_clips: Path, finished: Path, tmp_path: Path
+) -> None:
+    workspace = killed(finished, tmp_path / "killed")
+    options = options_for(training_clips, workspace, ema_decay=0.9, resume="auto")
+    Training(replace(options, data=replace(options.data, num_workers=1))).run()
+    assert losses(workspace) == losses(finished)
+    assert [record["step"] for record in log_of(workspace, "start")] == [0, 3]
+    again, first = (read_tensors(place / "model.safetensors")[0] for place in (workspace, finished))
+    assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
+
+
+def test_another_workspace_goes_on_from_a_named_state(training_clips: Path, finished: Path, tmp_path: Path) -> None:
+    state = finished / "state" / "00000003"
+    Training(options_for(training_clips, tmp_path / "branch", ema_decay=0.9, resume=str(state))).run()
+    assert losses(tmp_path / "branch") == {step: loss for step, loss in losses(finished).items() if step > 3}
+    assert [path.name for path in saved_states(finished)] == ["00000003", "00000006"]
+
+
+def test_changed_options_are_named_and_a_changed_rate_counts(
+    training_clips: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = killed(finished, tmp_path / "killed")
+    with caplog.at_level(logging.INFO):
+        Training(options_for(training_clips, workspace, ema_decay=0.9, lr=1e-4, resume="auto")).run()
+    assert "--lr is 0.0001 from here on; it was 0.0004" in caplog.text
+    assert log_of(workspace, "start")[-1]["changed"]["lr"] == [4e-4, 1e-4]
+    for before, now in zip(log_of(finished)[3:], log_of(workspace)[3:], strict=True):
+        assert now["lr"] == pytest.approx(before["lr"] / 4)
+
+
+def test_what_has_no_meaning_in_another_run_is_refused(training_clips: Path, finished: Path) -> None:
+    for changes, reason in (
+        ({"max_steps": 4}, "has 6 steps, this would be one of 4"),
+        ({"batch_size": 1}, "has 2 samples a step, this would be one of 1"),
+        ({"model": {"use_temp_attn": False}}, "use_temp_attn differ"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            Training(options_for(training_clips, finished, ema_decay=0.9, **changes))
+
+
+def test_samples_of_a_step_may_be_shared_out_anew(training_clips: Path, finished: Path, tmp_path: Path) -> None:
+    workspace = killed(finished, tmp_path / "killed")
+    Training(options_for(training_clips, workspace, ema_decay=0.9, batch_size=1, gradient_accumulation_steps=2)).run()
+    for step, loss in losses(workspace).items():
+        assert loss == pytest.approx(losses(finished)[step], rel=1e-4)
+
+
+def test_a_run_without_options_is_refused(finished: Path, tmp_path: Path) -> None:
+    workspace = killed(finished, tmp_path / "killed")
+    (workspace / "options.json").write_text(json.dumps({})[:1])
+    with pytest.raises(UserError, match=r"options.json cannot be read"):
+        decide(options_for(tmp_path, workspace))
