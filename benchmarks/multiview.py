@@ -2,8 +2,9 @@
 
 python benchmarks/multiview.py          # minutes on a CPU; float32 needs 9 GB of memory
 
-Every case runs in a process of its own. With offload one part at a time is in memory. What a part costs to read from
-its file is left out: random weights are made in place.
+The yardstick is one 2048 x 2048 x 2048 float32 matrix product on the same threads. Every case runs in a process of its
+own. With offload one part at a time is in memory. What a part costs to read from its file is left out: random weights
+are made in place.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from measure import machine, print_table, write_json
+from measure import in_rounds, machine, matrix_product, print_table, write_json
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
@@ -131,7 +132,10 @@ def run_case(type_name: str, memory: str, steps: int) -> dict[str, object]:
         diffusion.seconds = defaultdict(float)
         diffusion.views(picture, sampling=Sampling(steps=1))
     diffusion.seconds = seconds = defaultdict(float)
+    product = matrix_product()  # timed before and after, as a busy machine slows it down alike
+    yardstick = in_rounds({"product": product}, 5)["product"]
     diffusion.views(picture, sampling=Sampling(steps=steps))
+    yardstick = (yardstick + in_rounds({"product": product}, 5)["product"]) / 2
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if device.type != "cpu":
         start, peak = 0.0, torch.cuda.max_memory_allocated() / GIB
@@ -140,6 +144,7 @@ def run_case(type_name: str, memory: str, steps: int) -> dict[str, object]:
         "type": type_name,
         "memory": memory,
         "s a step": round(seconds["unet"] / steps, 2),
+        "in products": round(seconds["unet"] / steps / yardstick, 1),
         "s text": round(seconds["text_encoder"], 2),
         "s image": round(seconds["image_encoder"], 2),
         "s vae": round(seconds["vae"], 2),

@@ -95,7 +95,7 @@ class Network:
         """As `reconstruct`, but every frame is a video of one: nothing passes from one time to another."""
         sides = side_views.to(self.device).expand(len(frames), *side_views.shape)
         images = torch.cat([frames[:, None].to(self.device), sides], dim=1)
-        return self._run(images[:, None], blend=False)[:, 0]
+        return self._run(images[:, None], self.cameras)[:, 0]
 
     def interpolate(self, first: Tensor, last: Tensor, rate: int) -> Gaussians:
         """Sets at the times 0, 1/rate, ..., 1 between two moments, for a batch of such pairs.
