@@ -32,8 +32,8 @@ from core.evaluation.tasks import predict
 from core.evaluation.truth import ClipTruths, Truth, file_name, motion
 from core.files import atomic_path
 from core.inference.network import default_device
-from core.inference.orbit import OrbitRenderer
 from core.options import Options
+from core.rendering import Renderer, make_renderer
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ def evaluate(options: Options) -> None:
         raise UserError("--protocols is missing: give protocol files such as data_test/protocols/novel_views.toml")
     protocols = [read_protocol(path) for path in options.eval.protocols]
     evaluation = Evaluation(options)
+    for system in evaluation.systems if protocols else ():
+        _ = system.session.network  # what cannot be loaded stops the command before hours of work
     for protocol in protocols:
         start = perf_counter()
         scores = evaluation.run(protocol)
@@ -100,6 +102,12 @@ class Evaluation:
     def device(self) -> torch.device:
         """Where networks run and metrics are computed."""
         return default_device()
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """For what needs no network."""
+        camera = self.options.camera
+        return make_renderer(camera.renderer, near=camera.znear, far=camera.zfar, device=self.device)
 
     @cached_property
     def clip(self) -> ClipImages | None:
@@ -156,8 +164,7 @@ class Evaluation:
                 yield f"{system.name}: {variant}" if variant else system.name, prediction
         for name, folder in self.others:
             yield name, read_prediction(folder, truth, protocol.background)
-        renderer = OrbitRenderer(options.camera, options.data.output_size, self.device).renderer
-        yield from floors(truth, protocol, options.eval.baselines, options.camera, renderer, self.device)
+        yield from floors(truth, protocol, options.eval.baselines, options.camera, self.renderer, self.device)
 
     def _truths(self, protocol: Protocol) -> ClipTruths | FolderTruths:
         size = protocol.size or self.options.data.output_size
