@@ -49,7 +49,8 @@ class Judge:
         """All metrics by name, ``[T', V]`` on the CPU, NaN where an image was left out.
 
         ``psnr`` (dB), ``ssim``, ``lpips``, ``iou``, ``clip`` of the compared images; ``flicker`` and ``warp`` of
-        neighbouring frames; under autoregression ``psnr_01``, ... of every chunk, ``psnr_lost`` from first to last.
+        neighbouring frames; under autoregression ``psnr_01``, ... of every chunk, ``psnr_lost`` from first to last;
+        of a still ``flicker_worst`` of all pairs.
         """
         every = prediction.images.to(self.images.device)
         images, targets = every[self.at], self.images[self.at]
@@ -60,6 +61,8 @@ class Judge:
             found["clip"] = self.clip.similarity(images, targets)
         if len(every) > 1:
             found["flicker"] = flicker(every, self.images)
+        if self.protocol.task == "still":  # the mean hides what happens at the border of two chunks
+            found["flicker_worst"] = found["flicker"].amax(dim=0, keepdim=True)
         if self.warped:
             found["warp"] = self.warped(every)
         if self.protocol.task == "autoregress":

@@ -138,24 +138,26 @@ def _chunks(folder: Path, protocol: str) -> str:
 def _bars(folder: Path, system: str, untimed: str | None = None) -> str:
     rows = []
     for bar in BARS:
-        value = _measured(folder, bar, system, untimed)
+        value, count = _measured(folder, bar, system, untimed)
         met = None if value is None else (value >= bar.bound if bar.at_least else value <= bar.bound)
         verdict = {None: "not measured", True: "yes", False: "no"}[met]
         wanted = f"{'≥' if bar.at_least else '≤'} {bar.bound:g}"
-        rows.append([bar.what, wanted, number(value, 3 if bar.metric == "lpips" else 2), verdict])
-    return markdown([f"bar, for {system}", "wanted", "measured", "met"], rows)
+        objects = "" if value is None else str(count)
+        rows.append([bar.what, wanted, number(value, 3 if bar.metric == "lpips" else 2), objects, verdict])
+    return markdown([f"bar, for {system}", "wanted", "measured", "objects", "met"], rows)
 
 
-def _measured(folder: Path, bar: Bar, system: str, untimed: str | None) -> float | None:
-    """The system's value, less that of what it is compared with; None if one of them was not measured."""
+def _measured(folder: Path, bar: Bar, system: str, untimed: str | None) -> tuple[float | None, int]:
+    """The system's value, less that of what it is compared with, and over how many objects; None: not measured."""
     if not (folder / f"{bar.protocol}.json").is_file():
-        return None
-    systems = _read(folder, bar.protocol)["summary"][bar.objects]["systems"]
-    value = systems.get(system, {}).get(bar.metric)
+        return None, 0
+    found = _read(folder, bar.protocol)["summary"][bar.objects]
+    value = found["systems"].get(system, {}).get(bar.metric)
     if bar.minus is None or value is None:
-        return value
-    other = systems.get(untimed if bar.minus == "untimed" else f"{system}: {bar.minus}", {}).get(bar.metric)
-    return None if other is None else value - other
+        return value, found["objects"]
+    name = untimed if bar.minus == "untimed" else f"{system}: {bar.minus}"
+    other = found["systems"].get(name, {}).get(bar.metric)
+    return None if other is None else value - other, found["objects"]
 
 
 def _copy(source: Path, target: Path) -> None:

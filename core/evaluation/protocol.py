@@ -113,7 +113,13 @@ def _problems(values: dict[str, object]) -> list[str]:
 def _contradictions(protocol: Protocol) -> list[str]:
     found = [
         f"{name} is {getattr(protocol, name)} and must be at least {least}"
-        for name, least in {"frames": 1, "size": 0, "chunk": 0, "chunks": 2, "rate": 2}.items()
+        for name, least in {
+            "frames": 2 if protocol.task == "still" else 1,
+            "size": 0,
+            "chunk": 0,
+            "chunks": 2,
+            "rate": 2,
+        }.items()
         if getattr(protocol, name) < least
     ]
     if protocol.source == "clips" and not protocol.list and not protocol.objects:

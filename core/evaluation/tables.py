@@ -12,6 +12,7 @@ COLUMNS = {
     "iou": ("alpha IoU ↑", 3),
     "clip": ("CLIP ↑", 3),
     "flicker": ("flicker, 1/255 ↓", 2),
+    "flicker_worst": ("worst pair ↓", 2),
     "warp": ("warped error, 1/255 ↓", 2),
     "psnr_first": ("PSNR, first chunk, dB ↑", 2),
     "psnr_last": ("PSNR, last chunk, dB ↑", 2),
