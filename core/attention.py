@@ -52,7 +52,7 @@ class _BlockAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, *qkv: Tensor) -> Tensor:
-        q, k, v = (tensor.flatten(0, 1) for tensor in qkv)
+        q, k, v = (tensor.flatten(0, 1).contiguous() for tensor in qkv)  # strided ones make the products slow
         out = v.new_empty(*q.shape[:2], v.shape[2])
         for heads, rows in _blocks(q, k):
             torch.bmm(_weights(q[heads, rows], k[heads]), v[heads], out=out[heads, rows])
@@ -63,7 +63,7 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
-        q, k, v, out, grad = (tensor.flatten(0, 1) for tensor in (*ctx.saved_tensors, grad))
+        q, k, v, out, grad = (tensor.flatten(0, 1).contiguous() for tensor in (*ctx.saved_tensors, grad))
         # What the softmax takes back from every score of a row: sum_j weight_j (grad v_j) = grad out.
         taken = (grad.float() * out).sum(dim=-1, keepdim=True).to(q.dtype)
         g_q, g_k, g_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
