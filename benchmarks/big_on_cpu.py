@@ -1,6 +1,6 @@
 """The published network at its full size through all of infer_4d on a CPU: time and peak memory, with random weights.
 
-python benchmarks/big_on_cpu.py --frames 4        # minutes; needs 8 GB of memory and 3 GB of disk
+python -m benchmarks.big_on_cpu --frames 4       # minutes; needs 8 GB of memory and 3 GB of disk
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
-from measure import machine
 
+from benchmarks.measure import machine
 from core.checkpoint import save_weights
 from core.media import read_video, write_video
 from core.model import L4GM
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=4, help="frames of the video, and T")
     parser.add_argument("--video", default=str(ROOT / "data_test" / "mech.mp4"))
     args = parser.parse_args()
-    print(machine())
+    print(machine(torch.device("cpu")))
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         for name in ("recon", "interp"):

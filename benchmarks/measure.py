@@ -1,27 +1,38 @@
-"""How the benchmarks measure: rounds over all candidates, medians, and one matrix product as the yardstick."""
+"""How the benchmarks measure: rounds over all candidates, medians, and the floors that the machine sets."""
 
 from __future__ import annotations
 
-import json
+import ctypes
+import gc
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+Call = Callable[[], object]
+Row = dict[str, object]
 
-def machine() -> dict[str, object]:
+
+def machine(device: torch.device) -> Row:
     """What the numbers depend on."""
+    gpu = {} if device.type == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        **gpu,
         "load before": [round(load, 1) for load in os.getloadavg()],
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "versions": {name: version(name) for name in ("torch", "numba", "numpy", "pillow")},
     }
 
 
@@ -30,36 +41,113 @@ def _cpu_name() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def matrix_product() -> Callable[[], object]:
-    """The yardstick: one 2048 x 2048 x 2048 float32 product."""
-    a, b = torch.randn(2, 2048, 2048)
-    return lambda: a @ b
+def timed(call: Call, device: torch.device) -> float:
+    """Seconds that ``call`` takes, on the clock of the device that does the work."""
+    if device.type == "cpu":
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    first.record()
+    call()
+    last.record()
+    torch.cuda.synchronize(device)
+    return first.elapsed_time(last) / 1e3
 
 
-def in_rounds(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def in_rounds(candidates: dict[str, Call], rounds: int, device: torch.device, warm_up: bool = True) -> dict[str, float]:
     """Median seconds of each candidate. All run once to warm up, then once in every round, so that a busy machine
     slows all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for name in list(candidates) * (rounds + 1):
-        start = time.perf_counter()
-        candidates[name]()
-        times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+    for _ in range(rounds + warm_up):
+        for name, call in candidates.items():
+            times[name].append(timed(call, device))
+    return {name: statistics.median(values[warm_up:]) for name, values in times.items()}
 
 
-def print_table(title: str, rows: list[dict[str, object]]) -> None:
-    """Print rows of equal keys as an aligned table."""
-    print(f"\n{title}")
-    cells = [list(rows[0])] + [[f"{v:.3g}" if isinstance(v, float) else f"{v}" for v in row.values()] for row in rows]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
-    for row in cells:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+@dataclass(frozen=True)
+class Floors:
+    """What the machine can do at best, measured beside the rows.
+
+    Attributes:
+        float32, half: operations a second of a large matrix product, two for a multiplication and an addition; half is
+            bfloat16 on a CPU and float16 on a GPU.
+        copy: bytes a second that a large copy reads and writes together.
+        product: seconds of one 2048 x 2048 x 2048 float32 product, the yardstick of the renderer's rows.
+    """
+
+    float32: float
+    half: float
+    copy: float
+    product: float
+
+    @staticmethod
+    def measured(device: torch.device, rounds: int = 5, side: int = 2048) -> Floors:
+        """Take the rates now."""
+        half = torch.bfloat16 if device.type == "cpu" else torch.float16
+        a, b = torch.randn(2, side, side, device=device)
+        low = [a.to(half), b.to(half)]
+        source, target = torch.ones(2, 1 << 25 if side >= 2048 else 1 << 20, device=device)
+        calls = {"float32": lambda: a @ b, "half": lambda: low[0] @ low[1], "copy": lambda: target.copy_(source)}
+        times = in_rounds(calls, rounds, device)
+        operations = 2 * side**3
+        return Floors(
+            operations / times["float32"],
+            operations / times["half"],
+            2 * source.nbytes / times["copy"],
+            times["float32"] * (2048 / side) ** 3,
+        )
+
+    def row(self) -> Row:
+        """For the table."""
+        return {
+            "float32 product, Tflop/s": self.float32 / 1e12,
+            "half product, Tflop/s": self.half / 1e12,
+            "copy, GB/s": self.copy / 1e9,
+            "2048^3 float32 product, ms": 1e3 * self.product,
+        }
 
 
-def write_json(path: Path, results: dict[str, object]) -> None:
-    """Write results to ``path``, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(results, indent=1) + "\n")
-    partial.replace(path)
-    print(f"\nwritten: {path}")
+def compared(name: str, ours: float, reference: float, bar: float | None, floor: float | None = None) -> Row:
+    """One row: seconds of both, how many times faster, what was asked for, and the share of our time that the floor is."""
+    return {
+        "row": name,
+        "ours s": ours,
+        "reference s": reference,
+        "times faster": reference / ours,
+        "bar": bar or "",
+        "floor s": floor or "",
+        "floor / ours": floor / ours if floor else "",
+    }
+
+
+def peak_memory(call: Call, device: torch.device) -> float:
+    """Bytes that ``call`` needs at most, beyond what was held before it."""
+    gc.collect()
+    if device.type != "cpu":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    _give_back_memory()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    except OSError:
+        return float("nan")
+    before = _status_bytes("VmRSS")
+    call()
+    return _status_bytes("VmHWM") - before
+
+
+def _give_back_memory() -> None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _status_bytes(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return 1024 * int(line.split()[1])

@@ -1,26 +1,21 @@
-"""Speed of the CPU renderer: bars against a matrix product, growth, threads, and the first call of a new process.
-
-python benchmarks/render.py            # about two minutes on two free cores
-python benchmarks/render.py --rounds 3 # a quick look
-"""
+"""Speed of the CPU renderer: bars against a matrix product, growth, threads, and the first call of a new process."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import in_rounds, machine, matrix_product, print_table, write_json
 
+from benchmarks.measure import Call, Row, in_rounds
 from core.cameras import Cameras, orbit_cameras
 from core.gaussians import Gaussians
 from core.rendering import make_renderer
 
 RENDERER = make_renderer("numba")
+CPU = torch.device("cpu")
 TILE = 16
 
 # In a new process, seconds on the clock and of processor time: numba imported, first image drawn, first gradients.
@@ -65,7 +60,7 @@ def around(views: int, size: int, sets: int = 1) -> Cameras:
     return orbit_cameras(azimuths.expand(1, sets, views), size=(size, size))
 
 
-def forward(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
+def forward(gaussians: Gaussians, cameras: Cameras) -> Call:
     """A call without gradients."""
 
     def call() -> None:
@@ -75,7 +70,7 @@ def forward(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
     return call
 
 
-def forward_backward(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
+def forward_backward(gaussians: Gaussians, cameras: Cameras) -> Call:
     """A call with gradients of image and alpha for every field."""
     gaussians = gaussians.map(lambda field: field.clone().requires_grad_())
 
@@ -86,7 +81,7 @@ def forward_backward(gaussians: Gaussians, cameras: Cameras) -> Callable[[], obj
     return call
 
 
-def view_by_view(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
+def view_by_view(gaussians: Gaussians, cameras: Cameras) -> Call:
     """The same kernels as the published scripts would use them: one call for each view."""
     calls = [forward(gaussians, cameras[:, :, view : view + 1]) for view in range(cameras.shape[2])]
     return lambda: [call() for call in calls]
@@ -108,58 +103,77 @@ def tile_pairs(gaussians: Gaussians, cameras: Cameras) -> int:
     return pairs
 
 
-def bars(rounds: int) -> list[dict[str, object]]:
-    """The rows that have a bar, as multiples of the matrix product."""
-    big, small = surface(65536), surface(16384)
+def render(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
+    """All tables of the renderer."""
+    small = 16 if tiny else 1
+    return {
+        "rendering, bars": bars(rounds, small),
+        "rendering, growth": growth(rounds, small),
+        "rendering, threads": threads(rounds, small),
+        "rendering, a new process": first_call(),
+    }
+
+
+def bars(rounds: int, smaller: int) -> list[Row]:
+    """The rows that have a bar, as multiples of the matrix product; all counts divided by ``smaller``."""
+    big, few = surface(65536 // smaller), surface(16384 // smaller)
+    big_camera, cameras = around(1, 512 // smaller), around(64, 128 // smaller)
     rows = [
-        ("65,536 Gaussians, 512x512, forward", 0.45, forward(big, around(1, 512))),
-        ("the same, forward and backward", 1.5, forward_backward(big, around(1, 512))),
-        ("64 views of 16,384, 128x128, one call", 2.0, forward(small, around(64, 128))),
-        ("the same, view by view", None, view_by_view(small, around(64, 128))),
-        ("32 training views of 16,384, 128x128", None, forward_backward(surface(16384, 4), around(8, 128, 4))),
+        ("65,536 Gaussians, 512x512, forward", 0.45, forward(big, big_camera)),
+        ("the same, forward and backward", 1.5, forward_backward(big, big_camera)),
+        ("64 views of 16,384, 128x128, one call", 2.0, forward(few, cameras)),
+        ("the same, view by view", None, view_by_view(few, cameras)),
+        (
+            "32 training views of 16,384, 128x128",
+            None,
+            forward_backward(surface(16384 // smaller, 4), around(8, 128 // smaller, 4)),
+        ),
     ]
-    times = in_rounds({"product": matrix_product(), **{name: call for name, _, call in rows}}, rounds)
+    a, b = torch.randn(2, 2048 // smaller, 2048 // smaller)
+    calls = {"product": lambda: a @ b, **{name: call for name, _, call in rows}}
+    times = in_rounds(calls, rounds, CPU)
     return [
         {"row": name, "ms": 1e3 * times[name], "x product": times[name] / times["product"], "bar": bar or ""}
         for name, bar, _ in rows
     ]
 
 
-def growth(rounds: int) -> list[dict[str, object]]:
+def growth(rounds: int, smaller: int) -> list[Row]:
     """Times over N, image size and views, beside the pixels and pairs that they may grow with."""
     cases = [("N", num, 256, 1) for num in (4096, 16384, 65536, 262144)]
     cases += [("size", 16384, size, 1) for size in (64, 128, 256, 512, 1024)]
     cases += [("views", 16384, 128, views) for views in (1, 4, 16, 64)]
     rows = []
     for over, num, size, views in cases:
-        gaussians, cameras = surface(num), around(views, size)
+        gaussians, cameras = surface(num // smaller), around(views, size // smaller)
         calls = {"forward": forward(gaussians, cameras), "both": forward_backward(gaussians, cameras)}
-        times = in_rounds(calls, rounds)
-        work = views * size * size + tile_pairs(gaussians, cameras)
+        times = in_rounds(calls, max(1, rounds // 2), CPU)
+        work = views * (size // smaller) ** 2 + tile_pairs(gaussians, cameras)
         rows.append(
             {
                 "over": over,
-                "N": num,
-                "size": size,
+                "N": num // smaller,
+                "size": size // smaller,
                 "views": views,
                 "pixels + pairs": work,
                 "forward ms": 1e3 * times["forward"],
-                "ns each": 1e9 * times["forward"] / work,
-                "forward and backward ms": 1e3 * times["both"],
+                "forward, ns each": 1e9 * times["forward"] / work,
+                "with gradients ms": 1e3 * times["both"],
+                "with gradients, ns each": 1e9 * times["both"] / work,
             }
         )
     return rows
 
 
-def threads(rounds: int) -> list[dict[str, object]]:
-    """64 views and one large image on one thread up to all of them."""
+def threads(rounds: int, smaller: int) -> list[Row]:
+    """64 views and one large image on one thread up to all of them; the bar is 1 / 1.3 of as many times faster."""
     every, rows = torch.get_num_threads(), []
     scenes = {
-        "64 views": (surface(16384), around(64, 128)),
-        "one image": (surface(65536), around(1, 512)),
+        "64 views": (surface(16384 // smaller), around(64, 128 // smaller)),
+        "one image": (surface(65536 // smaller), around(1, 512 // smaller)),
     }
 
-    def on(count: int, call: Callable[[], object]) -> Callable[[], object]:
+    def on(count: int, call: Call) -> Call:
         def run() -> None:
             torch.set_num_threads(count)
             call()
@@ -169,44 +183,21 @@ def threads(rounds: int) -> list[dict[str, object]]:
     for name, scene in scenes.items():
         for kind, make in (("forward", forward), ("forward and backward", forward_backward)):
             call = make(*scene)
-            times = in_rounds({f"{count}": on(count, call) for count in {1, every}}, rounds)
+            times = in_rounds({f"{count}": on(count, call) for count in {1, every}}, rounds, CPU)
+            bar = every / 1.3 if name == "64 views" and kind == "forward" else ""
             speedup = times["1"] / times[f"{every}"]
-            rows.append({"scene": name, "kind": kind, "threads": every, "faster than one": speedup})
+            rows.append({"scene": name, "kind": kind, "threads": every, "faster than one": speedup, "bar": bar})
     torch.set_num_threads(every)
     return rows
 
 
-def first_call() -> list[dict[str, object]]:
+def first_call() -> list[Row]:
     """Seconds in new processes, with kernels from the disk (the first of them only makes sure that they are there)."""
     root = Path(__file__).parents[1]
     for _ in range(2):
         run = subprocess.run([sys.executable, "-c", FIRST_CALL], check=True, capture_output=True, text=True, cwd=root)
-    steps = ("numba imported", "first image", "first gradients")
+    steps = {"numba imported": "", "first image": 2.0, "first gradients": ""}
     return [
-        {"until": step, "seconds": clock, "processor seconds": cpu}
-        for step, (clock, cpu) in zip(steps, json.loads(run.stdout), strict=True)
+        {"until": step, "seconds": clock, "processor seconds": cpu, "bar": bar}
+        for (step, bar), (clock, cpu) in zip(steps.items(), json.loads(run.stdout), strict=True)
     ]
-
-
-def main() -> None:
-    """Measure, print the tables, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9, help="repetitions; medians are reported")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--output", type=Path, default=Path("results/bench/render.json"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    results: dict[str, object] = {"machine": machine(), "rounds": args.rounds}
-    for title, table in (
-        ("bars", bars(args.rounds)),
-        ("growth", growth(args.rounds)),
-        ("threads", threads(args.rounds)),
-        ("first call of a new process", first_call()),
-    ):
-        print_table(title, table)
-        results[title] = table
-    write_json(args.output, results)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,107 @@
+"""The published network at its full size: time and peak memory of a forward pass beside the plain float32 one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import Floors, Row, compared, in_rounds, peak_memory
+from benchmarks.reference import PlainModel
+from core.data.input_grid import build_grid, default_cameras
+from core.inference.network import choose_dtype
+from core.model import L4GM
+from core.options import PRESETS, ModelOptions
+
+SMALL = ModelOptions(
+    input_size=32, down_channels=(32, 64), down_attention=(False, True), up_channels=(64,), up_attention=(True,),
+    splat_size=16, num_heads=2,
+)  # fmt: skip
+
+
+def random_grid(options: ModelOptions, frames: int, device: torch.device) -> Tensor:
+    """One sample of noise with the cameras of inference."""
+    size = options.input_size
+    generator = torch.Generator().manual_seed(frames)
+    images = torch.rand(1, frames, 4, 3, size, size, generator=generator)
+    return build_grid(images, default_cameras(size=size).expand(1, frames, 4)).to(device)
+
+
+def network_pair(options: ModelOptions, device: torch.device) -> tuple[L4GM, PlainModel]:
+    """The same random weights as inference keeps them, and as the reference does: float32, on a GPU float16."""
+    torch.manual_seed(0)
+    model = L4GM(options).requires_grad_(False).eval()
+    for name, parameter in model.named_parameters():  # so that every block counts, as in a trained network
+        if "weight" in name and parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter, nonlinearity="linear")
+    half = torch.float32 if device.type == "cpu" else torch.float16
+    ours = L4GM(options).requires_grad_(False).eval().to(choose_dtype("auto", device))
+    ours.load_state_dict(model.state_dict())
+    for last in (ours.unet.norm_out, ours.unet.conv_out, ours.conv):
+        last.float()
+    ours.to(device, memory_format=torch.channels_last)
+    return ours, PlainModel(model.to(device, half), None if device.type == "cpu" else half)
+
+
+def operations(options: ModelOptions, frames: int) -> int:
+    """Of one forward pass: two for a multiplication and an addition; attention's products included."""
+    with torch.device("meta"):
+        model = PlainModel(L4GM(options))
+    with FlopCounterMode(display=False) as counter:
+        model.raw_channels(random_grid(options, frames, torch.device("meta")))
+    return counter.get_total_flops()
+
+
+def big(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
+    """T = 1, 2, 4 beside the reference, T = 16 alone."""
+    options = SMALL if tiny else PRESETS["big"].model
+    ours, reference = network_pair(options, device)
+    floors = Floors.measured(device, side=256 if tiny else 2048)
+    times, memory = [], []
+    bars = {1: None, 2: 3.5, 4: 3.5}
+    weights = {"ours": _size(ours), "reference": _size(reference)}
+    with torch.inference_mode():
+        for frames, bar in bars.items():
+            grid = random_grid(options, frames, device)
+            results: dict[str, Tensor] = {}
+
+            def run(name: str, network: nn.Module, grid: Tensor = grid, results: dict = results) -> None:
+                results[name] = network.raw_channels(grid)
+
+            calls = {
+                "ours": lambda run=run: run("ours", ours),
+                "reference": lambda run=run: run("reference", reference),
+            }
+            peaks = {name: weights[name] + peak_memory(call, device) for name, call in calls.items()}  # warms up, too
+            seconds = in_rounds(calls, max(1, rounds // (3 * frames)), device, warm_up=False)
+            floor = operations(options, frames) / floors.half
+            name = f"big forward, T = {frames}"
+            error = (results["ours"] - results["reference"]).norm() / results["reference"].norm()
+            times.append(compared(name, seconds["ours"], seconds["reference"], bar, floor) | {"error": error.item()})
+            memory.append(_memory_row(name, peaks["ours"], peaks["reference"], "half" if frames == 4 else ""))
+        del reference
+        frames, peak, seconds = 2 if tiny else 16, 0.0, 0.0
+        grid = random_grid(options, frames, device)
+
+        def alone() -> None:
+            nonlocal seconds
+            seconds = in_rounds({"ours": lambda: ours(grid)}, 1, device, warm_up=False)["ours"]
+
+        peak = weights["ours"] + peak_memory(alone, device)
+        floor = operations(options, frames) / floors.half
+    row = compared(f"big forward, T = {frames}", seconds, math.nan, None, floor)
+    times.append(row | {"reference s": "", "times faster": "", "error": ""})
+    memory.append(
+        _memory_row(f"big forward, T = {frames}", peak, math.nan, "12 GB") | {"reference GB": "", "share": ""}
+    )
+    return {"floors": [floors.row()], "big forward": times, "big forward, peak memory with weights": memory}
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _memory_row(name: str, ours: float, reference: float, bar: str) -> Row:
+    return {"row": name, "ours GB": ours / 1e9, "reference GB": reference / 1e9, "share": ours / reference, "bar": bar}

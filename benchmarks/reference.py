@@ -1,0 +1,135 @@
+"""The plain reference: the network, renderer and inference loop put together as the published scripts do it.
+
+Own writing, from the description of how they work: whole precision (or autocast) and plain layout, attention that holds
+its scores, one render call for each view, one pair of frames at a time. It shares weights and output files with ours,
+so that it also checks values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from core.cameras import Cameras
+from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
+from core.inference.network import Network
+from core.inference.orbit import OrbitRenderer
+from core.inference.session import Session
+from core.model import L4GM, activate_on_rays
+from core.options import ModelOptions
+from core.rendering import Renderer, RenderOutput
+from core.unet import GridAttention, Level, ResidualBlock, UNet
+
+
+class PlainModel(nn.Module):
+    """The network of ``model``, its weights and its head, run the plain way.
+
+    Args:
+        autocast: half precision where the published scripts use it (a GPU); None: float32 throughout.
+    """
+
+    def __init__(self, model: L4GM, autocast: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.model, self.autocast = model.to(memory_format=torch.contiguous_format), autocast
+
+    def forward(self, grid: Tensor) -> Gaussians:
+        """Grid ``[B,T,V,9,H,W]`` to Gaussians ``[B,T]``."""
+        with torch.autocast(grid.device.type, self.autocast, enabled=self.autocast is not None):
+            raw = self.raw_channels(grid)
+        if self.model.options.head == "published":
+            return activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
+        return activate_on_rays(raw, grid)
+
+    def raw_channels(self, grid: Tensor) -> Tensor:
+        """The channels before the head, ``[B,T,V,14 k,S,S]``."""
+        frames, views = grid.shape[1:3]
+        x = self.model.conv(_unet(self.model.unet, rearrange(grid, "b t v c h w -> (b t v) c h w"), frames, views))
+        return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)
+
+
+def _unet(unet: UNet, x: Tensor, frames: int, views: int) -> Tensor:
+    x = unet.conv_in(x.to(unet.conv_in.weight.dtype))
+    skips = [x]
+    for level in unet.down_blocks:
+        for j in range(len(level.nets)):
+            x = _layer(level, j, x, frames, views)
+            skips.append(x)
+        if level.downsample is not None:
+            x = level.downsample(x)
+            skips.append(x)
+    for j in range(len(unet.mid_block.nets)):
+        x = _layer(unet.mid_block, j, x, frames, views)
+    for level in unet.up_blocks:
+        for j in range(len(level.nets)):
+            x = _layer(level, j, torch.cat([x, skips.pop()], dim=1), frames, views)
+        if level.upsample is not None:
+            x = level.upsample(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    return unet.conv_out(F.silu(unet.norm_out(x)))
+
+
+def _layer(level: Level, j: int, x: Tensor, frames: int, views: int) -> Tensor:
+    x = _block(level.nets[j], x)
+    for attentions in (level.attns, level.t_attns):
+        if j < len(attentions):
+            x = _attend(attentions[j], x, frames, views)
+    return x
+
+
+def _block(block: ResidualBlock, x: Tensor) -> Tensor:
+    h = block.conv1(F.silu(block.norm1(x)))
+    h = block.conv2(F.silu(block.norm2(h)))
+    return (h + block.shortcut(x)) * 0.5**0.5
+
+
+def _attend(block: GridAttention, x: Tensor, frames: int, views: int) -> Tensor:
+    sizes = {"t": frames, "v": views, "h": x.shape[-2]}
+    tokens = rearrange(block.norm(x), f"(b t v) c h w -> {block.to_tokens}", **sizes)
+    attn = block.attn
+    q, k, v = rearrange(attn.qkv(tokens), "b l (qkv heads d) -> qkv b heads l d", qkv=3, heads=attn.num_heads)
+    scores = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1), dim=-1)
+    tokens = attn.proj(rearrange(scores @ v, "b heads l d -> b l (heads d)"))
+    return (rearrange(tokens, f"{block.to_tokens} -> (b t v) c h w", **sizes, w=x.shape[-1]) + x) * block.scale
+
+
+class ViewByView:
+    """A renderer that is called once for each view."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer, self.name = renderer, renderer.name
+
+    def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
+        """As `core.rendering.base.Renderer`."""
+        lead = cameras.shape
+        calls = [self.renderer(gaussians, cameras[..., v : v + 1], background) for v in range(lead[-1])]
+        images = ([getattr(call, name) for call in calls] for name in ("image", "alpha", "depth"))
+        return RenderOutput(*(torch.cat(parts, dim=len(lead) - 1) for parts in images))
+
+
+class OneByOne(OrbitRenderer):
+    """Draws one set from one azimuth a call."""
+
+    def _draw(self, gaussians: Gaussians, azimuths: Sequence[float], size: int, at_once: int) -> Tensor:
+        draw = super()._draw
+        rows = [
+            torch.cat([draw(gaussians[k : k + 1], [azimuth], size, 1) for azimuth in azimuths], dim=1)
+            for k in range(gaussians.shape[0])
+        ]
+        return torch.cat(rows)
+
+
+class PlainSession(Session):
+    """Inference with the plain network and one render call for each view; use it with ``interp_batch`` 1."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
+        self.orbit = OneByOne(self.options.camera, self.options.data.output_size, self.device)
+
+    def _load(self, path: str, model: ModelOptions) -> Network:
+        network = super()._load(path, model)
+        network.model = PlainModel(network.model, None if self.device.type == "cpu" else self.dtype)
+        return network

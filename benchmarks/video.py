@@ -1,0 +1,114 @@
+"""A video of 60 frames through everything, to .ply files and mp4, beside the reference loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks.measure import Row, compared, in_rounds, peak_memory, timed
+from benchmarks.network import SMALL
+from benchmarks.reference import PlainSession
+from core.checkpoint import save_weights
+from core.inference.inputs import open_sources
+from core.inference.outputs import sequence_outputs
+from core.inference.programs import reconstruct_video
+from core.inference.session import Session
+from core.media import read_video, write_video
+from core.model import L4GM
+from core.options import PRESETS, Options
+
+VIDEO = Path(__file__).parents[1] / "data_test" / "mech.mp4"
+
+
+def write_clip(path: Path, frames: int) -> None:
+    """The sample video played forwards and backwards until it has ``frames`` frames, at 15 a second."""
+    source = read_video(VIDEO)
+    images = list(source.frames())
+    there_and_back = images + images[-2:0:-1]
+    with write_video(path, Fraction(15), source.size) as video:
+        for index in range(frames):
+            video.write(there_and_back[index % len(there_and_back)])
+
+
+class Stopwatch:
+    """Seconds inside the calls that were wrapped."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable) -> Callable:
+        """The same function, on the clock."""
+
+        def run(*args: object, **kwargs: object) -> object:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        return run
+
+
+def run(session: Session) -> None:
+    """infer_4d on the session's video."""
+    options = session.options
+    names = (options.infer.test_path, options.train.workspace, options.infer.target_fps)
+    for source in open_sources(*names, sequence_outputs):
+        reconstruct_video(session, source)
+
+
+def options_of(preset: str, folder: Path, frames: int, tiny: bool) -> Options:
+    """The preset on a clip in ``folder``; its single-view model is itself. Random weights where none are shipped."""
+    options = PRESETS[preset]
+    write_clip(folder / "clip.mp4", frames)
+    train = replace(options.train, workspace=str(folder / "results"))
+    infer = replace(options.infer, test_path=str(folder / "clip.mp4"))
+    if tiny or preset != "nano":
+        model = SMALL if tiny else options.model
+        options = replace(options, model=model)
+        for name in ("recon", "interp"):
+            torch.manual_seed(0)
+            save_weights(L4GM(model), folder / f"{name}.safetensors", dtype=torch.float16)
+        train = replace(train, resume=str(folder / "recon.safetensors"))
+        infer = replace(infer, interpresume=str(folder / "interp.safetensors"))
+    data = replace(options.data, num_frames=2 if tiny else 16, prob_view_dropout=0.3)
+    data = replace(data, output_size=32) if tiny else data
+    return replace(options, data=data, train=train, infer=infer)
+
+
+def video(rounds: int, tiny: bool, device: torch.device, preset: str = "nano") -> dict[str, list[Row]]:
+    """60 frames to 178 sets: the loop with batches against one view and one pair at a time."""
+    frames, bar = 4 if tiny else 60, 4.0 if device.type == "cpu" else 3.0
+    with TemporaryDirectory() as folder:
+        options = options_of(preset, Path(folder), frames, tiny)
+        ours = Session(options)
+        plain = PlainSession(replace(options, infer=replace(options.infer, interp_batch=1)))
+        watch = Stopwatch()
+        for network in (ours.network, ours.interpolation):
+            network.model.forward = watch.around(network.model.forward)
+        ours.orbit.renderer = watch.around(ours.orbit.renderer)
+        run_ours: Callable[[], None] = lambda: run(ours)  # noqa: E731 - a name for the three uses below
+        peak = peak_memory(run_ours, device)  # warms up, too
+        watch.seconds = 0.0
+        once = timed(run_ours, device)
+        share = watch.seconds / once
+        seconds = in_rounds({"ours": run_ours, "reference": lambda: run(plain)}, 1, device, warm_up=False)
+        short = options_of(preset, Path(folder), max(2, frames // 2), tiny)
+        half = peak_memory(lambda: run(_shortened(ours, short)), device)
+    name = f"{preset}, {frames} frames to .ply and mp4"
+    row = compared(name, min(once, seconds["ours"]), seconds["reference"], bar)
+    share_name = "network and rasteriser" if device.type == "cpu" else "waiting for network and rasteriser"
+    parts = {"row": name, f"{share_name}, share": share, "bar": 0.6}
+    parts |= {"peak GB": peak / 1e9, "peak GB, half the frames": half / 1e9}
+    return {"video end to end": [row], "video end to end, where the time goes": [parts]}
+
+
+def _shortened(session: Session, options: Options) -> Session:
+    session.options = options
+    return session
