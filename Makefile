@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-gpu lint format bench render-env clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench bench-gpu render-env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,11 @@ format: $(VENV)/.installed-test ## ruff, mending what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## measure the renderer's speed on this machine, two minutes on free cores
-	$(BIN)/python benchmarks/render.py
+bench: $(VENV)/.installed ## measure the speed of every part beside a plain reference, a quarter of an hour on free cores
+	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.installed ## the same on a GPU
+	$(BIN)/python -m benchmarks --gpu
 
 render-env: $(RENDER_VENV)/.installed ## make .venv-render with Blender as a Python module, to render training clips
 

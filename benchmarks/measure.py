@@ -110,7 +110,7 @@ class Floors:
 
 
 def compared(name: str, ours: float, reference: float, bar: float | None, floor: float | None = None) -> Row:
-    """One row: seconds of both, how many times faster, what was asked for, and the share of our time that the floor is."""
+    """One row: seconds of both, how many times faster, what was asked for, the floor and its share of our time."""
     return {
         "row": name,
         "ours s": ours,

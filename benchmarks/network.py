@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Floors, Row, compared, in_rounds, peak_memory
+from benchmarks.measure import Floors, Row, compared, in_rounds, peak_memory, timed
 from benchmarks.reference import PlainModel
 from core.data.input_grid import build_grid, default_cameras
 from core.inference.network import choose_dtype
@@ -57,37 +58,34 @@ def operations(options: ModelOptions, frames: int) -> int:
 def big(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
     """T = 1, 2, 4 beside the reference, T = 16 alone."""
     options = SMALL if tiny else PRESETS["big"].model
-    ours, reference = network_pair(options, device)
+    networks = dict(zip(("ours", "reference"), network_pair(options, device), strict=True))
     floors = Floors.measured(device, side=256 if tiny else 2048)
     times, memory = [], []
-    bars = {1: None, 2: 3.5, 4: 3.5}
-    weights = {"ours": _size(ours), "reference": _size(reference)}
+    weights = {name: sum(p.nbytes for p in network.parameters()) for name, network in networks.items()}
+    raw: dict[str, Tensor] = {}
+
+    def run(name: str, grid: Tensor) -> None:
+        raw[name] = networks[name].raw_channels(grid)
+
     with torch.inference_mode():
-        for frames, bar in bars.items():
+        for frames, bar in {1: None, 2: 3.5, 4: 3.5}.items():
             grid = random_grid(options, frames, device)
-            results: dict[str, Tensor] = {}
-
-            def run(name: str, network: nn.Module, grid: Tensor = grid, results: dict = results) -> None:
-                results[name] = network.raw_channels(grid)
-
-            calls = {
-                "ours": lambda run=run: run("ours", ours),
-                "reference": lambda run=run: run("reference", reference),
-            }
+            calls = {name: partial(run, name, grid) for name in networks}
             peaks = {name: weights[name] + peak_memory(call, device) for name, call in calls.items()}  # warms up, too
             seconds = in_rounds(calls, max(1, rounds // (3 * frames)), device, warm_up=False)
             floor = operations(options, frames) / floors.half
             name = f"big forward, T = {frames}"
-            error = (results["ours"] - results["reference"]).norm() / results["reference"].norm()
+            error = (raw["ours"] - raw["reference"]).norm() / raw["reference"].norm()
             times.append(compared(name, seconds["ours"], seconds["reference"], bar, floor) | {"error": error.item()})
             memory.append(_memory_row(name, peaks["ours"], peaks["reference"], "half" if frames == 4 else ""))
-        del reference
-        frames, peak, seconds = 2 if tiny else 16, 0.0, 0.0
+        del networks["reference"]
+        raw.clear()
+        frames, seconds = 2 if tiny else 16, 0.0
         grid = random_grid(options, frames, device)
 
         def alone() -> None:
             nonlocal seconds
-            seconds = in_rounds({"ours": lambda: ours(grid)}, 1, device, warm_up=False)["ours"]
+            seconds = timed(partial(run, "ours", grid), device)
 
         peak = weights["ours"] + peak_memory(alone, device)
         floor = operations(options, frames) / floors.half
@@ -97,10 +95,6 @@ def big(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
         _memory_row(f"big forward, T = {frames}", peak, math.nan, "12 GB") | {"reference GB": "", "share": ""}
     )
     return {"floors": [floors.row()], "big forward": times, "big forward, peak memory with weights": memory}
-
-
-def _size(model: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def _memory_row(name: str, ours: float, reference: float, bar: str) -> Row:

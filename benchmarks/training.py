@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -60,7 +61,7 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad()
         marks.append(time.perf_counter())
-        self.seconds.append([after - before for before, after in zip(marks, marks[1:], strict=False)])
+        self.seconds.append([after - before for before, after in pairwise(marks)])
         self.losses.append(terms["total"].item())
 
     def parts(self) -> list[float]:

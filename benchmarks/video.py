@@ -99,16 +99,12 @@ def video(rounds: int, tiny: bool, device: torch.device, preset: str = "nano") -
         once = timed(run_ours, device)
         share = watch.seconds / once
         seconds = in_rounds({"ours": run_ours, "reference": lambda: run(plain)}, 1, device, warm_up=False)
-        short = options_of(preset, Path(folder), max(2, frames // 2), tiny)
-        half = peak_memory(lambda: run(_shortened(ours, short)), device)
+        ours.options = options_of(preset, Path(folder, "short"), max(2, frames // 2), tiny)
+        ours.workspace = Path(ours.options.train.workspace)
+        half = peak_memory(run_ours, device)
     name = f"{preset}, {frames} frames to .ply and mp4"
     row = compared(name, min(once, seconds["ours"]), seconds["reference"], bar)
     share_name = "network and rasteriser" if device.type == "cpu" else "waiting for network and rasteriser"
     parts = {"row": name, f"{share_name}, share": share, "bar": 0.6}
     parts |= {"peak GB": peak / 1e9, "peak GB, half the frames": half / 1e9}
     return {"video end to end": [row], "video end to end, where the time goes": [parts]}
-
-
-def _shortened(session: Session, options: Options) -> Session:
-    session.options = options
-    return session

@@ -119,4 +119,5 @@ def run_parallel(function: Callable, units: int, *args: object) -> None:
         function(counter, units, *args)
     finally:
         for other in others:
-            other.result()
+            if not other.cancel():  # one that never began has nothing left to do
+                other.result()
