@@ -93,7 +93,9 @@ def test_side_views_can_be_made_from_the_front_alone(call: Call) -> None:
     for sides in ("given", "blank", "made"):
         write_protocol(Path(), sides, frames="2", side_views=f"'{sides}'", objects="['p-cow-0']")
     line = LINE.replace("views.toml", "given.toml blank.toml made.toml") + " --baselines --lpips_images 1"
-    assert call("eval", line)[0] == 0
+    assert call("eval", line.replace("--baselines", "--baselines hull mean"))[0] == 0
+    assert list(results("given")["systems"]) == ["recon", "hull", "mean", "truth"]
+    assert list(results("blank")["systems"]) == ["recon", "mean", "truth"]  # one silhouette makes no hull
     values = [results(sides)["systems"]["recon"]["p-cow-0"]["means"]["psnr"] for sides in ("given", "blank", "made")]
     assert len(set(values)) == 3
 

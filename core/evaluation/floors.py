@@ -38,10 +38,10 @@ def floors(
     renderer: Renderer,
     device: torch.device,
 ) -> Iterator[tuple[str, Prediction]]:
-    """The asked ones of ``hull`` and ``mean`` for tasks that reconstruct from the truth's own images."""
+    """The asked ones of ``hull`` and ``mean``, for the task of reconstruction; a hull needs true side views."""
     if protocol.task != "reconstruct":
         return
-    if "hull" in baselines:
+    if "hull" in baselines and truth.sides is not None:
         cameras = default_cameras(size=truth.front.shape[-1], radius=camera.cam_radius, fovy=camera.fovy)
         half = camera.cam_radius * math.tan(math.radians(camera.fovy) / 2)
         sets = hull_gaussians(truth.front, truth.sides, cameras, half)
@@ -50,14 +50,14 @@ def floors(
         yield "mean", mean_image(truth)
 
 
-def hull_gaussians(front: Tensor, sides: Tensor | None, cameras: Cameras, half: float) -> Gaussians:
+def hull_gaussians(front: Tensor, sides: Tensor, cameras: Cameras, half: float) -> Gaussians:
     """The surface of the visual hull of every frame as Gaussians, coloured by the nearest camera.
 
     The front silhouette is that of the frame, the others are those of frame 0, as networks see them.
 
     Args:
         front: ``[T, 3, S, S]`` on white.
-        sides: ``[3, 3, S, S]`` on white, or None: only the front carves.
+        sides: ``[3, 3, S, S]`` on white.
         cameras: of the four views ``[4]``.
         half: half a side of the cube that is carved, world units.
 
@@ -67,8 +67,8 @@ def hull_gaussians(front: Tensor, sides: Tensor | None, cameras: Cameras, half: 
     spacing = 2 * half / CELLS
     axis = (torch.arange(CELLS) + 0.5) * spacing - half
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-    nearest = (points @ cameras.positions.T)[:, : 1 if sides is None else 4].argmax(dim=-1)
-    still = [] if sides is None else [_look(cameras[1 + i], image, points) for i, image in enumerate(sides)]
+    nearest = (points @ cameras.positions.T).argmax(dim=-1)
+    still = [_look(cameras[1 + i], image, points) for i, image in enumerate(sides)]
     carved = torch.ones(len(points), dtype=torch.bool)
     for _, inside in still:
         carved &= inside
