@@ -94,11 +94,12 @@ def test_means_are_over_objects_and_moving_ones_are_told_apart() -> None:
         truth = truth_of(images[:frames], alpha[:frames])
         scores.motion[name] = moved
         values = {"psnr": torch.full((frames, 1), value), "lpips": torch.tensor([[0.5]] + [[torch.nan]] * (frames - 1))}
+        values["warp"] = torch.full((frames - 1, 1), torch.nan)  # no pixel's flow was sure
         scores.add("net", Truth(**{**vars(truth), "name": name}), values)
     summary = scores.summary()
     assert summary["all"] == {"objects": 2, "systems": {"net": {"psnr": 15.0, "lpips": 0.5}}}
     assert summary["moving"] == {"objects": 1, "systems": {"net": {"psnr": 10.0, "lpips": 0.5}}}
-    assert scores.systems["net"]["b"].counts == {"psnr": 4, "lpips": 1}
+    assert scores.systems["net"]["b"].counts == {"psnr": 4, "lpips": 1, "warp": 0}
     json.dumps(scores.as_json(), allow_nan=False)
 
 

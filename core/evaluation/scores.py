@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -54,8 +53,9 @@ class Scores:
             for view, column in zip(truth.views, table.unbind(1), strict=True):
                 if not bool(column.isnan().all()):
                     scores.views.setdefault(view, {})[metric] = float(column.nanmean())
-            scores.means[metric] = float(table.nanmean())
             scores.counts[metric] = int((~torch.isnan(table)).sum())
+            if scores.counts[metric]:
+                scores.means[metric] = float(table.nanmean())
         self.systems.setdefault(system, {})[truth.name] = scores
 
     @property
@@ -68,8 +68,7 @@ class Scores:
         found: dict[str, list[float]] = {}
         for name in objects:
             for metric, value in self.systems[system][name].means.items():
-                if math.isfinite(value):
-                    found.setdefault(metric, []).append(value)
+                found.setdefault(metric, []).append(value)
         return {metric: sum(values) / len(values) for metric, values in found.items()}
 
     def summary(self) -> dict[str, dict[str, object]]:
