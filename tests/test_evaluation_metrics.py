@@ -17,8 +17,9 @@ from core.errors import UserError
 from core.evaluation.floors import hull_gaussians
 from core.evaluation.flow import WarpedError
 from core.evaluation.frechet import FrechetScores, VideoNetwork, frechet_distance
-from core.evaluation.metrics import chunk_means, flicker, iou, spread
+from core.evaluation.metrics import Prediction, chunk_means, flicker, iou, spread
 from core.evaluation.scores import Scores
+from core.evaluation.sheets import MAX_SYSTEMS, Sheet, error_image
 from core.evaluation.truth import Truth, motion
 
 SIDE = 64
@@ -183,3 +184,16 @@ def test_the_hull_of_four_discs_holds_the_ball_and_stays_in_their_box() -> None:
     assert there.norm(dim=-1).min() > 0.4 - 0.03  # the surface alone
     assert there.abs().max() < 0.4 * 1.1 + 0.03
     assert torch.allclose(sets[0].colors[sets[0].opacities > 0], torch.tensor([1.0, 0, 0]), atol=0.5)
+
+
+def test_sheets_show_compared_frames_and_keep_to_a_number_of_rows() -> None:
+    images, alpha = moving_square()
+    truth = truth_of(images, alpha)
+    sheet = Sheet(truth, [1, 2])
+    for system in range(12):
+        sheet.add(f"system {system}", Prediction(images.flip(0), alpha))
+    assert sheet.cells == [(1, 0), (2, 0)]
+    assert len(sheet.rows) == len(sheet.captions) == 1 + 2 * MAX_SYSTEMS
+    assert torch.equal(sheet.rows[0][0], images[1, 0]) and torch.equal(sheet.rows[1][0], images[2, 0])
+    assert error_image(images, images).min() == 1  # no error is white
+    assert error_image(images, images.flip(0))[:, :, 1:].min() == 0

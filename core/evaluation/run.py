@@ -138,7 +138,7 @@ class Evaluation:
             truth = truths.load(name)
             scores.motion[name] = motion(truth)
             judge = Judge(truth, protocol, options.lpips_images, self.device, self.clip, self.with_flow)
-            sheet = Sheet(truth)
+            sheet = Sheet(truth, protocol.compared())
             if frechet:
                 frechet.add_truth(truth.images)
             for label, prediction in self._predictions(truth, protocol):

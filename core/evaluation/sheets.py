@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,15 +20,16 @@ FULL_ERROR = 0.5  # mean over channels that is drawn in full red
 
 @dataclass
 class Sheet:
-    """The picture of one object; feed it with predictions, then `save` it."""
+    """The picture of one object, at the ``compared`` frames; feed it with predictions, then `save` it."""
 
     truth: Truth
+    compared: Sequence[int]
     captions: list[str] = field(default_factory=list)
     rows: list[list[Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        frames, views = len(self.truth.frames), len(self.truth.views)
-        self.cells = [(t, v) for v in spread(VIEWS, views).tolist() for t in spread(FRAMES, frames).tolist()]
+        times = [self.compared[i] for i in spread(FRAMES, len(self.compared))]
+        self.cells = [(t, v) for v in spread(VIEWS, len(self.truth.views)).tolist() for t in times]
         shown = ", ".join(dict.fromkeys(self.truth.views[v] for _, v in self.cells))
         self._add(f"truth of {self.truth.name}, cameras {shown}", self.truth.images)
 
