@@ -20,6 +20,8 @@ def group_norm(x: Tensor, norm: nn.GroupNorm, *, silu: bool = False) -> Tensor:
     """``norm(x)``, or ``silu(norm(x))``, for ``x`` ``[N, C, H, W]``; statistics in float32 whatever the type of x."""
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel() >= _LEAST:
         return _FusedGroupNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps, silu)
+    if torch.is_grad_enabled() and norm.weight.requires_grad and not x.requires_grad:
+        x = x.detach().requires_grad_()  # torch 2.13 crashes in the channels-last CPU backward where x needs none
     y = F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
     return F.silu(y) if silu else y
 

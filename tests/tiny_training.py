@@ -74,13 +74,13 @@ def command_line(clips: Path, workspace: Path, **changes: object) -> list[str]:
     return words
 
 
-def start_main(arguments: list[str], *launch: str) -> subprocess.Popen[str]:
-    """main.py on one thread in a process of its own, or through ``accelerate launch`` with these arguments."""
+def start_main(arguments: list[str], *launch: str, script: str = "main.py") -> subprocess.Popen[str]:
+    """A script on one thread in a process of its own, or through ``accelerate launch`` with these arguments."""
     launcher = ["-m", "accelerate.commands.launch", *launch] if launch else []
     return subprocess.Popen(
-        [sys.executable, *launcher, "main.py", *arguments],
+        [sys.executable, *launcher, script, *arguments],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
