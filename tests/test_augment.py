@@ -2,11 +2,12 @@
 
 import math
 
+import pytest
 import torch
 from torch import Generator, Tensor
 
 from core.cameras import Cameras, orbit_cameras
-from core.data.augment import camera_jitter, grid_distortion
+from core.data.augment import camera_jitter, grid_distortion, mirror, swap_colors
 
 SIZE = 64
 
@@ -114,3 +115,29 @@ def test_augmentations_are_pure_and_follow_their_generator():
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_mirror_shows_the_mirrored_world() -> None:
+    """A point and its mirror image fall on mirrored pixels, at the same depth; twice is nothing."""
+    cameras = orbit_cameras(torch.tensor([0.0, 70.0, 200.0]), 12.0, size=(SIZE, SIZE), dtype=torch.float64)
+    images, masks = torch.rand(3, 3, SIZE, SIZE), torch.rand(3, 1, SIZE, SIZE)
+    flipped, flipped_masks, mirrored = mirror(images, masks, cameras)
+    points = torch.rand(3, 5, 3, dtype=torch.float64) - 0.5
+    pixels, depths = cameras.project(points)
+    other_pixels, other_depths = mirrored.project(points * points.new_tensor([-1.0, 1.0, 1.0]))
+    torch.testing.assert_close(other_depths, depths)
+    torch.testing.assert_close(other_pixels[..., 0], SIZE - pixels[..., 0])
+    torch.testing.assert_close(other_pixels[..., 1], pixels[..., 1])
+    assert torch.equal(flipped[..., 0], images[..., -1]) and torch.equal(flipped_masks[..., 0], masks[..., -1])
+    torch.testing.assert_close(mirror(flipped, flipped_masks, mirrored)[2].c2w, cameras.c2w)
+    assert torch.linalg.det(mirrored.c2w[:, :3, :3]).tolist() == pytest.approx([1.0] * 3)
+
+
+def test_swapped_colors_are_the_same_colors() -> None:
+    images = torch.rand(2, 4, 3, 8, 8)
+    swapped = swap_colors(images, generator(3))
+    torch.testing.assert_close(swapped.sort(dim=-3).values, images.sort(dim=-3).values)
+    seen = {
+        tuple(swap_colors(torch.arange(3.0)[:, None, None], generator(seed)).flatten().tolist()) for seed in range(40)
+    }
+    assert len(seen) == 6

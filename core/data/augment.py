@@ -1,8 +1,9 @@
-"""Augmentations of the side views: warped images and rays that are slightly wrong.
+"""Augmentations: side views that are slightly wrong, and objects that differ from those of the list.
 
-Both imitate what a multi-view diffusion model gets wrong: its views are neither consistent in shape nor exactly where
-they claim to be. Formulas: the published training code of LGM and L4GM. Every function returns a new value and draws
-from the generator it is given, on the generator's device.
+Warped images and jittered rays imitate what a multi-view diffusion model gets wrong: its views are neither consistent
+in shape nor exactly where they claim to be. Formulas: the published training code of LGM and L4GM. Mirrored and
+recoloured objects, not published, make a small collection larger. Every function returns a new value and draws from
+the generator it is given, on the generator's device.
 """
 
 from __future__ import annotations
@@ -53,6 +54,22 @@ def _distorted_ramp(size: int, num_knots: int, generator: Generator) -> Tensor:
     start, end = knots[segment], knots[segment + 1]
     inside = (pixels - start) / (end - start - 1).clamp(min=1)
     return -1.0 + 2.0 * (segment + inside) / steps
+
+
+def mirror(images: Tensor, masks: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Cameras]:
+    """The sample as seen in the mirror x = 0: images left to right, poses M c2w M with M = diag(-1, 1, 1, 1).
+
+    Args:
+        images, masks: ``[..., C, H, W]``.
+        cameras: the same leading axes; principal points in the middle of the image.
+    """
+    flip = torch.tensor([-1.0, 1.0, 1.0, 1.0], dtype=cameras.c2w.dtype, device=cameras.c2w.device)
+    return images.flip(-1), masks.flip(-1), replace(cameras, c2w=flip[:, None] * cameras.c2w * flip)
+
+
+def swap_colors(images: Tensor, generator: Generator) -> Tensor:
+    """One random order of the three colour channels for all images ``[..., 3, H, W]``; white stays white."""
+    return images[..., torch.randperm(3, generator=generator, device=generator.device).to(images.device), :, :]
 
 
 def camera_jitter(cameras: Cameras, generator: Generator, strength: float = JITTER_STRENGTH) -> Cameras:

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from core.cameras import Cameras, orbit_cameras
-from core.data.augment import camera_jitter, grid_distortion
+from core.data.augment import camera_jitter, grid_distortion, mirror, swap_colors
 from core.data.batch import ClipBatch
 from core.data.clips import BrokenClip, Clip
 from core.data.input_grid import blank_side_views, blend_between_ends, build_grid, replicate_side_views
@@ -119,6 +119,8 @@ class ClipDataset(Dataset):
             view_ids, frames, size=options.output_size, radius=self.camera.cam_radius, fovy=self.camera.fovy
         )
         cameras = first_view_in_front(cameras, self.camera.cam_radius).to(torch.float32)
+        if self.training:
+            images, masks, cameras = self._vary(images, masks, cameras, generator)
         num_inputs, output = options.num_input_views, (options.output_size, options.output_size)
         grid = self._grid(
             resize_area(images[:, :num_inputs], (self.input_size, self.input_size)),
@@ -134,6 +136,17 @@ class ClipDataset(Dataset):
             view_ids=torch.tensor([view_ids]),
             names=(name,),
         )
+
+    def _vary(
+        self, images: Tensor, masks: Tensor, cameras: Cameras, generator: Generator
+    ) -> tuple[Tensor, Tensor, Cameras]:
+        """Another object of the same clip: mirrored, recoloured."""
+        mirrored, recolored = torch.rand(2, generator=generator).tolist()
+        if mirrored < self.options.prob_mirror:
+            images, masks, cameras = mirror(images, masks, cameras)
+        if recolored < self.options.prob_color_swap:
+            images = swap_colors(images, generator)
+        return images, masks, cameras
 
     def _grid(self, images: Tensor, cameras: Cameras, generator: Generator) -> Tensor:
         """Input images ``[T, 4, 3, h, w]`` and their cameras -> grid ``[T, 4, 9, h, w]``; augments when training."""
@@ -155,15 +168,23 @@ class ClipDataset(Dataset):
         return build_grid(*fill_frames(images, cameras))
 
     def _draw_frames(self, clip: Clip, generator: Generator) -> list[int]:
-        """Consecutive frames: a random window when training, the first otherwise.
+        """A random window when training, at times every n-th frame of a longer one; the first frames otherwise.
+
+        A clip of one frame is a still: the frame is repeated.
 
         Published: `4d` always takes the first window, and no window ends with the last frame.
         """
-        spare = clip.num_frames - self.num_frames
-        if spare < 0:
+        if clip.num_frames == 1:
+            return [0] * self.num_frames
+        if clip.num_frames < self.num_frames:
             raise BrokenClip(clip.name, f"has {clip.num_frames} frames, num_frames is {self.num_frames}")
-        start = int(torch.randint(spare + 1, (1,), generator=generator)) if self.training else 0
-        return list(range(start, start + self.num_frames))
+        if not self.training:
+            return list(range(self.num_frames))
+        longest = (clip.num_frames - 1) // (self.num_frames - 1) if self.num_frames > 1 else 1
+        stride = 1 + int(torch.randint(min(self.options.frame_stride, longest), (1,), generator=generator))
+        spare = clip.num_frames - 1 - stride * (self.num_frames - 1)
+        start = int(torch.randint(spare + 1, (1,), generator=generator))
+        return list(range(start, start + stride * (self.num_frames - 1) + 1, stride))
 
     def _no_sample(self, broken: tuple[tuple[str, str], ...]) -> ClipBatch:
         options, size = self.options, self.options.output_size

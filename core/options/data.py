@@ -46,11 +46,17 @@ class DataOptions:
     """Probability of jittered rays on input views 1..3."""
     prob_view_dropout: float = 0.0
     """Probability that a sample's input views 1..3 are blank (white): trains single-view reconstruction."""
+    prob_mirror: float = 0.0
+    """Probability that a training sample is mirrored; not published, makes a small collection larger."""
+    prob_color_swap: float = 0.0
+    """Probability that a training sample's colour channels are shuffled; not published, likewise."""
+    frame_stride: int = 1
+    """Largest step between a training sample's frames, drawn from 1 on: larger motions. Published: 1."""
     max_broken: float = 0.1
     """The run stops when more than this fraction of the clips turned out to be broken."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "num_frames", "num_views", "num_input_views", "output_size")
+        at_least(self, 1, "frame_stride", "num_frames", "num_views", "num_input_views", "output_size")
         at_least(self, 0, "num_workers", "max_broken")
         if self.data_mode == "4d_interp" and self.input_sides != "first":
             raise UserError(f"--input_sides {self.input_sides} is for reconstruction; 4d_interp blends its own inputs")

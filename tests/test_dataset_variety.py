@@ -1,0 +1,46 @@
+"""Laws of what the dataset adds to a small collection: larger motions, mirrored and recoloured objects."""
+
+from pathlib import Path
+
+import torch
+
+from core.data.input_grid import build_grid
+from tests.clip_factory import write_clip
+from tests.dataset_factory import make_dataset, make_options
+
+
+def test_larger_steps_between_frames_are_drawn_when_training_only(tmp_path: Path):
+    for name in ("a-x-0", "a-y-0"):
+        write_clip(tmp_path, name, frames=7)
+    options = make_options(tmp_path, ["a-x-0", "a-y-0"], frame_stride=9)
+    dataset = make_dataset(options)
+    steps, seen = set(), set()
+    for epoch in range(40):
+        first, second, third = dataset[epoch * len(dataset)].frames[0].tolist()
+        assert second - first == third - second
+        steps.add(second - first)
+        seen |= {first, third}
+    assert steps == {1, 2, 3}
+    assert {0, 6} <= seen
+    assert make_dataset(options, "test")[0].frames.tolist() == [[0, 1, 2]]
+
+
+def test_mirrored_samples_stay_consistent(clips: tuple[Path, list[str]]):
+    """The mirrored front view is the flipped front view; colours are shuffled alike in input and supervision."""
+    plain = make_dataset(make_options(*clips))[0]
+    varied = make_dataset(make_options(*clips, prob_mirror=1.0, prob_color_swap=1.0))[0]
+    torch.testing.assert_close(varied.images.flip(-1).mean(dim=3), plain.images.mean(dim=3))
+    torch.testing.assert_close(varied.masks.flip(-1), plain.masks)
+    assert not torch.equal(varied.cameras.c2w, plain.cameras.c2w)
+    torch.testing.assert_close(
+        build_grid(varied.images[:, :1, :4], varied.cameras[:, :1, :4]), varied.grid[:, :1], atol=1e-5, rtol=0
+    )
+
+
+def test_a_clip_of_one_frame_is_a_still(tmp_path: Path):
+    for name in ("a-x-0", "a-y-0"):
+        write_clip(tmp_path, name, frames=1)
+    sample = make_dataset(make_options(tmp_path, ["a-x-0", "a-y-0"], num_frames=4))[0]
+    assert sample.broken == ()
+    assert sample.frames.tolist() == [[0, 0, 0, 0]]
+    assert torch.equal(sample.images[:, 1:], sample.images[:, :1].expand(-1, 3, -1, -1, -1, -1))
