@@ -107,7 +107,7 @@ class Cameras:
     def pluecker(self) -> Tensor:
         """Plücker coordinates of the pixel rays, ``[..., 6, H, W]``: moment ``o x d``, then unit direction ``d``."""
         origins, directions = self.rays()
-        coordinates = torch.cat([torch.linalg.cross(origins, directions), directions], dim=-1)
+        coordinates = torch.cat([cross(origins, directions), directions], dim=-1)
         return rearrange(coordinates, "... h w c -> ... c h w")
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,7 +174,7 @@ def orbit_cameras(
     zero = torch.zeros_like(a)
     right = torch.stack([cos_a, zero, -sin_a], dim=-1)
     backward = torch.stack([cos_e * sin_a, sin_e, cos_e * cos_a], dim=-1)
-    down = -torch.linalg.cross(backward, right)
+    down = -cross(backward, right)
     rotation = torch.stack([right, down, -backward], dim=-1)
     c2w = torch.eye(4, **kwargs).repeat(*a.shape, 1, 1)
     c2w[..., :3, :3] = rotation
@@ -195,7 +195,7 @@ def cameras_from_pluecker(coordinates: Tensor) -> Cameras:
     moments, directions = rearrange(coordinates, "... (two c) h w -> two ... h w c", two=2)
     height, width = coordinates.shape[-2:]
     flat = rearrange(directions, "... h w c -> ... (h w) c")
-    feet = torch.linalg.cross(directions, moments).sum(dim=(-3, -2))
+    feet = cross(directions, moments).sum(dim=(-3, -2))
     gram = height * width * torch.eye(3).to(flat) - flat.mT @ flat
     positions = torch.linalg.solve(gram, feet)
     forward = torch.nn.functional.normalize(flat.sum(dim=-2), dim=-1)
@@ -210,6 +210,12 @@ def cameras_from_pluecker(coordinates: Tensor) -> Cameras:
     intrinsics[..., 0, 0], intrinsics[..., 1, 1] = focal_x, focal_y
     intrinsics[..., 0, 2], intrinsics[..., 1, 2] = 0.5 * width, 0.5 * height
     return Cameras(c2w, intrinsics, (height, width))
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """The cross product of vectors on the last axis; several times faster than torch's where that axis is not dense."""
+    (ax, ay, az), (bx, by, bz) = a.unbind(-1), b.unbind(-1)
+    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=-1)
 
 
 def flip_opengl_opencv(c2w: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from core.cameras import Cameras
+from core.cameras import Cameras, cross
 
 REACH = 0.9  # world units before and behind the point of a ray that is nearest to the origin
 _STEPS = 32
@@ -30,24 +30,28 @@ def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> 
     """
     frames, views = cameras.shape[1:]
     moments, directions = rearrange(cameras.resized(size).pluecker(), "b t v (two c) h w -> two (b t) (v h w) c", two=2)
-    feet = torch.linalg.cross(directions, moments)
+    feet = cross(directions, moments)
     steps = torch.linspace(-REACH, REACH, _STEPS).to(feet)
     height, width = cameras.size
     flat = cameras.reshape(-1, views)
+    # From pixels to [-1, 1] across the image, before the division by depth.
+    to_square = feet.new_tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
     masks = rearrange(silhouettes.to(feet), "b t v c h w -> (b t) v c h w")
     inside = feet.new_full((*feet.shape[:2], _STEPS), 2.0)
+    grid = feet.new_empty(*inside.shape, 2)
     for view in range(views):
         camera = flat[:, view]
-        to_pixels = camera.intrinsics @ camera.w2c[:, :3, :3]
-        offset = (camera.intrinsics @ camera.w2c[:, :3, 3:]).mT
+        to_pixels = to_square @ camera.intrinsics @ camera.w2c[:, :3, :3]
+        offset = (to_square @ camera.intrinsics @ camera.w2c[:, :3, 3:]).mT
         start, slope = feet @ to_pixels.mT + offset, directions @ to_pixels.mT
-        x, y, z = (start[..., axis, None] + steps * slope[..., axis, None] for axis in range(3))
-        grid = torch.stack([2 * x / (z * width) - 1, 2 * y / (z * height) - 1], dim=-1)
+        x, y, z = (torch.addcmul(start[..., axis, None], slope[..., axis, None], steps) for axis in range(3))
+        torch.div(x, z, out=grid[..., 0])
+        torch.div(y, z, out=grid[..., 1])
         found = F.grid_sample(masks[:, view], grid, align_corners=False).squeeze(1)
         tells = masks[:, view].amax(dim=(1, 2, 3)) > 0.5
         own = torch.arange(feet.shape[1], device=feet.device) // (size[0] * size[1]) == view
         ignored = own[None, :] | ~tells[:, None]
-        inside = torch.where(ignored[..., None], inside, torch.minimum(inside, found))
+        torch.minimum(inside, found.masked_fill_(ignored[..., None], 2.0), out=inside)
     enters = inside > 0.5
     # Where no sample lies inside, the best one; ties, as where nothing is known, go to the middle of the ray.
     closest = (inside - 1e-3 * steps.abs()).argmax(dim=-1)

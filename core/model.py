@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from core.cameras import cameras_from_pluecker
+from core.cameras import cameras_from_pluecker, cross
 from core.errors import UserError
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published, split_raw
 from core.hull import REACH, hull_front
@@ -101,7 +101,7 @@ def activate_on_rays(raw: Tensor, grid: Tensor) -> Gaussians:
     rgb, moments, directions = pooled.split([3, 3, 3], dim=-1)
     rgb = rgb * rgb.new_tensor(RGB_STD) + rgb.new_tensor(RGB_MEAN)
     directions = F.normalize(directions, dim=-1)
-    nearest = torch.linalg.cross(directions, moments)
+    nearest = cross(directions, moments)
     # Spacing of neighbouring pixels' rays near the origin: one length per view.
     spacing = (nearest[..., 1:, :, :] - nearest[..., :-1, :, :]).norm(dim=-1).mean(dim=(-3, -2, -1))
     spacing = spacing[..., None, None, None, None]
@@ -133,5 +133,5 @@ def _frame_across(directions: Tensor) -> tuple[Tensor, Tensor]:
     """Two unit vectors perpendicular to each unit direction ``[..., 3]``: level, and the remaining one."""
     up = torch.zeros_like(directions)
     up[..., 1] = 1
-    level = F.normalize(torch.linalg.cross(directions, up), dim=-1)
-    return level, torch.linalg.cross(level, directions)
+    level = F.normalize(cross(directions, up), dim=-1)
+    return level, cross(level, directions)
