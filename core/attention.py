@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from core.errors import UserError
+from core.kernels.jit import run_parallel
+from core.kernels.softmax import ROWS, softmax_rows
 
 AttentionBackend = Literal["sdpa", "xformers"]
 
+_LEAST = 1 << 15  # scores; below, torch's own softmax takes no longer
 _BLOCK = 1 << 20  # scores held at a time, in bfloat16: they stay in the cache
 
 
@@ -79,7 +82,12 @@ class _BlockAttention(torch.autograd.Function):
 
 def _weights(q: Tensor, k: Tensor) -> Tensor:
     """Softmax of the scaled scores; the product scales them before it rounds."""
-    return torch.softmax(torch.baddbmm(q.new_zeros(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5), dim=-1)
+    scores = torch.baddbmm(q.new_zeros(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
+    if scores.numel() < _LEAST:
+        return torch.softmax(scores, dim=-1)
+    rows = scores.view(torch.int16).view(-1, scores.shape[-1]).numpy()
+    run_parallel(softmax_rows, -(-len(rows) // ROWS), rows)
+    return scores
 
 
 def _blocks(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from core import attention as module
 from core.attention import attention
+from core.kernels.jit import run_parallel
+from core.kernels.softmax import ROWS, softmax_rows
 
 SHAPE = (2, 3, 70, 16)  # batch, heads, tokens, width
 
@@ -55,3 +57,30 @@ def test_query_and_key_counts_may_differ_and_layout_does_not_matter(qkv: list[Te
 def test_float32_is_pytorchs_own(qkv: list[Tensor]) -> None:
     q, k, v = (tensor.float() for tensor in qkv)
     assert torch.equal(attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 63), (17, 64), (40, 333)])
+def test_softmax_of_rows_is_rounded_once(rows: int, columns: int) -> None:
+    scores = (30 * torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))).bfloat16()
+    exact = torch.softmax(scores.double(), dim=-1)
+    run_parallel(softmax_rows, -(-rows // ROWS), scores.view(torch.int16).numpy())
+    # Half a unit in the last place; far below one, float32's smallest exponents count as zero or nearly so.
+    torch.testing.assert_close(scores.double(), exact, rtol=2**-8, atol=1e-30)
+
+
+def test_softmax_passes_nan_on_whatever_its_sign() -> None:
+    scores = torch.zeros(3, 100).bfloat16()
+    scores[1, 7] = float("nan")
+    scores[2, 99] = -scores[1, 7]
+    run_parallel(softmax_rows, 1, scores.view(torch.int16).numpy())
+    assert scores[0].isfinite().all() and scores[1:].isnan().all()
+
+
+def test_long_rows_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(module, "run_parallel", lambda *args: [taken.append(args[0]), run_parallel(*args)])
+    q, k, v = (torch.randn(1, 1, 200, 16, generator=torch.Generator().manual_seed(k)).bfloat16() for k in range(3))
+    out = attention(q, k, v)
+    assert taken == [softmax_rows]
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    assert (out - exact).norm() < 0.01 * exact.norm()

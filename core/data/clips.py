@@ -33,6 +33,7 @@ TAR_KINDS = {
 """Data mode -> prefixes of the fixed and the random tar's file name."""
 
 _MEMBER = re.compile(r"(?:\./)?(\d{3})/(?:(img)/(\d{3})\.jpg|(mask)/(\d{3})\.png|camera/(elevation|rotation)\.npy)")
+_OUTSIDE = [255] + 255 * [0]  # where alpha is 0
 _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
@@ -176,7 +177,7 @@ def _decode_pair(file: io.BufferedReader, members: np.ndarray, size: int) -> tup
         raise ValueError(f"image {picture.size} and mask {mask.size} must be square and of one size")
     # The picture lies on white already; a second blend would lighten soft edges. Only what JPEG spilled beyond the
     # silhouette is removed.
-    outside = mask.point(lambda alpha: 0 if alpha else 255)
+    outside = mask.point(_OUTSIDE)
     picture = ImageChops.lighter(picture, Image.merge("RGB", [outside] * 3))
     return _resample(picture, size), _resample(mask, size)
 

@@ -7,49 +7,15 @@ row is several pixels long, so that every loop fills its vectors whatever the nu
 from __future__ import annotations
 
 import numpy as np
-from numba.core import types
-from numba.extending import overload
 
-from .jit import bits_of_float, f32, float_from_bits, kernel, next_unit
-
-
-# numba wants the same signature from what it overloads, from the overload and from what that returns: bare names.
-def _read(value): ...  # noqa: ANN001, ANN202
-
-
-def _rounded(value, array): ...  # noqa: ANN001, ANN202
-
-
-@overload(_read, inline="always")
-def _read_as_float(value):  # noqa: ANN001, ANN202
-    """A pixel as float32; int16 holds the bits of a bfloat16."""
-    if isinstance(value, types.Integer):
-        return lambda value: float_from_bits(np.int32(value) << np.int32(16))
-    return lambda value: value
-
-
-@overload(_rounded, inline="always")
-def _rounded_to_type(value, array):  # noqa: ANN001, ANN202
-    """A float32 as what ``array`` keeps; to bfloat16 it is rounded to the nearest, ties to even."""
-    if not isinstance(array.dtype, types.Integer):
-        return lambda value, array: value
-
-    def to_bfloat16(value, array):  # noqa: ANN001, ANN202
-        bits = bits_of_float(value)
-        return np.int16((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16))
-
-    return to_bfloat16
+from .bfloat16 import read, rounded
+from .jit import exp2_of_any, f32, kernel, next_unit
 
 
 @kernel
 def _sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)) to float32 precision; the polynomial of `core.kernels.jit.exp2` for any exponent."""
-    exponent = min(max(x * f32(-1.4426950408889634), f32(-126.0)), f32(126.0))
-    whole = np.int32(exponent + f32(127.5))
-    t = exponent - (f32(whole) - f32(127.0))
-    p = f32(0.05550713276) + t * (f32(0.00967554154) + t * f32(0.00132764717))
-    p = f32(1.0) + t * (f32(0.69314696706) + t * (f32(0.2402211972) + t * p))
-    return f32(1.0) / (f32(1.0) + float_from_bits(bits_of_float(p) + ((whole - np.int32(127)) << np.int32(23))))
+    """1 / (1 + exp(-x)) to float32 precision."""
+    return f32(1.0) / (f32(1.0) + exp2_of_any(x * f32(-1.4426950408889634)))
 
 
 @kernel
@@ -68,11 +34,11 @@ def channel_sums(counter: np.ndarray, units: int, bands: int, x: np.ndarray, sum
     while unit < units:
         image, band = unit // bands, unit % bands
         for i in range(length):
-            total[i], square[i], first[i] = f32(0), f32(0), _read(x[image, 0, i % channels])
+            total[i], square[i], first[i] = f32(0), f32(0), read(x[image, 0, i % channels])
         for row in range(band * rows // bands, (band + 1) * rows // bands):
             pixels = x[image, row]
             for i in range(length):
-                value = _read(pixels[i]) - first[i]
+                value = read(pixels[i]) - first[i]
                 total[i] += value
                 square[i] += value * value
         for i in range(length):
@@ -99,11 +65,11 @@ def scale_shift(
             pixels, out = x[image, row], y[image, row]
             if silu:
                 for i in range(length):
-                    value = _read(pixels[i]) * factor[i] + offset[i]
-                    out[i] = _rounded(value * _sigmoid(value), y)
+                    value = read(pixels[i]) * factor[i] + offset[i]
+                    out[i] = rounded(value * _sigmoid(value), y)
             else:
                 for i in range(length):
-                    out[i] = _rounded(_read(pixels[i]) * factor[i] + offset[i], y)
+                    out[i] = rounded(read(pixels[i]) * factor[i] + offset[i], y)
         unit = next_unit(counter)
 
 
@@ -142,8 +108,8 @@ def gradient_sums(
         for row in range(band * rows // bands, (band + 1) * rows // bands):
             pixels, slopes = x[image, row], grad[image, row]
             for i in range(length):
-                normal = (_read(pixels[i]) - mean[i]) * inverse[i]
-                slope = _read(slopes[i])
+                normal = (read(pixels[i]) - mean[i]) * inverse[i]
+                slope = read(slopes[i])
                 if silu:
                     slope = _gradient_before_silu(slope, normal * weight[i] + bias[i])
                 total[i] += slope
@@ -181,10 +147,10 @@ def gradient_of_input(
         for row in range(band * rows // bands, (band + 1) * rows // bands):
             pixels, slopes, out = x[image, row], grad[image, row], y[image, row]
             for i in range(length):
-                normal = (_read(pixels[i]) - mean[i]) * inverse[i]
-                slope = _read(slopes[i])
+                normal = (read(pixels[i]) - mean[i]) * inverse[i]
+                slope = read(slopes[i])
                 if silu:
                     slope = _gradient_before_silu(slope, normal * weight[i] + bias[i])
                 value = slope * inverse[i] * weight[i] - constant[i] - normal * along[i]
-                out[i] = _rounded(value, y)
+                out[i] = rounded(value, y)
         unit = next_unit(counter)

@@ -96,6 +96,17 @@ def exp2(exponent: float) -> float:
     return float_from_bits(bits_of_float(p) + ((whole - np.int32(8)) << np.int32(23)))
 
 
+@kernel
+def exp2_of_any(exponent: float) -> float:
+    """2 ** exponent as in `exp2`; exponents beyond +-126 count as these."""
+    exponent = min(max(exponent, f32(-126.0)), f32(126.0))
+    whole = np.int32(exponent + f32(127.5))
+    x = exponent - (f32(whole) - f32(127.0))
+    p = f32(0.05550713276) + x * (f32(0.00967554154) + x * f32(0.00132764717))
+    p = f32(1.0) + x * (f32(0.69314696706) + x * (f32(0.2402211972) + x * p))
+    return float_from_bits(bits_of_float(p) + ((whole - np.int32(127)) << np.int32(23)))
+
+
 _pool: ThreadPoolExecutor | None = None
 
 
