@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,10 @@ def test_fresh_results_and_pictures_are_copied_beside_the_page(results: Path, tm
     assert [path.name for path in (page.parent / "evaluation").iterdir()] == ["novel_views.json"]
     with pytest.raises(UserError, match=r"none.md does not exist"):
         publish(tmp_path / "none.md", results, [])
+
+
+def test_the_page_shows_what_the_files_say() -> None:
+    text = PAGE.read_text()
+    assert drawn(text, PAGE.parent / "evaluation") == text
+    for picture in re.findall(r"\]\((images/[^)]*)\)", text):
+        assert (PAGE.parent / picture).is_file()
