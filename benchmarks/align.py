@@ -1,6 +1,6 @@
 """The search for the frame's azimuth, before and after: one render a degree, all in one call, coarse to fine.
 
-python benchmarks/align.py            # a minute or two on a CPU
+python -m benchmarks.align            # a minute or two on a CPU
 
 The published search draws 360 single images of 512 pixels and compares them at 256. Each search runs once; on a busy
 machine the processor's seconds tell more than the clock's.
@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import machine, matrix_product, print_table, write_json
 from torch import Tensor
 
+from benchmarks.measure import Floors, machine
+from benchmarks.report import table, write_json
 from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.align import find_pose
@@ -33,7 +34,7 @@ def main() -> None:
     """Time the searches on one set and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gaussians", type=int, default=65536, help="as many as the preset big makes")
-    parser.add_argument("--out", default=str(ROOT / "benchmarks" / "results" / "align.json"))
+    parser.add_argument("--out", default=str(ROOT / "results" / "bench" / "align.json"))
     args = parser.parse_args()
     device = default_device()
     orbit = OrbitRenderer(CameraOptions(), 512, device)
@@ -48,18 +49,17 @@ def main() -> None:
         "elevation and size": lambda: find_pose(gaussians, frame, orbit, elevation=True, scale=True).pose.azimuth,
     }
     find_pose(gaussians, frame, orbit)  # warm up: kernels are compiled
-    product = matrix_product()
-    product()
+    product = Floors.measured(device).product
     rows = []
-    for name, search in {**searches, "product": product}.items():
+    for name, search in searches.items():
         clock, processor = time.perf_counter(), time.process_time()
         found = search()
         row = {"search": name, "s": time.perf_counter() - clock, "processor s": time.process_time() - processor}
-        rows.append({**row, "found": found if name in searches else ""})
+        rows.append({**row, "in products": row["s"] / product, "found": found})
         print(rows[-1], file=sys.stderr)
-    print_table(f"Azimuth of {args.gaussians} Gaussians, true azimuth {TRUE_AZIMUTH}, renderer {orbit.name}", rows)
-    about = {"machine": machine(), "renderer": orbit.name, "gaussians": args.gaussians}
-    write_json(Path(args.out), {**about, "rows": rows})
+    title = f"Azimuth of {args.gaussians} Gaussians, true azimuth {TRUE_AZIMUTH}, renderer {orbit.name}"
+    print(f"{title}\n\n{table(rows)}")
+    write_json(Path(args.out), {"machine": machine(device), "tables": {title: rows}})
 
 
 def _object(count: int) -> Gaussians:

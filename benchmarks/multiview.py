@@ -1,6 +1,6 @@
 """ImageDream at its real size with random weights: seconds a step, seconds a stage and peak memory.
 
-python benchmarks/multiview.py          # minutes on a CPU; float32 needs 9 GB of memory
+python -m benchmarks.multiview          # minutes on a CPU; float32 needs 9 GB of memory
 
 The yardstick is one 2048 x 2048 x 2048 float32 matrix product on the same threads. Every case runs in a process of its
 own. With offload one part at a time is in memory. What a part costs to read from its file is left out: random weights
@@ -22,10 +22,11 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from measure import in_rounds, machine, matrix_product, print_table, write_json
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
+from benchmarks.measure import Floors, machine
+from benchmarks.report import table, write_json
 from core.inference.network import DTYPES, default_device
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.unet import IMAGEDREAM, MultiViewUNet, UNetConfig
@@ -107,19 +108,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="that are timed, after one that is not")
     parser.add_argument("--case", nargs=2, metavar=("TYPE", "OFFLOAD"), help="one case in this process")
     parser.add_argument("--cases", nargs="+", default=["bf16:keep", "bf16:offload", "fp32:keep", "fp32:offload"])
-    parser.add_argument("--out", default=str(ROOT / "benchmarks" / "results" / "multiview.json"))
+    parser.add_argument("--out", default=str(ROOT / "results" / "bench" / "multiview.json"))
     args = parser.parse_args()
     if args.case:
         print(json.dumps(run_case(*args.case, args.steps)))
         return
     rows = []
     for case in args.cases:
-        command = [sys.executable, __file__, "--steps", str(args.steps), "--case", *case.split(":")]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "benchmarks.multiview", "--steps", str(args.steps), "--case", *case.split(":")]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], file=sys.stderr)
-    print_table("ImageDream, five frames and both halves of the guidance, 256x256", rows)
-    write_json(Path(args.out), {"machine": machine(), "steps": args.steps, "rows": rows})
+    title = f"ImageDream, five frames and both halves of the guidance, 256x256, {args.steps} steps"
+    print(f"{title}\n\n{table(rows)}")
+    write_json(Path(args.out), {"machine": machine(default_device()), "tables": {title: rows}})
 
 
 def run_case(type_name: str, memory: str, steps: int) -> dict[str, object]:
@@ -132,10 +134,9 @@ def run_case(type_name: str, memory: str, steps: int) -> dict[str, object]:
         diffusion.seconds = defaultdict(float)
         diffusion.views(picture, sampling=Sampling(steps=1))
     diffusion.seconds = seconds = defaultdict(float)
-    product = matrix_product()  # timed before and after, as a busy machine slows it down alike
-    yardstick = in_rounds({"product": product}, 5)["product"]
+    before = Floors.measured(device).product  # and after, as a busy machine slows it down alike
     diffusion.views(picture, sampling=Sampling(steps=steps))
-    yardstick = (yardstick + in_rounds({"product": product}, 5)["product"]) / 2
+    yardstick = (before + Floors.measured(device).product) / 2
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if device.type != "cpu":
         start, peak = 0.0, torch.cuda.max_memory_allocated() / GIB
