@@ -21,13 +21,18 @@ class Item:
     key: str
     animations: int | None = None
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is an object of Objaverse; its uid is its name."""
+        return self.key.startswith("objaverse:")
+
     def fetch(self) -> Path:
         """The file; an object of Objaverse is downloaded where it is not at hand yet.
 
         Raises:
             UserError: the download failed.
         """
-        if not self.key.startswith("objaverse:"):
+        if not self.is_remote:
             return Path(self.key)
         uid = self.key.removeprefix("objaverse:")
         try:

@@ -61,6 +61,22 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
     return args, {name: value for name, value in settings.items() if name not in ("threads", "device")}, tokens
 
 
+def refuse_equal_names(items: list[Item]) -> None:
+    """Two files whose clips would have the same names cannot lie in one data home.
+
+    Raises:
+        UserError: naming both.
+    """
+    names: dict[str, str] = {}
+    for item in items:
+        if not item.is_remote:
+            path = Path(item.key)
+            name = clips.clip_line(path.resolve().parent.name, path.stem, 0, 0)
+            if name in names:
+                raise UserError(f"the clips of {item.key} and {names[name]} would have the same names; rename one")
+            names[name] = item.key
+
+
 def render_all(items: list[Item], ledger: Ledger, args: argparse.Namespace, tokens: list[str]) -> None:
     """Render what is not finished; every row goes into the ledger as it comes.
 
@@ -97,6 +113,7 @@ def main(argv: list[str]) -> int:
     if not Path(args.blender).exists():
         raise UserError(f"{args.blender} does not exist: `make render-env` makes it, or name a blender with --blender")
     items = find_items(args.obj, args.static)
+    refuse_equal_names(items)
     ledger = Ledger(args.out_dir, settings)
     try:
         render_all(items, ledger, args, tokens)

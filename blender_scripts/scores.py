@@ -15,8 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from blender_scripts.clips import SCENE_FPS, atomic_file, clip_kinds, clip_path
 
 SCORES = "clip_scores.jsonl"
-FRONT_VIEWS = (0, 2, 14, 4, 12)
-"""Fixed views in front of the object, the foremost first: azimuths 0, 45, -45, 90 and -90 degrees."""
+FRONT_VIEWS = (2, 14, 0, 4, 12)
+"""Fixed views in front of the object, the foremost first: azimuths 45, -45, 0, 90 and -90 degrees."""
 MAX_VIEWS = 3
 FLOW_FPS = 8
 

@@ -69,6 +69,12 @@ def test_wrong_options_are_user_errors(clips: tuple[Path, list[str]], settings: 
         make_dataset(make_options(*clips, **settings))
 
 
+def test_a_clip_that_stands_twice_in_a_list_is_refused(tmp_path: Path):
+    (tmp_path / "l.txt").write_text("a-x-0\nb-y-0\n\na-x-0\n")
+    with pytest.raises(UserError, match="names a-x-0 twice"):
+        read_groups(str(tmp_path / "l.txt"))
+
+
 def test_missing_home_empty_list_and_too_large_a_test_split_are_user_errors(
     clips: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ):

@@ -183,6 +183,16 @@ def test_a_home_has_one_set_of_render_options(place: Path) -> None:
     run(place, "--views", "4", "--threads", "1")  # how fast is free
 
 
+def test_two_files_of_one_name_are_refused_before_anything_is_rendered(place: Path) -> None:
+    for name in ("one/models/T-Rex.glb", "two/models/T_Rex.glb"):
+        (place / name).parent.mkdir(parents=True)
+        (place / name).touch()
+    with pytest.raises(UserError, match=r"T_Rex\.glb and .*T-Rex\.glb would have the same names"):
+        render_dataset.main(
+            ["--obj", str(place), "--out_dir", str(place / "out"), "--blender", str(place / "stand-in")]
+        )
+
+
 def test_two_processes_do_not_share_a_home(place: Path) -> None:
     ledger = Ledger(place / "out", {})
     with pytest.raises(UserError, match="another process renders"):
@@ -205,7 +215,7 @@ def test_a_torn_line_and_left_over_files_of_a_killed_process_do_no_harm(place: P
 
 
 def test_a_batch_that_is_killed_ten_times_ends_as_one_left_alone(place: Path) -> None:
-    """Blender itself in `benchmarks/kill_test.py`; here the driver, its files and its processes."""
+    """With Blender itself: `benchmarks/kill_test.py`; here the driver, its files and its processes."""
     run(place)
     undisturbed = tars(place / "out")
     stand_in(place, pause=0.15)

@@ -29,14 +29,18 @@ def read_groups(datalist: str) -> list[tuple[str, ...]]:
     A line without a second token is a group of its own; blank lines do not count.
 
     Raises:
-        UserError: the list is missing or empty.
+        UserError: the list is missing or empty, or a clip stands in it twice.
     """
     path = Path(datalist)
     if not datalist or not path.is_file():
         raise UserError(f"The clip list {datalist!r} (datalist) does not exist; it holds one clip name a line.")
     groups: dict[str, list[str]] = {}
+    seen: set[str] = set()
     for line in filter(None, map(str.strip, path.read_text().splitlines())):
         tokens = line.split("-")
+        if line in seen:
+            raise UserError(f"The clip list {datalist} names {line} twice; it would be drawn twice as often.")
+        seen.add(line)
         groups.setdefault(tokens[1] if len(tokens) > 1 else line, []).append(line)
     if not groups:
         raise UserError(f"The clip list {datalist} is empty; it holds one clip name a line.")
