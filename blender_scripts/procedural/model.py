@@ -101,9 +101,8 @@ class Model:
     def bob(self, joint: int, direction: object, phase: float = 0.0, cycles: int = 1, bounce: bool = False) -> None:
         """Move to and fro along ``direction`` (its length is the amplitude); ``bounce`` stays on one side of rest."""
         wave = self.wave(phase, cycles)
-        wave = np.abs(self.wave(0.5 * phase, 1) if cycles == 1 else wave) if bounce else wave
-        if bounce and cycles == 1:
-            wave = 0.5 * (1.0 - np.cos(2.0 * np.pi * np.arange(self.keys) / (self.keys - 1) + phase))
+        if bounce:
+            wave = 0.5 + 0.5 * wave
         shift = wave[:, None] * np.asarray(direction, float)
         old = self.joints[joint].shift
         self.joints[joint].shift = shift if old is None else old + shift
