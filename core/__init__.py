@@ -26,7 +26,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/data/                clips -> samples; the input grid that training and inference share
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result
-    core/training/            build, run, evaluate, state, preview (Accelerate)
+    core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
     core/evaluation/          protocols, metrics, baselines, tables: every system measured alike
     core/cli.py               what the scripts share: one flat command line, errors in one line
 

@@ -35,7 +35,7 @@ LAYERS = {
     "training": 5,
     "inference": 5,
     "evaluation": 6,
-    "cli": 7,
+    "cli": 3,
 }
 ROOM_OF_MODULE = {
     "attention": "model",
