@@ -1,10 +1,11 @@
 """What training options cost and bring: step time, memory, validation PSNR after equal steps of a small network.
 
-    python benchmarks/training_options.py --data_home clips/train --datalist clips/train/datalist_8fps.txt \
+    python -m benchmarks.training_options --data_home clips/train --datalist clips/train/datalist_8fps.txt \
         --data_home_val clips/val --datalist_val data_train/datalist_val_8fps.txt
 
 Every variant starts from the shipped network without its temporal attention, as the paper starts from LGM, sees the
-same samples in the same order, and is validated on the same clips. `--only` runs some of them; results are merged.
+same samples in the same order, and is validated on the same clips. `--only` runs some of them; results are merged, and
+a variant whose result is there is not run again. Step times are processor time: other jobs do not count.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from measure import machine, print_table, write_json
 
+from benchmarks.measure import Row, machine
+from benchmarks.report import table, write_into, write_json
 from core.checkpoint import load_weights, read_tensors, save_weights
 from core.cli import parse_options
 from core.model import L4GM
@@ -37,7 +39,6 @@ VARIANTS = {
     "baseline, second seed": "--seed 1",
     "EMA 0.9": "--ema_decay 0.9",
     "activation checkpointing": "--activation_checkpointing",
-    "bf16": "--mixed_precision bf16",
     "temporal start as published": "--temporal_residual published",
     "temporal layers at 5 times the rate": "--temporal_lr_factor 5",
     "no temporal attention": "--no-use_temp_attn",
@@ -56,9 +57,11 @@ def main() -> None:
     for name in ("data_home", "datalist", "data_home_val", "datalist_val"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--train", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--size", type=int, default=64, help="pixels, a multiple of 16")
     parser.add_argument("--rounds", type=int, default=5, help="0: no step times")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/training.md")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "training_options")
     arguments = parser.parse_args()
     start = start_without_time(arguments.folder / "start.safetensors")
@@ -68,16 +71,44 @@ def main() -> None:
     data += ["--output_size", str(arguments.size)]
     common = ["nano", "--resume", str(start), *SIZES.split(), *SCHEDULE.split(), *QUIET.split(), *data]
     lines = {name: [*common, "--max_steps", str(arguments.steps), *VARIANTS[name].split()] for name in arguments.only}
-    found = arguments.folder / "results.json"
+    found = arguments.folder / "training_options.json"
     rows = json.loads(found.read_text())["rows"] if found.exists() else {}
-    for name, line in lines.items():
+    for name, line in lines.items() if arguments.train else ():
+        if "psnr_novel" in rows.get(name, {}):
+            continue
         rows[name] = rows.get(name, {}) | train(line, arguments.folder / name.replace(" ", "_").replace(",", ""))
-        write_json(found, {"machine": machine(), "steps": arguments.steps, "pixels": arguments.size, "rows": rows})
+        write_json(found, results(rows, arguments))
     if arguments.rounds:
         for name, seconds in step_times(lines, arguments.rounds, arguments.folder).items():
-            rows[name]["processor s/step"] = seconds
-        write_json(found, {"machine": machine(), "steps": arguments.steps, "pixels": arguments.size, "rows": rows})
-    print_table("options", [{"variant": name, **row} for name, row in rows.items()])
+            rows.setdefault(name, {})["processor s/step"] = seconds
+        write_json(found, results(rows, arguments))
+    print(table(*results(rows, arguments)["tables"].values()))
+    if arguments.page:
+        write_into(ROOT / "docs" / "training.md", found)
+
+
+def results(rows: dict[str, dict[str, float]], arguments: argparse.Namespace) -> dict[str, object]:
+    """What the file holds: the rows by variant, and the table for the documentation."""
+    columns = {
+        "processor s a step": "processor s/step",
+        "peak memory, MiB": "peak MiB",
+        "PSNR, novel views": "psnr_novel",
+        "frame 0 frozen": "psnr_novel_frozen",
+        "input views": "psnr_input",
+        "SSIM": "ssim_novel",
+    }
+
+    def cell(row: dict[str, float], key: str) -> str:
+        digits = {"peak MiB": 0, "ssim_novel": 4}.get(key, 2)
+        return f"{row[key]:.{digits}f}" if key in row else ""
+
+    shown: list[Row] = [
+        {"option": name, **{title: cell(row, key) for title, key in columns.items()}} for name, row in rows.items()
+    ]
+    images = next((round(row["images"]) for row in rows.values() if "images" in row), 0)
+    size = arguments.size
+    title = f"{arguments.steps} steps of nano at {size} pixels, one clip of 4 frames a step, {images} novel images"
+    return {"machine": machine(torch.device("cpu")), "rows": rows, "tables": {title: shown}}
 
 
 def start_without_time(path: Path) -> Path:
