@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from core.cameras import Cameras
+from core.data.input_grid import INPUT_AZIMUTHS
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
 from core.inference.network import Network
 from core.inference.orbit import OrbitRenderer
@@ -112,13 +113,22 @@ class ViewByView:
 class OneByOne(OrbitRenderer):
     """Draws one set from one azimuth a call."""
 
-    def _draw(self, gaussians: Gaussians, azimuths: Sequence[float], size: int, at_once: int) -> Tensor:
-        draw = super()._draw
-        rows = [
-            torch.cat([draw(gaussians[k : k + 1], [azimuth], size, 1) for azimuth in azimuths], dim=1)
-            for k in range(gaussians.shape[0])
+    def __call__(
+        self,
+        gaussians: Gaussians,
+        azimuths: Sequence[float] = INPUT_AZIMUTHS,
+        *,
+        elevations: Sequence[float] | None = None,
+        size: int | None = None,
+    ) -> Tensor:
+        """As `OrbitRenderer`."""
+        angles = list(zip(azimuths, elevations or [0.0] * len(azimuths), strict=True))
+        draw = super().__call__
+        sets = (gaussians[k : k + 1] for k in range(gaussians.shape[0]))
+        images = [
+            [draw(one, [azimuth], elevations=[elevation], size=size) for azimuth, elevation in angles] for one in sets
         ]
-        return torch.cat(rows)
+        return torch.cat([torch.cat(views, dim=1) for views in images])
 
 
 class PlainSession(Session):

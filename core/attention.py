@@ -66,7 +66,8 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
-        q, k, v, out, grad = (tensor.flatten(0, 1).contiguous() for tensor in (*ctx.saved_tensors, grad))
+        saved = ctx.saved_tensors  # taken once: activation checkpointing allows no second time
+        q, k, v, out, grad = (tensor.flatten(0, 1).contiguous() for tensor in (*saved, grad))
         # What the softmax takes back from every score of a row: sum_j weight_j (grad v_j) = grad out.
         taken = (grad.float() * out).sum(dim=-1, keepdim=True).to(q.dtype)
         g_q, g_k, g_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
@@ -77,7 +78,7 @@ class _BlockAttention(torch.autograd.Function):
             g_scores = (slopes @ v[heads].mT).sub_(taken[heads, rows]).mul_(weights)
             torch.baddbmm(g_scores.new_zeros(()), g_scores, k[heads], beta=0, alpha=factor, out=g_q[heads, rows])
             g_k[heads].baddbmm_(g_scores.mT, q[heads, rows], alpha=factor)
-        return tuple(tensor.unflatten(0, ctx.saved_tensors[0].shape[:2]) for tensor in (g_q, g_k, g_v))
+        return tuple(tensor.unflatten(0, saved[0].shape[:2]) for tensor in (g_q, g_k, g_v))
 
 
 def _weights(q: Tensor, k: Tensor) -> Tensor:

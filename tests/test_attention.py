@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from core import attention as module
 from core.attention import attention
@@ -84,3 +85,9 @@ def test_long_rows_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken == [softmax_rows]
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
     assert (out - exact).norm() < 0.01 * exact.norm()
+
+
+def test_activation_checkpointing_gives_the_same_gradients(qkv: list[Tensor]) -> None:
+    plain = values_and_gradients(attention, qkv)
+    again = values_and_gradients(lambda *qkv: checkpoint(attention, *qkv, use_reentrant=False), qkv)
+    assert all(map(torch.equal, plain, again))

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from core.kernels.group_norm import _sigmoid
 from core.norm import _FusedGroupNorm, group_norm
@@ -97,3 +98,11 @@ def test_sigmoid_is_exact_to_float32() -> None:
         x = torch.linspace(-reach, reach, 1001)
         ours = torch.tensor([_sigmoid(value) for value in x.numpy()])
         torch.testing.assert_close(ours.double(), x.double().sigmoid(), rtol=relative, atol=0)
+
+
+def test_activation_checkpointing_gives_the_same_gradients() -> None:
+    norm, x = norm_and_input(3, 24, 64, 8)
+    x.requires_grad_()
+    plain = torch.autograd.grad(group_norm(x, norm, silu=True).sum(), [x, norm.weight, norm.bias])
+    again = checkpoint(lambda x: group_norm(x, norm, silu=True), x, use_reentrant=False)
+    assert all(map(torch.equal, plain, torch.autograd.grad(again.sum(), [x, norm.weight, norm.bias])))
