@@ -87,6 +87,15 @@ def test_the_seed_makes_imagedream_repeatable(call: Call) -> None:
     assert all(seen[0][f"x_mv_{view:03d}.png"] != seen[2][f"x_mv_{view:03d}.png"] for view in range(4))
 
 
+@pytest.mark.usefixtures("weights")
+def test_infer_4d_alone_makes_the_views_as_well(call: Call) -> None:
+    assert call("infer_4d", f"{SHORT} {STEPS} --interpresume None --candidates 2 --seed 5")[0] == 0
+    record = metadata()["side_views"]
+    assert (record["program"], record["origin"]) == ("infer_4d", "ImageDream")
+    assert {line["candidate"] for line in record["candidates"]} == {"seed 5", "seed 6"}
+    assert load_ply("results/x/frame0003.ply").is_finite()
+
+
 def test_auto_without_weights_says_what_it_takes_instead_and_how_to_get_them(
     call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:

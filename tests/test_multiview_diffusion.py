@@ -184,3 +184,16 @@ def test_a_word_of_the_prompt_changes_only_its_own_and_later_tokens(folders: Fol
     one, other = pipe._read_texts(encoder, "ab", "ax")
     torch.testing.assert_close(one[:2], other[:2])
     assert float((one[2:] - other[2:]).abs().amax(-1).min()) > 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("kind", ["imagedream", "mvdream"])
+def test_a_gpu_in_half_precision_draws_nearly_what_a_cpu_draws(folders: Folders, kind: str, offload: bool) -> None:
+    picture = PICTURE if kind == "imagedream" else None
+    repository = open_repository(str(folders[kind]), kind)
+    on_gpu = MultiViewDiffusion(repository, torch.device(0), torch.float16, offload=offload)
+    views = on_gpu.views(picture, "a box", sampling=SHORT)
+    exact = pipeline(folders[kind], kind).views(picture, "a box", sampling=SHORT)
+    assert views.device.type == "cpu"
+    assert float((views - exact).abs().mean()) < 0.02

@@ -195,7 +195,7 @@ def _candidates(
     def completed() -> Iterator[RawViews]:
         for raw in drawn:
             size = tuple(raw.images.shape[-2:])
-            own = {view: resize_area(image, size) for view, image in given.items()}
+            own = {view: resize_area(image, size).to(raw.images) for view, image in given.items()}
             yield RawViews(raw.label, torch.stack([own.get(k, image) for k, image in enumerate(raw.images)]))
 
     return f"{IMAGE_FILES} (views {', '.join(map(str, sorted(given)))}) and {maker.origin}", completed()
