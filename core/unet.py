@@ -214,18 +214,49 @@ class UNet(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """Map a grid of images ``[B,T,V,C,H,W]`` to ``[B,T,V,C',h,w]``."""
-        frames, views = grid.shape[1:3]
+        batch, frames, views = grid.shape[:3]
+        # Where side views do not change, each image is encoded once, up to where images meet.
+        once = _sides_repeat(grid)
+        x = _distinct(grid) if once else rearrange(grid, "b t v c h w -> (b t v) c h w")
         # Channels-last is what the convolution libraries like on CPU and GPU alike.
-        x = rearrange(grid, "b t v c h w -> (b t v) c h w")
         x = x.to(self.conv_in.weight.dtype, memory_format=torch.channels_last)
         x = self.conv_in(x)
         skips = [x]
         for level in self.down_blocks:
+            if once and len(level.attns):
+                x, *skips = (_everywhere(kept, batch, frames) for kept in (x, *skips))
+                once = False
             x, new = level(x, frames, views)
             skips += new
+        if once:
+            x, *skips = (_everywhere(kept, batch, frames) for kept in (x, *skips))
         x = self.mid_block(x, frames, views)
         for level in self.up_blocks:
             x = level(x, skips, frames, views)
         # Inference may keep these last layers in a finer type than the rest.
         x = self.conv_out(group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
         return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)
+
+
+def _sides_repeat(grid: Tensor) -> bool:
+    """Whether views 1, 2, ... of every frame are those of frame 0, as where one video meets one set of side views."""
+    if torch.compiler.is_compiling() or grid.shape[1] == 1 or grid.shape[2] == 1:
+        return False
+    sides = grid[:, :, 1:]
+    # One pixel tells most others apart without a look at the rest.
+    return all(torch.equal(part[:, 1:], part[:, :1].expand_as(part[:, 1:])) for part in (sides[..., 0, 0], sides))
+
+
+def _distinct(grid: Tensor) -> Tensor:
+    """The images of a grid whose side views repeat: view 0 of every frame, then the other views of frame 0."""
+    front, sides = grid[:, :, :1], grid[:, :1, 1:]
+    return torch.cat([rearrange(part, "b t v c h w -> (b t v) c h w") for part in (front, sides)])
+
+
+def _everywhere(x: Tensor, batch: int, frames: int) -> Tensor:
+    """Features of `_distinct` images as features of the whole grid, ``[(b t v), C, H, W]``."""
+    pixels = rearrange(x, "n c h w -> n h w c")  # channels last stay last
+    front = rearrange(pixels[: batch * frames], "(b t) h w c -> b t 1 h w c", b=batch)
+    sides = rearrange(pixels[batch * frames :], "(b v) h w c -> b 1 v h w c", b=batch)
+    whole = torch.cat([front, sides.expand(-1, frames, -1, -1, -1, -1)], dim=2)
+    return rearrange(whole, "b t v h w c -> (b t v) c h w")

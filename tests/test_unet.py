@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core import unet as module
 from core.errors import UserError
 from core.options import ModelOptions
 from core.unet import TemporalAttention, UNet
@@ -72,6 +73,25 @@ def test_permuting_frames_or_views_permutes_the_output(unet: UNet, axis: int) ->
     torch.testing.assert_close(
         unet(x.index_select(axis, order)), unet(x).index_select(axis, order), atol=1e-4, rtol=1e-4
     )
+
+
+def test_repeated_side_views_are_encoded_once_and_give_the_same(unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    front, sides = torch.randn(2, 3, 1, 9, 32, 32), torch.randn(2, 1, 3, 9, 32, 32)
+    x = torch.cat([front, sides.expand(-1, 3, -1, -1, -1, -1)], dim=2)
+    images = []
+    hook = unet.conv_in.register_forward_hook(lambda module, args, out: images.append(len(out)))
+    results = []
+    for detect in (lambda grid: False, module._sides_repeat):
+        monkeypatch.setattr(module, "_sides_repeat", detect)
+        y = unet(x)
+        gradients = torch.autograd.grad(y.square().mean(), list(unet.parameters()))
+        results.append([y.detach(), *gradients])
+    x[1, 2, 3, 4, 5, 6] += 1  # a single value differs
+    unet(x)
+    hook.remove()
+    assert images == [2 * 3 * 4, 2 * (3 + 3), 2 * 3 * 4]
+    for plain, once in zip(*results, strict=True):
+        torch.testing.assert_close(once, plain, atol=1e-5, rtol=1e-3)
 
 
 @torch.inference_mode()
