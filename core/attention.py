@@ -19,7 +19,7 @@ from core.kernels.softmax import ROWS, softmax_rows
 
 AttentionBackend = Literal["sdpa", "xformers"]
 
-_LEAST = 1 << 15  # scores; below, torch's own softmax takes no longer
+_LEAST = 1 << 14  # scores of a head; below, torch's own softmax takes no longer
 _BLOCK = 1 << 20  # scores held at a time, in bfloat16: they stay in the cache
 
 
@@ -84,7 +84,7 @@ class _BlockAttention(torch.autograd.Function):
 def _weights(q: Tensor, k: Tensor) -> Tensor:
     """Softmax of the scaled scores; the product scales them before it rounds."""
     scores = torch.baddbmm(q.new_zeros(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
-    if scores.numel() < _LEAST:
+    if scores.shape[1:].numel() < _LEAST:
         return torch.softmax(scores, dim=-1)
     rows = scores.view(torch.int16).view(-1, scores.shape[-1]).numpy()
     run_parallel(softmax_rows, -(-len(rows) // ROWS), rows)

@@ -11,14 +11,15 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from core.kernels.group_norm import channel_sums, gradient_of_input, gradient_sums, scale_shift
 from core.kernels.jit import run_parallel
 
-_LEAST = 1 << 17  # values; below, waking the threads costs more than it saves
+# Both go by one image, never by the batch: what a sample gives does not depend on its company.
+_LEAST = 1 << 14  # values of an image; below, waking the threads costs more than it saves
 _ROW = 256  # values of a kernel's row, at least where the image has them: several vectors
-_UNITS = 32  # pieces of work at least, for many threads; fixed, so that results do not depend on their number
+_BAND = 1 << 16  # values of a piece of work
 
 
 def group_norm(x: Tensor, norm: nn.GroupNorm, *, silu: bool = False) -> Tensor:
     """``norm(x)``, or ``silu(norm(x))``, for ``x`` ``[N, C, H, W]``; statistics in float32 whatever the type of x."""
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel() >= _LEAST:
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.shape[1:].numel() >= _LEAST:
         return _FusedGroupNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps, silu)
     if torch.is_grad_enabled() and norm.weight.requires_grad and not x.requires_grad:
         x = x.detach().requires_grad_()  # torch 2.13 crashes in the channels-last CPU backward where x needs none
@@ -93,8 +94,8 @@ def _rows(x: Tensor) -> np.ndarray:
 
 
 def _bands(x: Tensor) -> int:
-    """Parts of an image: one, or more where there are few images."""
-    return -(-_UNITS // len(x))
+    """Parts of an image, whatever the number of threads."""
+    return max(1, x.shape[1:].numel() // _BAND)
 
 
 def _over_bands(sums: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
