@@ -81,7 +81,7 @@ def main() -> None:
     if arguments.rounds:
         for name, seconds in step_times(lines, arguments.rounds, arguments.folder).items():
             rows.setdefault(name, {})["processor s/step"] = seconds
-        write_json(found, results(rows, arguments))
+    write_json(found, results(rows, arguments))
     print(table(*results(rows, arguments)["tables"].values()))
     if arguments.page:
         write_into(ROOT / "docs" / "training.md", found)
@@ -99,7 +99,7 @@ def results(rows: dict[str, dict[str, float]], arguments: argparse.Namespace) ->
     }
 
     def cell(row: dict[str, float], key: str) -> str:
-        digits = {"peak MiB": 0, "ssim_novel": 4}.get(key, 2)
+        digits = {"peak MiB": 0, "ssim_novel": 3}.get(key, 2)
         return f"{row[key]:.{digits}f}" if key in row else ""
 
     shown: list[Row] = [
