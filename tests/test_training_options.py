@@ -16,6 +16,7 @@ from core.cli import parse_options
 from core.data.batch import ClipBatch
 from core.errors import UserError
 from core.gaussians import Gaussians
+from core.losses import LossWeights, training_loss
 from core.options import TrainOptions
 from core.rendering import make_renderer
 from core.training.build import make_accelerator, make_dataset, make_model, make_optimizer, make_schedule, tracker_name
@@ -137,6 +138,17 @@ def test_a_weighted_term_is_in_the_sum(training_clips: Path, tmp_path: Path, ter
     terms = training.step(next(iter(training.loader)), 0).terms
     assert terms[term] > 0
     torch.testing.assert_close(terms["total"], terms["rgb"] + terms["alpha"] + 0.5 * terms[term])
+
+
+def test_the_temporal_term_sees_flicker_and_no_constant_error() -> None:
+    target, alpha = torch.rand(1, 3, 2, 3, 16, 16), torch.ones(1, 3, 2, 1, 16, 16)
+    weights = LossWeights(lpips=0.0, ssim=1.0, temporal=1.0)
+    constant, flicker = target + 0.1, target.clone()
+    flicker[:, 1] += 0.1
+    terms = [training_loss(image, alpha, target, alpha, weights) for image in (target, constant, flicker)]
+    assert [float(term["temporal"]) for term in terms] == pytest.approx([0, 0, 0.01], abs=1e-6)
+    assert terms[0]["ssim"] == pytest.approx(0, abs=1e-5) and terms[1]["ssim"] > 1e-3
+    assert "temporal" not in training_loss(target[:, :1], alpha[:, :1], target[:, :1], alpha[:, :1], weights)
 
 
 def test_autoregression_shows_the_network_its_own_renders(training_clips: Path, tmp_path: Path) -> None:
