@@ -20,7 +20,7 @@ from core.kernels.softmax import ROWS, softmax_rows
 AttentionBackend = Literal["sdpa", "xformers"]
 
 _LEAST = 1 << 14  # scores of a head; below, torch's own softmax takes no longer
-_BLOCK = 1 << 20  # scores held at a time, in bfloat16: they stay in the cache
+_BLOCK = 1 << 21  # scores held at a time: few enough for the cache, and enough for threads that have to meet
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, backend: AttentionBackend = "sdpa") -> Tensor:
