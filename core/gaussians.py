@@ -88,7 +88,8 @@ class Gaussians:
 
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""
-        return all(bool(torch.isfinite(getattr(self, field.name)).all()) for field in fields(self))
+        checks = [torch.isfinite(getattr(self, field.name)).all() for field in fields(self)]
+        return bool(torch.stack(checks).all())  # asked once: each answer makes the host wait for a GPU
 
 
 class RawGaussians(NamedTuple):
