@@ -37,13 +37,15 @@ class PlainModel(nn.Module):
         super().__init__()
         self.model, self.autocast = model.to(memory_format=torch.contiguous_format), autocast
 
-    def forward(self, grid: Tensor) -> Gaussians:
-        """Grid ``[B,T,V,9,H,W]`` to Gaussians ``[B,T]``."""
+    def forward(self, grid: Tensor, wanted: Tensor | None = None) -> Gaussians:
+        """Grid ``[B,T,V,9,H,W]`` to Gaussians ``[B,T]``; those that are not wanted are thrown away at the end."""
         with torch.autocast(grid.device.type, self.autocast, enabled=self.autocast is not None):
             raw = self.raw_channels(grid)
         if self.model.options.head == "published":
-            return activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
-        return activate_on_rays(raw, grid)
+            gaussians = activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
+        else:
+            gaussians = activate_on_rays(raw, grid)
+        return gaussians if wanted is None else gaussians[wanted]
 
     def raw_channels(self, grid: Tensor) -> Tensor:
         """The channels before the head, ``[B,T,V,14 k,S,S]``."""

@@ -17,6 +17,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/checkpoint.py        weights: loaded with a report, saved atomically
     core/kernels/             numba kernels of the network, and how kernels are compiled, cached and run on threads
     core/attention.py         one attention(): SDPA, or xformers where it is installed and asked for
+    core/distinct.py          images that occur several times are computed once
     core/norm.py              group normalisation with SiLU: fused kernels on the CPU, torch elsewhere
     core/unet.py              residual block, view attention, temporal attention, asymmetric U-Net
     core/model.py             L4GM: grid [B,T,V,9,H,W] -> Gaussians [B,T,N]; knows no renderer and no loss

@@ -46,28 +46,35 @@ class L4GM(nn.Module):
             with torch.no_grad():
                 self.unet.conv_out.weight *= 0.1
 
-    def forward(self, grid: Tensor) -> Gaussians:
+    def forward(self, grid: Tensor, wanted: Tensor | None = None) -> Gaussians:
         """Predict Gaussians.
 
         Args:
             grid: ``[B,T,V,9,H,W]``: ImageNet-normalised RGB, then the Plücker rays (o x d, d) of every pixel.
+            wanted: time steps whose Gaussians are asked for, ``[B,T]`` bool; None: all. The others are still seen.
 
         Returns:
-            Gaussians with leading axes ``[B,T]``, ordered view, row, column, (Gaussian of the pixel).
+            Gaussians with leading axes ``[B,T]``, ordered view, row, column, (Gaussian of the pixel); with ``wanted``
+            leading axes ``[K]``, those time steps in their order.
 
         Raises:
             UserError: the grid has other channels, or sides that the network's strides do not divide.
         """
         self._check(grid)
-        raw = self.raw_channels(grid)
+        raw = self.raw_channels(grid, wanted)
+        grid = grid if wanted is None else grid[wanted][:, None]
+        gaussians = self._activate(raw, grid)
+        return gaussians if wanted is None else gaussians[:, 0]
+
+    def _activate(self, raw: Tensor, grid: Tensor) -> Gaussians:
         if self.options.head == "published":
             return activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
         with torch.autocast(grid.device.type, enabled=False):
             return activate_on_rays(raw, grid)
 
-    def raw_channels(self, grid: Tensor) -> Tensor:
-        """The network's output before the head: ``[B,T,V,14 k,S,S]``."""
-        x = self.unet(grid)
+    def raw_channels(self, grid: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """The network's output before the head: ``[B,T,V,14 k,S,S]``; of the ``wanted`` time steps ``[K,1,V,...]``."""
+        x = self.unet(grid, wanted)
         frames, views = x.shape[1:3]
         x = self.conv(rearrange(x, "b t v c h w -> (b t v) c h w"))
         return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)

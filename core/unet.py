@@ -10,6 +10,7 @@ the data. Attribute names are those of the published checkpoints: a public forma
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.attention import AttentionBackend, attention
+from core.distinct import distinct, rows
 from core.norm import group_norm
 from core.options import ModelOptions
 
@@ -168,9 +170,13 @@ class DecoderLevel(Level):
         )
         self.upsample = None if last else nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, x: Tensor, skips: list[Tensor], frames: int, views: int) -> Tensor:
+    def forward(
+        self, x: Tensor, skips: Iterator[Tensor], frames: int, views: int, kept: Tensor | None = None
+    ) -> Tensor:
+        """``kept``: the images that go on behind the layers; None: all."""
         for j in range(_DECODER_LAYERS):
-            x = self.layer(j, torch.cat([x, skips.pop()], dim=1), frames, views)
+            x = self.layer(j, torch.cat([x, next(skips)], dim=1), frames, views)
+        x = x if kept is None else rows(x, kept)
         if self.upsample is not None:
             x = self.upsample(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return x
@@ -212,51 +218,45 @@ class UNet(nn.Module):
             if isinstance(module, Level):
                 module.recompute = True
 
-    def forward(self, grid: Tensor) -> Tensor:
-        """Map a grid of images ``[B,T,V,C,H,W]`` to ``[B,T,V,C',h,w]``."""
-        batch, frames, views = grid.shape[:3]
-        # Where side views do not change, each image is encoded once, up to where images meet.
-        once = _sides_repeat(grid)
-        x = _distinct(grid) if once else rearrange(grid, "b t v c h w -> (b t v) c h w")
+    def forward(self, grid: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Map a grid of images ``[B,T,V,C,H,W]`` to ``[B,T,V,C',h,w]``.
+
+        Args:
+            grid: where it holds an image several times, this is encoded once, up to where images meet.
+            wanted: time steps whose result is asked for, ``[B,T]`` bool; the decoder leaves the others behind where
+                images part again. The result is then ``[K,1,V,C',h,w]``, K time steps in their order.
+        """
+        frames, views = grid.shape[1:3]
+        x = rearrange(grid, "b t v c h w -> (b t v) c h w")
+        place: Tensor | None = None  # of every image among the distinct ones, until they meet
+        if (found := distinct(x)) is not None:
+            x, place = x[found[0]], found[1]
         # Channels-last is what the convolution libraries like on CPU and GPU alike.
-        x = x.to(self.conv_in.weight.dtype, memory_format=torch.channels_last)
-        x = self.conv_in(x)
-        skips = [x]
+        x = self.conv_in(x.to(self.conv_in.weight.dtype, memory_format=torch.channels_last))
+        skips, places = [x], [place]
         for level in self.down_blocks:
-            if once and len(level.attns):
-                x, *skips = (_everywhere(kept, batch, frames) for kept in (x, *skips))
-                once = False
+            if place is not None and len(level.attns):
+                x, place = rows(x, place), None
             x, new = level(x, frames, views)
-            skips += new
-        if once:
-            x, *skips = (_everywhere(kept, batch, frames) for kept in (x, *skips))
+            skips, places = skips + new, places + [place] * len(new)
+        x = x if place is None else rows(x, place)
         x = self.mid_block(x, frames, views)
-        for level in self.up_blocks:
-            x = level(x, skips, frames, views)
+        kept, parted = None, max((i for i, level in enumerate(self.up_blocks) if len(level.attns)), default=-1)
+        if wanted is not None:
+            kept = rearrange(torch.arange(len(x), device=x.device), "(b t v) -> b t v", t=frames, v=views)
+            kept = kept[wanted].flatten()
+            x = x if parted >= 0 else rows(x, kept)
+        for i, level in enumerate(self.up_blocks):
+            taken = [(skips.pop(), places.pop()) for _ in level.nets]
+            taken = (_taken(*skip, kept if i > parted else None) for skip in taken)
+            x = level(x, taken, frames, views, kept if i == parted else None)
         # Inference may keep these last layers in a finer type than the rest.
         x = self.conv_out(group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
-        return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)
+        return rearrange(x, "(b t v) c h w -> b t v c h w", t=1 if wanted is not None else frames, v=views)
 
 
-def _sides_repeat(grid: Tensor) -> bool:
-    """Whether views 1, 2, ... of every frame are those of frame 0, as where one video meets one set of side views."""
-    if torch.compiler.is_compiling() or grid.shape[1] == 1 or grid.shape[2] == 1:
-        return False
-    sides = grid[:, :, 1:]
-    # One pixel tells most others apart without a look at the rest.
-    return all(torch.equal(part[:, 1:], part[:, :1].expand_as(part[:, 1:])) for part in (sides[..., 0, 0], sides))
-
-
-def _distinct(grid: Tensor) -> Tensor:
-    """The images of a grid whose side views repeat: view 0 of every frame, then the other views of frame 0."""
-    front, sides = grid[:, :, :1], grid[:, :1, 1:]
-    return torch.cat([rearrange(part, "b t v c h w -> (b t v) c h w") for part in (front, sides)])
-
-
-def _everywhere(x: Tensor, batch: int, frames: int) -> Tensor:
-    """Features of `_distinct` images as features of the whole grid, ``[(b t v), C, H, W]``."""
-    pixels = rearrange(x, "n c h w -> n h w c")  # channels last stay last
-    front = rearrange(pixels[: batch * frames], "(b t) h w c -> b t 1 h w c", b=batch)
-    sides = rearrange(pixels[batch * frames :], "(b v) h w c -> b 1 v h w c", b=batch)
-    whole = torch.cat([front, sides.expand(-1, frames, -1, -1, -1, -1)], dim=2)
-    return rearrange(whole, "b t v h w c -> (b t v) c h w")
+def _taken(skip: Tensor, place: Tensor | None, kept: Tensor | None) -> Tensor:
+    """A skip of the images ``kept`` (None: all), out of one of distinct images that lie at ``place``."""
+    if place is not None:
+        kept = place if kept is None else place[kept]
+    return skip if kept is None else rows(skip, kept)

@@ -24,7 +24,7 @@ LAYERS = {
     "cameras": 2,
     "gaussians": 2,
     "images": 2,
-    "model": 3,  # attention, hull, norm, unet, model
+    "model": 3,  # attention, distinct, hull, norm, unet, model
     "rendering": 3,
     "losses": 3,
     "media": 3,
@@ -39,6 +39,7 @@ LAYERS = {
 }
 ROOM_OF_MODULE = {
     "attention": "model",
+    "distinct": "model",
     "hull": "model",
     "norm": "model",
     "unet": "model",

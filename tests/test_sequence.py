@@ -48,10 +48,11 @@ def test_interpolation_gives_every_time_once_across_all_borders(length: int, rat
         pairs = 1 + (count + length + rate) % 5
         calls = []
 
-        def run(window: Sequence[tuple[Fraction, Fraction]], calls: list = calls) -> list[list[Fraction]]:
-            calls.append(len(window))
-            assert all(last - first == 1 for first, last in window)
-            return [[first + Fraction(step, rate) for step in range(rate + 1)] for first, _ in window]
+        def run(window: Sequence[Fraction], first: bool, calls: list = calls) -> list[Fraction]:
+            calls.append(len(window) - 1)
+            assert all(after - before == 1 for before, after in pairwise(window))
+            steps = range(0 if first else 1, rate * (len(window) - 1) + 1)
+            return [window[0] + Fraction(step, rate) for step in steps]
 
         frames = in_chunks(map(Fraction, range(count)), length, None, lambda chunk, _: (chunk, None))
         times = list(between(frames, pairs, run))
@@ -109,9 +110,9 @@ class Spy:
         self.calls.append((frames, side_views))
         return lopsided_gaussians()[[0] * len(frames)]
 
-    def interpolate(self, first: Tensor, last: Tensor, rate: int) -> Gaussians:
-        self.calls.append((first, last, rate))
-        return lopsided_gaussians()[[0] * len(first) * (rate + 1)].reshape(len(first), rate + 1)
+    def interpolate(self, ends: Tensor, rate: int, *, first: bool = True) -> Gaussians:
+        self.calls.append((ends, first))
+        return lopsided_gaussians()[[0] * (rate * (len(ends) - 1) + first)]
 
 
 class FlatOrbit:
@@ -147,22 +148,24 @@ def test_pairs_are_the_frame_and_the_renders_of_its_own_set() -> None:
     views = torch.rand(4, 4, 3, 2 * SIZE, 2 * SIZE)
     moments = [Moment(Fraction(k), lopsided_gaussians()[0], views[k], video[k]) for k in range(4)]
     between_them = list(interpolate(moments, 3, 2, spy, FlatOrbit()))
-    assert [len(first) for first, _, _ in spy.calls] == [2, 1]
-    first, last = (torch.cat([call[end] for call in spy.calls]) for end in (0, 1))
-    for pair in range(3):
-        for side, k in ((first[pair], pair), (last[pair], pair + 1)):
-            assert torch.equal(side[0], video[k])
-            assert torch.equal(side[1:], resize_area(views[k, 1:], (SIZE, SIZE)))
+    assert [(len(ends), first) for ends, first in spy.calls] == [(3, True), (2, False)]
+    (start, _), (end, _) = spy.calls
+    assert torch.equal(start[2], end[0])
+    for k, side in enumerate((*start, end[1])):
+        assert torch.equal(side[0], video[k])
+        assert torch.equal(side[1:], resize_area(views[k, 1:], (SIZE, SIZE)))
     assert [moment.frame is not None for moment in between_them] == [True, False, False] * 3 + [True]
 
 
 @pytest.mark.parametrize("rate", [1, 2, 3])
 def test_middle_inputs_are_blends_of_all_views(network: Network, rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     grids = []
-    monkeypatch.setattr(network.model, "forward", lambda grid: grids.append(grid) or lopsided_gaussians()[None])
-    first, last = torch.rand(2, 5, 4, 3, SIZE, SIZE)
-    network.interpolate(first, last, rate)
-    (grid,) = grids
+    monkeypatch.setattr(network.model, "forward", lambda *args: grids.append(args) or lopsided_gaussians()[None])
+    ends = torch.rand(6, 4, 3, SIZE, SIZE)
+    network.interpolate(ends, rate, first=False)
+    ((grid, wanted),) = grids
+    assert wanted.tolist() == 5 * [[False] + rate * [True]]
+    first, last = ends[:-1], ends[1:]
     assert grid.shape == (5, rate + 1, 4, 9, SIZE, SIZE)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     colors = grid[:, :, :, :3] * std[:, None, None] + mean[:, None, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from core import unet as module
+from core.distinct import distinct
 from core.errors import UserError
 from core.options import ModelOptions
 from core.unet import TemporalAttention, UNet
@@ -75,23 +77,52 @@ def test_permuting_frames_or_views_permutes_the_output(unet: UNet, axis: int) ->
     )
 
 
-def test_repeated_side_views_are_encoded_once_and_give_the_same(unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def repeated_sides() -> torch.Tensor:
+    """One video in view 0, the same side views at all times."""
     front, sides = torch.randn(2, 3, 1, 9, 32, 32), torch.randn(2, 1, 3, 9, 32, 32)
-    x = torch.cat([front, sides.expand(-1, 3, -1, -1, -1, -1)], dim=2)
+    return torch.cat([front, sides.expand(-1, 3, -1, -1, -1, -1)], dim=2)
+
+
+def shared_ends() -> torch.Tensor:
+    """What one sample ends with the next begins with."""
+    moments, middle = torch.randn(4, 1, 2, 9, 32, 32), torch.randn(3, 1, 2, 9, 32, 32)
+    return torch.cat([moments[:-1], middle, moments[1:]], dim=1)
+
+
+@pytest.mark.parametrize(("make", "count"), [(repeated_sides, 2 * (3 + 3)), (shared_ends, (4 + 3) * 2)])
+def test_repeated_images_are_encoded_once_and_give_the_same(
+    unet: UNet, monkeypatch: pytest.MonkeyPatch, make: Callable[[], torch.Tensor], count: int
+) -> None:
+    x = make()
     images = []
     hook = unet.conv_in.register_forward_hook(lambda module, args, out: images.append(len(out)))
     results = []
-    for detect in (lambda grid: False, module._sides_repeat):
-        monkeypatch.setattr(module, "_sides_repeat", detect)
+    for detect in (lambda images: None, distinct):
+        monkeypatch.setattr(module, "distinct", detect)
         y = unet(x)
         gradients = torch.autograd.grad(y.square().mean(), list(unet.parameters()))
         results.append([y.detach(), *gradients])
-    x[1, 2, 3, 4, 5, 6] += 1  # a single value differs
+    x[-1, -1, -1, 4, 5, 6] += 1  # a single value differs
     unet(x)
     hook.remove()
-    assert images == [2 * 3 * 4, 2 * (3 + 3), 2 * 3 * 4]
+    assert images == [x.shape[:3].numel(), count, count + (make is repeated_sides)]
     for plain, once in zip(*results, strict=True):
         torch.testing.assert_close(once, plain, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("attends", [(True, True), (True, False), (False, False)])
+def test_the_wanted_time_steps_are_those_of_the_whole(attends: tuple[bool, bool]) -> None:
+    options = replace(options_of(GOLDEN["l4gm"]["config"]), up_attention=attends)
+    network = UNet(9, 14, options).eval()
+    images = []
+    network.conv_out.register_forward_hook(lambda module, args, out: images.append(len(out)))
+    x = shared_ends()
+    wanted = torch.tensor([[True, True, True], [False, True, True], [False, False, True]])
+    with torch.inference_mode():
+        whole, some = network(x), network(x, wanted)
+    assert images == [3 * 3 * 2, 6 * 2]
+    assert some.shape == (6, 1, 2, 14, 16, 16)
+    torch.testing.assert_close(some[:, 0], whole[wanted], atol=1e-5, rtol=1e-4)
 
 
 @torch.inference_mode()

@@ -97,20 +97,26 @@ class Network:
         images = torch.cat([frames[:, None].to(self.device), sides], dim=1)
         return self._run(images[:, None], self.cameras)[:, 0]
 
-    def interpolate(self, first: Tensor, last: Tensor, rate: int) -> Gaussians:
-        """Sets at the times 0, 1/rate, ..., 1 between two moments, for a batch of such pairs.
+    def interpolate(self, ends: Tensor, rate: int, *, first: bool = True) -> Gaussians:
+        """Sets at the times 0, 1/rate, ..., M - 1 of M successive moments.
 
-        The inputs between the ends are linear blends of the two, all four views alike.
+        The network sees a pair of neighbours at a time, all pairs at once. Its inputs between the two are linear
+        blends of them, all four views alike. What lies at a moment comes from the pair that it ends.
 
         Args:
-            first, last: the four views ``[B, 4, 3, S, S]`` of the two ends.
-            rate: number of steps from one end to the other.
+            ends: the four views ``[M, 4, 3, S, S]`` of each moment, M > 1.
+            rate: number of steps from one moment to the next.
+            first: whether to begin with time 0, not with 1/rate.
 
         Returns:
-            Gaussians with leading axes ``[B, rate + 1]``.
+            Gaussians with leading axes ``[rate (M - 1) + 1]``, without the first ``[rate (M - 1)]``.
         """
-        middle = first[:, None].expand(-1, rate - 1, -1, -1, -1, -1)  # not read, see blend_between_ends
-        return self._run(torch.cat([first[:, None], middle, last[:, None]], dim=1), self.cameras, blend=True)
+        before, after = ends[:-1, None], ends[1:, None]
+        middle = before.expand(-1, rate - 1, -1, -1, -1, -1)  # not read, see blend_between_ends
+        wanted = torch.ones(len(before), rate + 1, dtype=torch.bool, device=self.device)
+        wanted[:, 0] = False
+        wanted[0, 0] = first
+        return self._run(torch.cat([before, middle, after], dim=1), self.cameras, blend=True, wanted=wanted)
 
     def _cameras_at(self, azimuths: Sequence[float]) -> Cameras:
         if tuple(azimuths) == INPUT_AZIMUTHS:
@@ -120,12 +126,12 @@ class Network:
         return orbit_cameras(turns, **orbit).to(self.device)
 
     @torch.inference_mode()
-    def _run(self, images: Tensor, cameras: Cameras, blend: bool = False) -> Gaussians:
+    def _run(self, images: Tensor, cameras: Cameras, blend: bool = False, wanted: Tensor | None = None) -> Gaussians:
         images = images.to(self.device)
         cameras = cameras.expand(*images.shape[:3])
         if blend:
             images, cameras = blend_between_ends(images, cameras)
-        gaussians = self.model(build_grid(images, cameras))
+        gaussians = self.model(build_grid(images, cameras), wanted)
         if not gaussians.is_finite():
             raise UserError(
                 f"the network {self.path} gives NaN or infinity; try --precision fp32, and check that "

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -69,27 +68,19 @@ def in_chunks(
         yield from results[overlap if number else 0 :]
 
 
-def between(
-    items: Iterable[Item], pairs: int, run: Callable[[Sequence[tuple[Item, Item]]], Sequence[Sequence[Item]]]
-) -> Iterator[Item]:
+def between(items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bool], Sequence[Item]]) -> Iterator[Item]:
     """Refine a stream by its pairs of neighbours: n items give r (n - 1) + 1 results where a pair gives r + 1.
 
-    The first result of every pair but the very first is dropped: it lies at the time of the last one before it. A
-    single item has no pair and stays as it is.
+    The first result of every pair but the very first is not asked for: it lies at the time of the last one before it.
+    A single item has no pair and stays as it is.
 
     Args:
         items: the stream.
         pairs: how many pairs go into one call of ``run``.
-        run: pairs -> for each of them the results from one end to the other, both included.
+        run: (successive items, whether the first result is asked for) -> the results from one end to the other.
     """
-    first = 0
-    for window in windows(items, pairs + 1):
-        if len(window) == 1:
-            yield from window
-        else:
-            for results in run(list(pairwise(window))):
-                yield from results[first:]
-                first = 1
+    for number, window in enumerate(windows(items, pairs + 1)):
+        yield from window if len(window) == 1 else run(window, number == 0)
 
 
 def reconstruct(
@@ -131,17 +122,12 @@ def interpolate(
         views = resize_area(moment.views, (network.size, network.size))
         return torch.cat([moment.frame[None].to(views), views[1:]])
 
-    def run(window: Sequence[tuple[Moment, Moment]]) -> list[list[Moment]]:
-        first, last = (torch.stack([ends(moment) for moment in side]) for side in zip(*window, strict=True))
-        gaussians = network.interpolate(first, last, rate)
-        sets = gaussians.reshape(len(window) * (rate + 1))
+    def run(window: Sequence[Moment], first: bool) -> list[Moment]:
+        sets = network.interpolate(torch.stack([ends(moment) for moment in window]), rate, first=first)
         views = orbit(sets)
-        results = []
-        for k, (before, after) in enumerate(window):
-            frames = [before.frame, *[None] * (rate - 1), after.frame]
-            at = range(k * (rate + 1), (k + 1) * (rate + 1))
-            times = [before.time + Fraction(step, rate) for step in range(rate + 1)]
-            results.append([Moment(t, sets[i], views[i], f) for t, i, f in zip(times, at, frames, strict=True)])
-        return results
+        start = 0 if first else 1
+        frames = {moment.time: moment.frame for moment in window}
+        times = [window[0].time + Fraction(k, rate) for k in range(start, start + len(views))]
+        return [Moment(time, sets[k], views[k], frames.get(time)) for k, time in enumerate(times)]
 
     return between(moments, pairs, run)
