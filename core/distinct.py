@@ -27,7 +27,8 @@ def distinct(images: Tensor) -> tuple[Tensor, Tensor] | None:
     if not len(again):
         return None
     # Those alike in their samples are compared as a whole; one that differs after all stands for itself.
-    differs = (images[again] != images[like[again]]).flatten(1).any(dim=1).cpu()
+    pairs = zip(again.tolist(), like[again].tolist(), strict=True)
+    differs = torch.stack([(images[row] != images[other]).any() for row, other in pairs]).cpu()
     like[again[differs]] = again[differs]
     first, place = like.unique(return_inverse=True)
     return None if len(first) == count else (first.to(images.device), place.to(images.device))
