@@ -20,8 +20,9 @@ from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
 from core.inference.network import Network
 from core.inference.orbit import OrbitRenderer
 from core.inference.session import Session
-from core.model import L4GM, activate_on_rays
+from core.model import L4GM
 from core.options import ModelOptions
+from core.ray_head import Scene, activate_on_rays
 from core.rendering import Renderer, RenderOutput
 from core.unet import GridAttention, Level, ResidualBlock, UNet
 
@@ -39,18 +40,21 @@ class PlainModel(nn.Module):
 
     def forward(self, grid: Tensor, wanted: Tensor | None = None) -> Gaussians:
         """Grid ``[B,T,V,9,H,W]`` to Gaussians ``[B,T]``; those that are not wanted are thrown away at the end."""
+        published = self.model.options.head == "published"
+        scene = None if published else self.model.scene(grid)
         with torch.autocast(grid.device.type, self.autocast, enabled=self.autocast is not None):
-            raw = self.raw_channels(grid)
-        if self.model.options.head == "published":
+            raw = self.raw_channels(grid, scene)
+        if published:
             gaussians = activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
         else:
-            gaussians = activate_on_rays(raw, grid)
+            gaussians = activate_on_rays(raw, scene)
         return gaussians if wanted is None else gaussians[wanted]
 
-    def raw_channels(self, grid: Tensor) -> Tensor:
+    def raw_channels(self, grid: Tensor, scene: Scene | None = None) -> Tensor:
         """The channels before the head, ``[B,T,V,14 k,S,S]``."""
         frames, views = grid.shape[1:3]
-        x = self.model.conv(_unet(self.model.unet, rearrange(grid, "b t v c h w -> (b t v) c h w"), frames, views))
+        x = self.model.inputs(grid, scene)
+        x = self.model.conv(_unet(self.model.unet, rearrange(x, "b t v c h w -> (b t v) c h w"), frames, views))
         return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)
 
 
@@ -66,12 +70,16 @@ def _unet(unet: UNet, x: Tensor, frames: int, views: int) -> Tensor:
             skips.append(x)
     for j in range(len(unet.mid_block.nets)):
         x = _layer(unet.mid_block, j, x, frames, views)
-    for level in unet.up_blocks:
+    parts: list[Tensor] = []
+    for i, level in enumerate(unet.up_blocks):
         for j in range(len(level.nets)):
             x = _layer(level, j, torch.cat([x, skips.pop()], dim=1), frames, views)
         if level.upsample is not None:
             x = level.upsample(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-    return unet.conv_out(F.silu(unet.norm_out(x)))
+        if i < len(unet.coarse_outs):
+            parts = [F.interpolate(part, scale_factor=2.0, mode="bilinear") for part in parts]
+            parts.append(unet.coarse_outs[i](x))
+    return sum(parts, unet.conv_out(F.silu(unet.norm_out(x))))
 
 
 def _layer(level: Level, j: int, x: Tensor, frames: int, views: int) -> Tensor:
@@ -96,6 +104,12 @@ def _attend(block: GridAttention, x: Tensor, frames: int, views: int) -> Tensor:
     scores = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1), dim=-1)
     tokens = attn.proj(rearrange(scores @ v, "b heads l d -> b l (heads d)"))
     return (rearrange(tokens, f"{block.to_tokens} -> (b t v) c h w", **sizes, w=x.shape[-1]) + x) * block.scale
+
+
+def plain_distance(own: Tensor, other: Tensor, head: Tensor) -> Tensor:
+    """LPIPS of one stage, ``[N]`` for two ``[N, C, H, W]``: unit vectors, squared difference, weights, mean."""
+    own, other = (F.normalize(features.float(), dim=1, eps=1e-10) for features in (own, other))
+    return F.conv2d((own - other).square(), head[None, :, None, None]).mean((1, 2, 3))
 
 
 class ViewByView:

@@ -11,6 +11,8 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
     core/transforms.py        sets turned, tilted, scaled, mirrored
     core/files.py             files that appear whole or not at all
+    core/ray_head.py          raw channels -> Gaussians on rays and hull: nano's head
+    core/stereo.py            what neighbouring views show along a ray: nano's further input channels
     core/images.py            pixels and picture files
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it

@@ -2,23 +2,83 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from core.cameras import Cameras, cross
+from core.images import resize_area
+from core.kernels.hull import enter_hull
 
 REACH = 0.9  # world units before and behind the point of a ray that is nearest to the origin
-_STEPS = 32
+_STEPS = 64
+_AT_ONCE = 1 << 20  # samples, so that a CPU's cache may hold them; at least those of one moment
+_PARALLEL = 0.94  # cosine: closer than 20 degrees to each other's axis
+
+
+class HullFront(NamedTuple):
+    """What rays ``[..., h, w]`` know of the hull; both zero where the own view shows nothing within a pixel.
+
+    Attributes:
+        depth: signed distance from the ray's point nearest to the origin to where it enters, within ``REACH``.
+        meets: 1 where the ray meets the hull or nobody knows, 0 where it stays well outside, or enters it more than a
+            pixel beside view 0's silhouette; soft at the rim.
+    """
+
+    depth: Tensor
+    meets: Tensor
+
+
+class Rays(NamedTuple):
+    """The rays of each view that matter: R of them, as many as the view with the largest foreground has.
+
+    Attributes:
+        pixels: ``[N, V, R]``: places in a view's rows and columns.
+        counts: ``[N, V, R]``: whether the ray matters; others fill up views with a smaller foreground.
+        feet: ``[N, V, R, 3]``: points nearest to the origin.
+        directions: ``[N, V, R, 3]``, unit length.
+    """
+
+    pixels: Tensor
+    counts: Tensor
+    feet: Tensor
+    directions: Tensor
+
+
+def foreground_rays(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> Rays:
+    """Rays through the foreground or beside it.
+
+    Args:
+        cameras: leading axes ``[N, V]``.
+        silhouettes: ``[N, V, 1, H, W]``: foreground in [0, 1].
+        size: (h, w) of the grid of rays.
+    """
+    shown = F.max_pool2d(resize_area(silhouettes, size).flatten(0, 1), 3, stride=1, padding=1)
+    shown = shown.reshape(*cameras.shape, size[0] * size[1]) > 0
+    count = max(1, int(shown.sum(-1).max()))
+    pixels = shown.int().argsort(dim=-1, descending=True, stable=True)[..., :count]
+    rays = rearrange(cameras.resized(size).pluecker().to(silhouettes), "n v c h w -> n v (h w) c")
+    moments, directions = rays.take_along_dim(pixels[..., None], dim=2).chunk(2, dim=-1)
+    return Rays(pixels, shown.take_along_dim(pixels, dim=2), cross(directions, moments), directions)
+
+
+def on_pixels(values: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
+    """Values ``[N, V, R, C]`` of rays as images ``[N, V, C, h, w]``, zero elsewhere."""
+    images = values.new_zeros(*values.shape[:2], size[0] * size[1], values.shape[-1])
+    images.scatter_(2, rays.pixels[..., None].expand_as(values), values * rays.counts[..., None])
+    return rearrange(images, "n v (h w) c -> n v c h w", h=size[0])
 
 
 @torch.no_grad()
-def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> Tensor:
+def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> HullFront:
     """Where each view's rays enter the hull of the other views' silhouettes.
 
-    A view without any foreground tells nothing and is left out. A ray that misses the hull takes the place where it
-    comes nearest, the plane through the origin where no other view tells anything.
+    A view without any foreground tells nothing and is left out; so is one that looks along the asking view's axis,
+    which knows no depths. A ray that misses the hull takes the place where it comes nearest. Where no other view tells
+    anything, the view's own silhouette is inflated: as deep as the pixel is far from the outline.
 
     Args:
         cameras: leading axes ``[B, T, V]``.
@@ -26,21 +86,70 @@ def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> 
         size: (h, w), the rays that are asked for.
 
     Returns:
-        ``[B, T, V, h, w]``: signed distance along the ray from its point nearest to the origin, within ``REACH``.
+        depth and whether the ray meets the hull, ``[B, T, V, h, w]`` each.
     """
-    frames, views = cameras.shape[1:]
-    moments, directions = rearrange(cameras.resized(size).pluecker(), "b t v (two c) h w -> two (b t) (v h w) c", two=2)
-    feet = cross(directions, moments)
-    steps = torch.linspace(-REACH, REACH, _STEPS).to(feet)
+    flat, masks = cameras.reshape(-1, cameras.shape[2]), silhouettes.flatten(0, 1)
+    rays = foreground_rays(flat, masks, size)
+    batch = max(1, _AT_ONCE // (rays.pixels[0].numel() * _STEPS))
+    parts = [slice(i, i + batch) for i in range(0, len(masks), batch)]
+    values = torch.cat([_fronts(flat[part], masks[part], Rays(*(x[part] for x in rays)), size) for part in parts])
+    depth, meets = on_pixels(values, rays, size).unbind(dim=2)
+    return HullFront(depth.reshape(*cameras.shape, *size), meets.reshape(*cameras.shape, *size))
+
+
+def _fronts(cameras: Cameras, masks: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
+    """Depth and whether the hull is met, ``[N, V, R, 2]``."""
+    views, count = cameras.shape[1], rays.pixels.shape[-1]
+    steps = torch.linspace(-REACH, REACH, _STEPS).to(rays.feet)
+    axes = cameras.c2w[..., :3, 2]
+    along = (axes[:, :, None] * axes[:, None]).sum(-1).abs() > _PARALLEL  # itself, and who looks from behind
+    tells = ~along & (masks.amax(dim=(2, 3, 4)) > 0.5)[:, None]  # whom each view asks
+    walk = _walk_in_numba if rays.feet.device.type == "cpu" and rays.feet.dtype == torch.float32 else _walk
+    depth, meets = walk(cameras, masks, rays, tells, steps)
+    told = tells.any(dim=-1)[..., None]
+    if not told.all():
+        inflated = _inflated(cameras.resized(size), masks, size).flatten(2).take_along_dim(rays.pixels, dim=2)
+        depth, meets = torch.where(told, depth, -inflated), torch.where(told, meets, 1.0)
+    meets = meets * _shown_in_front(cameras, masks[:, 0], rays, depth)
+    return torch.stack([depth, meets], dim=-1).reshape(-1, views, count, 2)
+
+
+def _shown_in_front(cameras: Cameras, mask: Tensor, rays: Rays, depth: Tensor) -> Tensor:
+    """Whether view 0 sees foreground within a pixel of where the rays ``[N, V, R]`` enter; nothing is asked of its own.
+
+    A view from behind is not asked for depths, so a part that has left view 0's silhouette would stay in it.
+    """
+    points = rays.feet + depth[..., None] * rays.directions
+    pixels, _ = cameras[:, :1].expand(*cameras.shape).project(points)
+    places = 2 * pixels / pixels.new_tensor(cameras.size[::-1]) - 1
+    near = F.max_pool2d(mask, 3, stride=1, padding=1)
+    shown = F.grid_sample(near, places.flatten(1, 2)[:, None], align_corners=False).reshape(depth.shape)
+    shown = torch.where((mask.amax(dim=(1, 2, 3)) > 0.5)[:, None, None], (2 * shown).clamp(max=1.0), 1.0)
+    return torch.cat([torch.ones_like(shown[:, :1]), shown[:, 1:]], dim=1)
+
+
+def _walk_in_numba(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    to_pixels = (cameras.intrinsics @ cameras.w2c[..., :3, :3]).mT
+    offset = (cameras.intrinsics @ cameras.w2c[..., :3, 3:]).mT
+    feet, directions = (x.flatten(1, 2)[:, None] for x in (rays.feet, rays.directions))
+    start, slope = feet @ to_pixels + offset, directions @ to_pixels
+    asks = rays.counts.flatten(1)
+    whom = tells.repeat_interleave(rays.pixels.shape[-1], dim=1)
+    found = enter_hull(start.movedim(1, 2), slope.movedim(1, 2), asks, whom, masks[:, :, 0], steps)
+    return tuple(x.reshape(rays.pixels.shape) for x in found.unbind(-1))
+
+
+def _walk(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """As the kernel, for any device and type, over all samples of all rays."""
+    views, count = cameras.shape[1], rays.pixels.shape[-1]
     height, width = cameras.size
-    flat = cameras.reshape(-1, views)
+    feet, directions = rays.feet.flatten(1, 2), rays.directions.flatten(1, 2)
     # From pixels to [-1, 1] across the image, before the division by depth.
     to_square = feet.new_tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
-    masks = rearrange(silhouettes.to(feet), "b t v c h w -> (b t) v c h w")
-    inside = feet.new_full((*feet.shape[:2], _STEPS), 2.0)
+    inside = feet.new_full((*feet.shape[:2], len(steps)), 2.0)
     grid = feet.new_empty(*inside.shape, 2)
     for view in range(views):
-        camera = flat[:, view]
+        camera = cameras[:, view]
         to_pixels = to_square @ camera.intrinsics @ camera.w2c[:, :3, :3]
         offset = (to_square @ camera.intrinsics @ camera.w2c[:, :3, 3:]).mT
         start, slope = feet @ to_pixels.mT + offset, directions @ to_pixels.mT
@@ -48,14 +157,36 @@ def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> 
         torch.div(x, z, out=grid[..., 0])
         torch.div(y, z, out=grid[..., 1])
         found = F.grid_sample(masks[:, view], grid, align_corners=False).squeeze(1)
-        tells = masks[:, view].amax(dim=(1, 2, 3)) > 0.5
-        own = torch.arange(feet.shape[1], device=feet.device) // (size[0] * size[1]) == view
-        ignored = own[None, :] | ~tells[:, None]
+        ignored = ~tells[:, :, view].repeat_interleave(count, dim=1)
         torch.minimum(inside, found.masked_fill_(ignored[..., None], 2.0), out=inside)
     enters = inside > 0.5
-    # Where no sample lies inside, the best one; ties, as where nothing is known, go to the middle of the ray.
+    # Where no sample lies inside, the best one; ties go to the middle of the ray.
     closest = (inside - 1e-3 * steps.abs()).argmax(dim=-1)
-    known = (inside.amin(dim=-1) < 2.0) & (inside.amax(dim=-1) > 0.0)
     first = torch.where(enters.any(dim=-1), enters.int().argmax(dim=-1), closest)
-    depth = steps[first] * known
-    return rearrange(depth, "(b t) (v h w) -> b t v h w", t=frames, v=views, h=size[0])
+    depth = steps[first] - _before(inside, first) * (steps[1] - steps[0])
+    most = inside.amax(dim=-1)
+    depth = depth * (most > 0.0)  # a silhouette far away says nothing about depth
+    return tuple(rearrange(x, "n (v r) -> n v r", v=views) for x in (depth, (2 * most).clamp(max=1.0)))
+
+
+def _inflated(cameras: Cameras, masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Distance ``[(b t), V, h, w]`` of every pixel to its silhouette's outline, at most a quarter image, world units.
+
+    Half the side of the largest square around it that fits, found by erosions with 3 x 3 pixels. A pixel has the size
+    that it has on the plane through the origin.
+    """
+    left = resize_area(masks, size).flatten(0, 1)
+    distance = torch.zeros_like(left)
+    for _ in range(size[1] // 4):
+        left = -F.max_pool2d(-left, 3, stride=1, padding=1)
+        distance += left
+    pixel = cameras.positions.norm(dim=-1) / cameras.intrinsics[..., 0, 0]
+    return distance.reshape(*masks.shape[:2], *size) * pixel[..., None, None]
+
+
+def _before(inside: Tensor, first: Tensor) -> Tensor:
+    """How far before sample ``first`` the ray rose through one half, in steps, by a straight line; 0 if it did not."""
+    here = inside.gather(-1, first[..., None]).squeeze(-1)
+    last = inside.gather(-1, (first - 1).clamp_min(0)[..., None]).squeeze(-1)
+    rose = (first > 0) & (here > 0.5) & (last < 0.5)
+    return torch.where(rose, (here - 0.5) / (here - last).clamp_min(1e-6), 0.0)

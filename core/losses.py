@@ -17,7 +17,7 @@ from core.cameras import Cameras
 from core.gaussians import Gaussians
 from core.lpips import Lpips
 
-HULL_RAYS, HULL_STEPS, HULL_REACH = 1024, 32, 0.9  # rays of a view; depths on each, within this of the orbit's centre
+HULL_RAYS, HULL_STEPS, HULL_REACH = 256, 64, 0.9  # rays of a view; depths on each, within this of the orbit's centre
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a range of one
 
@@ -90,8 +90,9 @@ def hull_depth_error(
     """Mean distance, along their pixels' rays, of Gaussians from the front of the visual hull; world units.
 
     A rendered loss moves a Gaussian by what happens within a few pixels of it, so depths are found slowly. The hull,
-    the points inside all silhouettes, tells a first depth for every ray that hits it; other rays do not count. The
-    mean is over the hits of a sample, then over samples: so it does not matter with which others a sample is batched.
+    the points inside all silhouettes, tells a first depth for every ray that hits it; the more views, the nearer to the
+    surface. Other rays and Gaussians that are hardly there do not count. The mean is over the hits of a sample, then
+    over samples: so it does not matter with which others a sample is batched.
 
     Args:
         gaussians: leading axes ``[B, T]``, ordered by input view.
@@ -101,21 +102,25 @@ def hull_depth_error(
         generator: draws the Gaussians that are looked at, ``HULL_RAYS`` of each view.
     """
     means = rearrange(gaussians.means, "b t (v n) c -> b t v n c", v=num_inputs)
-    chosen = torch.randperm(means.shape[3], generator=generator)[:HULL_RAYS].to(means.device)
-    offsets = means[:, :, :, chosen] - cameras.positions[:, :, :num_inputs, None]
+    seen = rearrange(gaussians.opacities.detach() > 0.5, "b t (v n) -> b t v n", v=num_inputs)
+    order = torch.rand(seen.shape[-1], generator=generator).to(means) + seen
+    chosen = order.topk(min(HULL_RAYS, seen.shape[-1]), dim=-1).indices
+    positions = cameras.positions[:, :, :num_inputs, None]
+    offsets = means.take_along_dim(chosen[..., None], dim=3) - positions
     depths = offsets.norm(dim=-1)
-    reach = cameras.positions[:, :, :num_inputs].norm(dim=-1)[..., None, None]
-    steps = reach + torch.linspace(-HULL_REACH, HULL_REACH, HULL_STEPS, device=means.device)
+    step = 2 * HULL_REACH / (HULL_STEPS - 1)
+    steps = positions.norm(dim=-1)[..., None] + torch.linspace(-HULL_REACH, HULL_REACH, HULL_STEPS).to(means)
     directions = (offsets / depths[..., None]).detach()
-    points = cameras.positions[:, :, :num_inputs, None, None] + steps[..., None] * directions[..., None, :]
-    inside = torch.ones(points.shape[:-1], dtype=torch.bool, device=means.device)
+    points = positions[..., None, :] + steps[..., None] * directions[..., None, :]
+    inside = seen.take_along_dim(chosen, dim=3)[..., None].expand(points.shape[:-1])
     for view in range(cameras.shape[2]):
         pixels, _ = cameras[:, :, view].project(points.flatten(2, 4))
         grid = 2 * pixels / pixels.new_tensor(cameras.size[::-1]) - 1
         mask = F.grid_sample(masks[:, :, view].flatten(0, 1), grid.flatten(0, 1)[:, None], align_corners=False)
-        inside &= mask.reshape(inside.shape) > 0.5
+        inside = inside & (mask.reshape(inside.shape) > 0.5)
     hits = inside.any(dim=-1)
-    front = steps.expand(inside.shape).gather(-1, inside.int().argmax(dim=-1, keepdim=True)).squeeze(-1)
+    # The ray entered somewhere in the step before the first sample inside.
+    front = steps.expand(inside.shape).gather(-1, inside.int().argmax(dim=-1, keepdim=True)).squeeze(-1) - step / 2
     sums = ((depths - front).abs() * hits).flatten(1).sum(dim=1)
     return (sums / hits.flatten(1).sum(dim=1).clamp_min(1)).mean()
 

@@ -209,6 +209,11 @@ class UNet(nn.Module):
             decoder.append(DecoderLevel(width, taken, out, options.up_attention[i], last, options))
             width = out
         self.up_blocks = nn.ModuleList(decoder)
+        coarser = ups[:-1] if options.output_skips else ()
+        self.coarse_outs = nn.ModuleList(nn.Conv2d(out, out_channels, 1) for out in coarser)
+        for layer in self.coarse_outs:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.norm_out = nn.GroupNorm(options.norm_groups, width, eps=_NORM_EPS)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
 
@@ -246,12 +251,19 @@ class UNet(nn.Module):
             kept = rearrange(torch.arange(len(x), device=x.device), "(b t v) -> b t v", t=frames, v=views)
             kept = kept[wanted].flatten()
             x = x if parted >= 0 else rows(x, kept)
+        coarse: Tensor | None = None
         for i, level in enumerate(self.up_blocks):
             taken = [(skips.pop(), places.pop()) for _ in level.nets]
             taken = (_taken(*skip, kept if i > parted else None) for skip in taken)
             x = level(x, taken, frames, views, kept if i == parted else None)
+            if coarse is not None and kept is not None and i == parted:
+                coarse = rows(coarse, kept)
+            if i < len(self.coarse_outs):
+                own = self.coarse_outs[i](x)
+                coarse = own if coarse is None else own + F.interpolate(coarse, scale_factor=2.0, mode="bilinear")
         # Inference may keep these last layers in a finer type than the rest.
         x = self.conv_out(group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
+        x = x if coarse is None else x + coarse
         return rearrange(x, "(b t v) c h w -> b t v c h w", t=1 if wanted is not None else frames, v=views)
 
 

@@ -24,7 +24,7 @@ LAYERS = {
     "cameras": 2,
     "gaussians": 2,
     "images": 2,
-    "model": 3,  # attention, distinct, hull, norm, unet, model
+    "model": 3,  # attention, distinct, hull, norm, ray_head, stereo, unet, model
     "rendering": 3,
     "losses": 3,
     "media": 3,
@@ -42,6 +42,8 @@ ROOM_OF_MODULE = {
     "distinct": "model",
     "hull": "model",
     "norm": "model",
+    "ray_head": "model",
+    "stereo": "model",
     "unet": "model",
     "lpips": "losses",
     "transforms": "gaussians",

@@ -9,7 +9,7 @@ import torch
 from core.cameras import orbit_cameras
 from core.data.clips import Clip
 from core.data.dataset import ClipDataset
-from core.data.input_grid import blank_side_views, build_grid
+from core.data.input_grid import build_grid, front_alone
 from core.data.lists import data_home, read_groups
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
@@ -182,6 +182,19 @@ def test_sample_holds_the_views_it_names(clips: tuple[Path, list[str]]):
             assert color == pytest.approx(view_color(view_id, frame), abs=4)
 
 
+def test_a_mirrored_ring_goes_round_as_at_inference_and_shows_its_views(clips: tuple[Path, list[str]]):
+    home, names = clips
+    sample = make_dataset(make_options(home, names, input_views="orthogonal", prob_mirror=1.0))[0]
+    expected = orbit_cameras(torch.tensor([0.0, 90.0, 180.0, 270.0])).positions
+    torch.testing.assert_close(sample.cameras.positions[0, 0, :4], expected, atol=1e-4, rtol=0)
+    clip = Clip(home, names[0])
+    azimuths = [clip.azimuth(view_id) for view_id in sample.view_ids[0, :4].tolist()]
+    assert [(azimuths[0] - azimuth) % 360 for azimuth in azimuths] == [0, 90, 180, 270]  # the other way round
+    for v, view_id in enumerate(sample.view_ids[0].tolist()):
+        color = (255 * sample.images[0, 0, v, :, SIZE // 2, SIZE // 2]).tolist()
+        assert color == pytest.approx(view_color(view_id, int(sample.frames[0, 0])), abs=4)
+
+
 def test_grid_is_the_replicated_input_with_its_own_rays(clips: tuple[Path, list[str]]):
     sample = make_dataset(make_options(*clips))[0]
     truth = build_grid(sample.images[:, :, :4], sample.cameras[:, :, :4])
@@ -265,17 +278,17 @@ def test_evaluation_is_never_augmented(clips: tuple[Path, list[str]]):
     assert same(make_dataset(make_options(*clips, **settings), "test")[0], plain)
 
 
-def test_view_dropout_blanks_whole_samples_at_its_rate(clips: tuple[Path, list[str]]):
+def test_view_dropout_leaves_the_front_alone_at_its_rate(clips: tuple[Path, list[str]]):
     plain = make_dataset(make_options(*clips))[0]
-    # Blank views keep their true rays, whatever else is switched on.
+    # Views that are left out keep their true rays, whatever else is switched on.
     everything = {"prob_view_dropout": 1.0, "prob_cam_jitter": 1.0, "prob_grid_distortion": 1.0}
     dropped = make_dataset(make_options(*clips, **everything))[0]
-    assert torch.equal(dropped.grid, blank_side_views(plain.grid))
+    assert torch.equal(dropped.grid, front_alone(plain.grid))
     assert torch.equal(dropped.images, plain.images)
     dataset = make_dataset(make_options(*clips, prob_view_dropout=0.3))
     blank = 0
     for epoch in range(60):
         grid = dataset[epoch * len(dataset)].grid
-        is_blank = torch.equal(grid, blank_side_views(grid))
+        is_blank = torch.equal(grid, front_alone(grid))
         blank += is_blank
     assert 6 <= blank <= 30

@@ -26,7 +26,9 @@ def write_results(folder: Path, name: str, systems: dict[str, dict[str, float]],
     """A results file with one moving object."""
     folder.mkdir(exist_ok=True, parents=True)
     found = {"objects": 1, "systems": systems}
-    each = {system: {"cow.tar": {"views": {}, "means": means, "counts": {}}} for system, means in systems.items()}
+    times = {"psnr": [21.0, 20.0]}
+    scores = {system: {"views": {}, "means": means, "counts": {}, "times": times} for system, means in systems.items()}
+    each = {system: {"cow.tar": values} for system, values in scores.items()}
     content = {"summary": {"all": found, "moving": found}, "motion_db": {"cow.tar": 17.25}, "systems": each}
     (folder / f"{name}.json").write_text(json.dumps({"protocol": {"chunks": chunks}, **content}))
 
@@ -53,6 +55,7 @@ def results(tmp_path: Path) -> Path:
         ),
         ("objects novel_views psnr", [["PSNR, dB ↑", "motion, dB", "net", "net: frozen", "net0"], ["cow", "17.2"]]),
         ("chunks autoregression", [["PSNR of chunk, dB", "1", "2"], ["net", "20.00", "19.50"]]),
+        ("times novel_views", [["PSNR at frame, dB", "0", "1"], ["net", "21.00", "20.00"]]),
     ],
 )
 def test_blocks_are_drawn_from_the_files(results: Path, block: str, expected: list[list[str]]) -> None:
@@ -99,6 +102,15 @@ def test_fresh_results_and_pictures_are_copied_beside_the_page(results: Path, tm
     assert [path.name for path in (page.parent / "evaluation").iterdir()] == ["novel_views.json"]
     with pytest.raises(UserError, match=r"none.md does not exist"):
         publish(tmp_path / "none.md", results, [])
+
+
+def test_the_curve_of_a_times_block_is_drawn_beside_the_page(results: Path, tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text(TEXT.format(block="times novel_views"))
+    publish(page, results, ["novel_views"])
+    curve = (page.parent / "images" / "novel_views_by_frame.svg").read_text()
+    assert curve.count("<polyline") == 3 and ">frame</text>" in curve
 
 
 def test_the_page_shows_what_the_files_say() -> None:

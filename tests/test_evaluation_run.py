@@ -33,9 +33,13 @@ def test_a_checkpoint_and_its_baselines_are_measured_alike(call: Call) -> None:
     status, _ = call("eval", LINE)
     assert status == 0
     found = results()
-    assert list(found["systems"]) == ["recon", "recon: frozen", "recon: framewise", "hull", "mean", "truth"]
+    variants = ["frozen", "framewise", "true_sides"]
+    assert list(found["systems"]) == ["recon", *(f"recon: {name}" for name in variants), "hull", "mean", "truth"]
     assert found["summary"]["all"]["objects"] == 2
     scores = found["systems"]["recon"]["p-cow-0"]
+    own, frozen = (found["systems"][name]["p-cow-0"]["times"]["psnr"] for name in ("recon", "recon: frozen"))
+    assert own[0] == pytest.approx(frozen[0]) and own[1] != frozen[1]
+    assert sum(scores["times"]["psnr"]) / 3 == pytest.approx(scores["means"]["psnr"], abs=1e-4)
     assert set(scores["views"]) == {f"random_{view:02d}" for view in range(4)}
     assert scores["counts"] == {"psnr": 12, "ssim": 12, "lpips": 2, "iou": 12, "flicker": 8, "warp": 8}
     assert set(found["systems"]["truth"]["p-cow-0"]["means"]) == {"warp"}
@@ -69,16 +73,31 @@ def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call
     write_protocol(Path(), **fields)
     assert call("eval", LINE.replace("nano", "nano --interpresume pretrained/interp.safetensors"))[0] == 0
     systems = results()["systems"]
-    assert list(systems) == ["recon", "recon: blend", "recon: hold", "truth"]
+    assert list(systems) == ["recon", "recon: seen", "recon: blend", "recon: hold", "truth"]
     assert systems["recon"]["p-cow-0"]["counts"]["psnr"] == 2 * 4
     assert systems["recon: blend"]["p-cow-0"]["means"] != systems["recon: hold"]["p-cow-0"]["means"]
+
+
+def test_bounds_are_the_network_with_what_no_video_shows(call: Call) -> None:
+    write_clips(Path("clips"))
+    fields = {"frames": "2", "objects": "['p-cow-0']"}
+    write_protocol(Path(), **fields)
+    write_protocol(Path(), "seen", task="'interpolate'", frames="4", frame_rate="24", objects="['p-cow-0']")
+    write_protocol(Path(), "all", frames="4", frame_rate="24", objects="['p-cow-0']")
+    line = LINE.replace("views.toml", "views.toml seen.toml all.toml") + " --baselines true_sides seen"
+    assert call("eval", f"{line} --interpresume pretrained/interp.safetensors")[0] == 0
+    own, bound = (results()["systems"][name]["p-cow-0"]["times"]["psnr"] for name in ("recon", "recon: true_sides"))
+    assert own[1] != bound[1]
+    seen = results("seen")["systems"]["recon: seen"]["p-cow-0"]["times"]["psnr"]
+    every = results("all")["systems"]["recon"]["p-cow-0"]["times"]["psnr"]
+    assert seen == pytest.approx(every[1:3], abs=1e-4)
 
 
 def test_what_a_chain_of_chunks_loses_is_told_by_chunk(call: Call) -> None:
     write_clips(Path("clips"))
     fields = {"task": "'autoregress'", "frames": "3", "chunk": "3", "chunks": "4", "objects": "['p-cow-0']"}
     write_protocol(Path(), **fields)
-    assert call("eval", LINE)[0] == 0
+    assert call("eval", f"{LINE} --handover last")[0] == 0
     own, kept = (results()["systems"][name]["p-cow-0"]["means"] for name in ("recon", "recon: kept"))
     curve = [own[f"psnr_{chunk:02d}"] for chunk in (1, 2, 3, 4)]
     assert (own["psnr_first"], own["psnr_last"]) == (curve[0], curve[-1])
@@ -86,17 +105,20 @@ def test_what_a_chain_of_chunks_loses_is_told_by_chunk(call: Call) -> None:
     assert own["psnr_first"] == kept["psnr_first"] and curve[1] != kept["psnr_02"]
     # The side views stay, the frames come back: chunk 3 is chunk 1.
     assert kept["psnr_03"] == pytest.approx(kept["psnr_01"], abs=1e-4)
+    assert call("eval", f"{LINE} --handover first")[0] == 0
+    other = results()["systems"]
+    assert other["recon"]["p-cow-0"]["means"] == kept and other["recon: handed"]["p-cow-0"]["means"] == own
 
 
 def test_side_views_can_be_made_from_the_front_alone(call: Call) -> None:
     write_clips(Path("clips"))
-    for sides in ("given", "blank", "made"):
+    for sides in ("given", "stand_in", "made"):
         write_protocol(Path(), sides, frames="2", side_views=f"'{sides}'", objects="['p-cow-0']")
-    line = LINE.replace("views.toml", "given.toml blank.toml made.toml") + " --baselines --lpips_images 1"
+    line = LINE.replace("views.toml", "given.toml stand_in.toml made.toml") + " --baselines --lpips_images 1"
     assert call("eval", line.replace("--baselines", "--baselines hull mean"))[0] == 0
     assert list(results("given")["systems"]) == ["recon", "hull", "mean", "truth"]
-    assert list(results("blank")["systems"]) == ["recon", "mean", "truth"]  # one silhouette makes no hull
-    values = [results(sides)["systems"]["recon"]["p-cow-0"]["means"]["psnr"] for sides in ("given", "blank", "made")]
+    assert list(results("stand_in")["systems"]) == ["recon", "mean", "truth"]  # one silhouette makes no hull
+    values = [results(sides)["systems"]["recon"]["p-cow-0"]["means"]["psnr"] for sides in ("given", "stand_in", "made")]
     assert len(set(values)) == 3
 
 
@@ -141,9 +163,9 @@ def test_true_images_may_lie_in_folders(call: Call) -> None:
     assert call("eval", LINE.replace("views.toml", "tars.toml"))[0] == 0
     assert call("eval", LINE.replace("views.toml", "files.toml").replace("clips", "folders"))[0] == 0
     tars, files = (results(name)["systems"] for name in ("tars", "files"))
-    assert list(tars) == list(files)
-    for system, scores in tars.items():
-        assert files[system]["p-cow-0"]["means"] == pytest.approx(scores["p-cow-0"]["means"], abs=0.02), system
+    assert list(files) == [name for name in tars if name != "recon: true_sides"]  # folders hold those of frame 0 alone
+    for system, scores in files.items():
+        assert scores["p-cow-0"]["means"] == pytest.approx(tars[system]["p-cow-0"]["means"], abs=0.02), system
 
 
 def test_without_opencv_the_rest_is_measured(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

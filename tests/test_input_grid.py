@@ -5,10 +5,10 @@ import torch
 
 from core.cameras import Cameras, orbit_cameras
 from core.data.input_grid import (
-    blank_side_views,
     blend_between_ends,
     build_grid,
     default_cameras,
+    front_alone,
     replicate_side_views,
 )
 
@@ -93,14 +93,22 @@ def test_blend_is_linear_between_untouched_ends(num_frames: int):
     assert torch.equal(new_cameras.c2w[:, -1, 0], cameras.c2w[:, -1, 0])
 
 
-def test_blank_views_are_white_and_keep_their_rays():
-    images, cameras = images_and_cameras()
-    white = images.clone()
-    white[:, :, 1:] = 1.0
+def test_the_front_alone_is_mirrored_behind_and_white_elsewhere():
+    images, cameras = torch.rand(1, T, V, 3, SIZE, SIZE), default_cameras(size=SIZE).expand(1, T, V)
+    kept = images.clone()
+    kept[:, :, 1:] = 1.0
+    kept[:, :, 2] = images[:, :, 0].flip(-1)
     grid = build_grid(images, cameras)
     before = grid.clone()
-    torch.testing.assert_close(blank_side_views(grid), build_grid(white, cameras))
+    torch.testing.assert_close(front_alone(grid), build_grid(kept, cameras))
     assert torch.equal(grid, before)
+
+
+def test_the_front_alone_is_white_from_every_side_but_the_back():
+    cameras = orbit_cameras(torch.tensor([0.0, 45.0, 90.0, 135.0]), size=(SIZE, SIZE))
+    images = torch.rand(4, 3, SIZE, SIZE)
+    white = torch.cat([images[:1], torch.ones(3, 3, SIZE, SIZE)])
+    torch.testing.assert_close(front_alone(build_grid(images, cameras)), build_grid(white, cameras))
 
 
 def test_grid_follows_the_images_dtype():

@@ -1,4 +1,4 @@
-"""L4GM: the published tensors, the order of its Gaussians, and the laws of the ray head."""
+"""L4GM: the published tensors, and the order of its Gaussians."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 
 from core.cameras import orbit_cameras
 from core.errors import UserError
-from core.model import L4GM, RGB_MEAN, RGB_STD, activate_on_rays
+from core.model import L4GM
 from core.options import PRESETS, ModelOptions
+from core.ray_head import RGB_MEAN, RGB_STD
 
 TENSORS = Path(__file__).parent / "data" / "published_tensors"
 TINY = ModelOptions(
@@ -78,47 +79,39 @@ def test_gaussians_are_ordered_view_row_column() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("head", ["published", "ray"])
-def test_several_gaussians_a_pixel(head: str) -> None:
-    model = L4GM(replace(TINY, gaussian_perpixel=2, head=head))
-    assert model(grid_of(torch.rand(1, 1, 2, 3, 32, 32))).num == 2 * 16 * 16 * 2
+@pytest.mark.parametrize(("head", "count"), [("published", 2), ("ray", 4)])
+def test_several_gaussians_a_pixel(head: str, count: int) -> None:
+    model = L4GM(replace(TINY, gaussian_perpixel=count, head=head))
+    assert model(grid_of(torch.rand(1, 1, 2, 3, 32, 32))).num == 2 * 16 * 16 * count
 
 
-def test_ray_head_of_zeros_puts_pixel_colours_on_their_rays() -> None:
-    images = torch.rand(1, 1, 2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.8
-    g = activate_on_rays(torch.zeros(1, 1, 2, 14, 16, 16), grid_of(images))
-    cameras = orbit_cameras(torch.tensor([0.0, 90.0]), size=(16, 16), dtype=torch.float64)
-    pixels, _ = cameras.project(g.means[0, 0].reshape(2, 256, 3))
-    y, x = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
-    expected = torch.stack([x, y], dim=-1).reshape(256, 2).double().expand(2, 256, 2)
-    torch.testing.assert_close(pixels, expected, atol=1e-2, rtol=0)
-    pooled = torch.nn.functional.avg_pool2d(images.flatten(0, 2), 2).permute(0, 2, 3, 1).reshape(1, 1, 512, 3)
-    torch.testing.assert_close(g.colors, pooled)
+@pytest.mark.parametrize("stereo", [False, True])
+def test_wanted_time_steps_are_those_of_the_whole(stereo: bool) -> None:
+    torch.manual_seed(0)
+    model = L4GM(replace(TINY, head="ray", stereo=stereo, output_skips=stereo, gaussian_perpixel=4)).eval()
+    for layer in model.unet.coarse_outs:
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    grid = grid_of(torch.rand(2, 3, 2, 3, 32, 32))
+    wanted = torch.tensor([[False, True, True], [True, False, False]])
+    with torch.inference_mode():
+        whole, some = model(grid), model(grid, wanted)
+    assert some.means.shape[:2] == (3, whole.num)
+    for name, field in vars(some).items():
+        torch.testing.assert_close(field, getattr(whole, name)[wanted], atol=1e-4, rtol=1e-4)
 
 
-def test_ray_head_shows_foreground_and_hides_white() -> None:
-    images = torch.ones(1, 1, 2, 3, 32, 32)
-    images[:, :, 0] = 0.3
-    g = activate_on_rays(torch.zeros(1, 1, 2, 14, 16, 16), grid_of(images))
-    seen, blank = g.opacities[0, 0].reshape(2, 256)
-    assert seen.min() > 0.8
-    assert blank.max() < 0.05
-
-
-def test_ray_head_does_not_depend_on_the_resolution() -> None:
-    """Gaussians of a coarse grid are larger by the ratio of the pixels."""
-    coarse, fine = (
-        activate_on_rays(torch.zeros(1, 1, 2, 14, s, s), grid_of(torch.full((1, 1, 2, 3, 2 * s, 2 * s), 0.3)))
-        for s in (8, 16)
-    )
-    assert coarse.scales.mean() / fine.scales.mean() == pytest.approx(2, rel=0.05)
-
-
-def test_ray_head_gradients_are_finite() -> None:
-    raw = torch.randn(1, 1, 2, 14, 8, 8, dtype=torch.float64, requires_grad=True)
-    g = activate_on_rays(raw, grid_of(torch.rand(1, 1, 2, 3, 16, 16, dtype=torch.float64)))
-    sum(field.sum() for field in (g.means, g.opacities, g.scales, g.quats, g.colors)).backward()
-    assert torch.isfinite(raw.grad).all()
+def test_a_stereo_network_sees_its_neighbours_without_attention() -> None:
+    """One view changes; with stereo the others' raw channels follow it."""
+    for stereo in (False, True):
+        torch.manual_seed(0)
+        blind = replace(TINY, down_attention=(False,) * 5, up_attention=(False,) * 5, mid_attention=False)
+        model = L4GM(replace(blind, head="ray", stereo=stereo)).eval()
+        images = torch.full((1, 1, 2, 3, 32, 32), 0.4)
+        other = images.clone()
+        other[:, :, 1, 0] = 0.8
+        with torch.inference_mode():
+            one, two = (model.raw_channels(grid_of(x))[:, :, 0] for x in (images, other))
+        assert torch.equal(one, two) is not stereo
 
 
 def test_grids_that_do_not_fit_are_refused() -> None:

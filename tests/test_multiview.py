@@ -155,20 +155,21 @@ def test_single_view_model_sees_the_frame_and_three_white_views() -> None:
     views = views_from_frame(VIEWS[0], reconstruct, orbit)
     ((front, sides),) = seen
     assert torch.equal(front, VIEWS[:1])
-    assert torch.equal(sides, torch.ones(3, 3, SIZE, SIZE))
+    assert torch.equal(sides[1], VIEWS[0].flip(-1))
+    assert torch.equal(sides[::2], torch.ones(2, 3, SIZE, SIZE))
     assert torch.equal(views[0], VIEWS[0])
     torch.testing.assert_close(views[1:], orbit(lopsided_gaussians(), [90, 180, 270])[0])
 
 
-def test_blank_views_of_inference_equal_view_dropout_of_training(tmp_path: Path) -> None:
-    from core.data.input_grid import blank_side_views, build_grid
+def test_one_picture_at_inference_equals_view_dropout_of_training(tmp_path: Path) -> None:
+    from core.data.input_grid import build_grid, front_alone
 
     network: Network = tiny_network(tmp_path)
     grids = []
     network.model.forward = lambda grid: grids.append(grid) or lopsided_gaussians()[None]
-    network.reconstruct(VIEWS[:1], torch.ones(3, 3, SIZE, SIZE))
+    views_from_frame(VIEWS[0], network.reconstruct, lambda gaussians: VIEWS[None])
     images = VIEWS[None, None]
-    expected = blank_side_views(build_grid(images, network.cameras.expand(1, 1, 4)))
+    expected = front_alone(build_grid(images, network.cameras.expand(1, 1, 4)))
     torch.testing.assert_close(grids[0], expected)
 
 

@@ -127,6 +127,13 @@ class FlatOrbit:
         return grey.expand(-1, 4, 3, 2 * SIZE, 2 * SIZE)
 
 
+def test_side_views_are_handed_over_or_kept() -> None:
+    for handover, kept in (("last", False), ("first", True)):
+        network = Spy()
+        assert len(list(reconstruct(iter(frames(7)), SIDES, 3, network, FlatOrbit(), handover))) == 7
+        assert [torch.equal(sides, SIDES) for _, sides in network.calls] == [True, kept, kept]
+
+
 @pytest.mark.parametrize("interpolated", [False, True])
 def test_side_views_carry_over_with_and_without_interpolation(interpolated: bool) -> None:
     network, orbit = Spy(), FlatOrbit()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from core import unet as module
 from core.distinct import distinct
@@ -75,6 +76,22 @@ def test_permuting_frames_or_views_permutes_the_output(unet: UNet, axis: int) ->
     torch.testing.assert_close(
         unet(x.index_select(axis, order)), unet(x).index_select(axis, order), atol=1e-4, rtol=1e-4
     )
+
+
+def test_every_decoder_level_adds_its_own_part_to_the_output() -> None:
+    torch.manual_seed(0)
+    config = GOLDEN["l4gm"]["config"]
+    plain, skips = (UNet(9, 14, options_of(config, output_skips=value)).eval() for value in (False, True))
+    added = skips.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert len(added) == 2 * (len(config["up_channels"]) - 1) and all("coarse_outs" in name for name in added)
+    x = torch.randn(1, 2, 4, 9, 32, 32)
+    with torch.inference_mode():
+        expected = plain(x)
+        torch.testing.assert_close(skips(x), expected)  # nothing at first
+        for k, layer in enumerate(skips.coarse_outs):
+            nn.init.constant_(layer.bias, 1.0 + k)
+        total = sum(1.0 + k for k in range(len(skips.coarse_outs)))
+        torch.testing.assert_close(skips(x), expected + total)
 
 
 def repeated_sides() -> torch.Tensor:

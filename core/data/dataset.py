@@ -20,7 +20,7 @@ from core.cameras import Cameras, orbit_cameras
 from core.data.augment import camera_jitter, grid_distortion, mirror, swap_colors
 from core.data.batch import ClipBatch
 from core.data.clips import BrokenClip, Clip
-from core.data.input_grid import blank_side_views, blend_between_ends, build_grid, replicate_side_views
+from core.data.input_grid import blend_between_ends, build_grid, front_alone, replicate_side_views
 from core.data.lists import data_home, split_groups
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
@@ -120,7 +120,7 @@ class ClipDataset(Dataset):
         )
         cameras = first_view_in_front(cameras, self.camera.cam_radius).to(torch.float32)
         if self.training:
-            images, masks, cameras = self._vary(images, masks, cameras, generator)
+            images, masks, cameras, view_ids = self._vary(images, masks, cameras, view_ids, generator)
         num_inputs, output = options.num_input_views, (options.output_size, options.output_size)
         grid = self._grid(
             resize_area(images[:, :num_inputs], (self.input_size, self.input_size)),
@@ -138,15 +138,19 @@ class ClipDataset(Dataset):
         )
 
     def _vary(
-        self, images: Tensor, masks: Tensor, cameras: Cameras, generator: Generator
-    ) -> tuple[Tensor, Tensor, Cameras]:
+        self, images: Tensor, masks: Tensor, cameras: Cameras, view_ids: list[int], generator: Generator
+    ) -> tuple[Tensor, Tensor, Cameras, list[int]]:
         """Another object of the same clip: mirrored, recoloured."""
         mirrored, recolored = torch.rand(2, generator=generator).tolist()
         if mirrored < self.options.prob_mirror:
-            images, masks, cameras = mirror(images, masks, cameras)
+            # What went round to the right goes round to the left now: turned back, to the order of inference.
+            inputs = self.options.num_input_views
+            order = [0, *range(inputs - 1, 0, -1), *range(inputs, len(view_ids))]
+            images, masks, cameras = mirror(images[:, order], masks[:, order], cameras[:, order])
+            view_ids = [view_ids[i] for i in order]
         if recolored < self.options.prob_color_swap:
             images = swap_colors(images, generator)
-        return images, masks, cameras
+        return images, masks, cameras, view_ids
 
     def _grid(self, images: Tensor, cameras: Cameras, generator: Generator) -> Tensor:
         """Input images ``[T, 4, 3, h, w]`` and their cameras -> grid ``[T, 4, 9, h, w]``; augments when training."""
@@ -159,7 +163,7 @@ class ClipDataset(Dataset):
 
         distort, jitter, drop = (torch.rand(3, generator=generator) if self.training else torch.ones(3)).tolist()
         if drop < options.prob_view_dropout:  # blank views keep their true rays, as at inference
-            return blank_side_views(build_grid(*fill_frames(images, cameras)))
+            return front_alone(build_grid(*fill_frames(images, cameras)))
         if distort < options.prob_grid_distortion:
             images = torch.cat([images[:, :1], grid_distortion(images[:, 1:], generator)], dim=1)
         if jitter < options.prob_cam_jitter:

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from core.cameras import Cameras, orbit_cameras
-from core.model import RGB_MEAN, RGB_STD
+from core.ray_head import RGB_MEAN, RGB_STD
 
 INPUT_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 
@@ -82,11 +82,19 @@ def blend_between_ends(images: Tensor, cameras: Cameras) -> tuple[Tensor, Camera
     return (1.0 - weights) * first + weights * last, _replicate_side_cameras(cameras)
 
 
-def blank_side_views(grid: Tensor) -> Tensor:
-    """View dropout: views 1, 2, ... of a grid ``[..., V, 9, H, W]`` become white images; their rays stay."""
+def front_alone(grid: Tensor) -> Tensor:
+    """View dropout: what the front video alone gives instead of views 1, 2, ... of a grid ``[..., V, 9, H, W]``.
+
+    Rays stay. Images become white, but a view that looks at view 0 from behind shows it mirrored: from afar the two
+    have one outline.
+    """
+    front = grid[..., :1, :, :, :]
+    middle = grid[..., 6:9, grid.shape[-2] // 2, grid.shape[-1] // 2]
+    opposite = (middle * middle[..., :1, :]).sum(-1) < -0.99
     white = _normalise(torch.ones_like(grid[..., 1:, :3, :, :]))
-    sides = torch.cat([white, grid[..., 1:, 3:, :, :]], dim=-3)
-    return torch.cat([grid[..., :1, :, :, :], sides], dim=-4)
+    mirrored = front[..., :3, :, :].flip(-1).expand_as(white)
+    sides = torch.where(opposite[..., 1:, None, None, None], mirrored, white)
+    return torch.cat([front, torch.cat([sides, grid[..., 1:, 3:, :, :]], dim=-3)], dim=-4)
 
 
 def _normalise(images: Tensor) -> Tensor:

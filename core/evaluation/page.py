@@ -5,6 +5,8 @@ In the Markdown page, ``<!-- KIND NAME ... -->`` and ``<!-- end -->`` enclose wh
     summary PROTOCOL [all | moving]     systems down, metrics across
     objects PROTOCOL METRIC             objects down, systems across, with the motion of each object
     chunks PROTOCOL                     systems down, PSNR of each chunk across
+    times PROTOCOL                      systems down, PSNR of each compared frame across; as a chart as well, in
+                                        images/PROTOCOL_by_frame.svg
     bars SYSTEM [UNTIMED]               the project's bars, for a system and the network without temporal attention
 
 Results lie in the folder ``evaluation`` beside the page, PROTOCOL.json each.
@@ -23,9 +25,10 @@ from typing import Any
 from core.errors import UserError
 from core.evaluation.tables import COLUMNS, markdown, number, summary_table
 from core.files import atomic_path
+from core.training.curves import chart
 
 Results = Mapping[str, Any]
-BLOCK = re.compile(r"(<!-- (summary|objects|chunks|bars) ([^>]*?)-->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (summary|objects|chunks|times|bars) ([^>]*?)-->\n).*?(<!-- end -->)", re.DOTALL)
 PICTURE = re.compile(r"\]\((images/([\w-]+)/([\w.-]+\.png))\)")
 
 
@@ -82,6 +85,10 @@ def publish(page: Path, workspace: Path, names: Iterable[str]) -> None:
             _copy(workspace / protocol / picture, page.parent / target)
     with atomic_path(page) as temporary:
         temporary.write_text(drawn(text, page.parent / "evaluation"))
+    for protocol in (match[3].strip() for match in BLOCK.finditer(text) if match[2] == "times"):
+        series = {name: list(enumerate(curve)) for name, curve in _curves(page.parent / "evaluation", protocol).items()}
+        with atomic_path(page.parent / "images" / f"{protocol}_by_frame.svg") as temporary:
+            temporary.write_text(chart(f"{protocol}: PSNR by frame", series, "dB", "frame"))
 
 
 def drawn(text: str, folder: Path) -> str:
@@ -135,6 +142,21 @@ def _chunks(folder: Path, protocol: str) -> str:
     return markdown(["PSNR of chunk, dB", *(str(chunk) for chunk in range(1, count + 1))], rows)
 
 
+def _curves(folder: Path, protocol: str) -> dict[str, list[float]]:
+    """System -> PSNR in dB at each compared frame, mean over objects."""
+    found = {}
+    for name, objects in _read(folder, protocol)["systems"].items():
+        curves = [scores["times"]["psnr"] for scores in objects.values() if "psnr" in scores["times"]]
+        if curves:
+            found[name] = [sum(column) / len(column) for column in zip(*curves, strict=True)]
+    return found
+
+
+def _times(folder: Path, protocol: str) -> str:
+    rows = [[name, *(number(value, 2) for value in curve)] for name, curve in _curves(folder, protocol).items()]
+    return markdown(["PSNR at frame, dB", *(str(time) for time in range(len(rows[0]) - 1))], rows)
+
+
 def _bars(folder: Path, system: str, untimed: str | None = None) -> str:
     rows = []
     for bar in BARS:
@@ -165,4 +187,10 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-_KINDS: dict[str, Callable[..., str]] = {"summary": _summary, "objects": _objects, "chunks": _chunks, "bars": _bars}
+_KINDS: dict[str, Callable[..., str]] = {
+    "summary": _summary,
+    "objects": _objects,
+    "chunks": _chunks,
+    "times": _times,
+    "bars": _bars,
+}

@@ -29,8 +29,8 @@ class Protocol:
         frame_rate: which tars; 8 or 24 frames a second.
         frames: from the first.
         input_azimuth: degrees; the camera of the front video. All other azimuths count from it.
-        side_views: ``given``: true images of frame 0 from 90, 180 and 270 degrees. ``blank``: white. ``made``: by the
-            network from frame 0 alone, as infer_4d does.
+        side_views: ``given``: true images of frame 0 from 90, 180 and 270 degrees. ``stand_in``: white, and
+            behind the front mirrored. ``made``: by the network from frame 0 alone, as infer_4d does.
         azimuths: cameras that are compared, degrees; ``random``: the clip's random cameras, which no input shows.
         elevation: of those at ``azimuths``, degrees above the horizon.
         size: side of the compared images in pixels; 0: ``--output_size``, the network's own.
@@ -50,7 +50,7 @@ class Protocol:
     clips: Literal["first", "all"] = "all"
     frame_rate: Literal[8, 24] = 8
     input_azimuth: float = 0.0
-    side_views: Literal["given", "blank", "made"] = "given"
+    side_views: Literal["given", "stand_in", "made"] = "given"
     azimuths: tuple[float, ...] | Literal["random"] = "random"
     elevation: float = 0.0
     size: int = 0

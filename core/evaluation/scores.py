@@ -23,11 +23,13 @@ class ObjectScores:
         views: view -> metric -> mean over frames.
         means: metric -> mean over all its images.
         counts: metric -> how many images (or pairs of frames) that were.
+        times: metric -> mean over views at each time; of PSNR.
     """
 
     views: dict[str, Means] = field(default_factory=dict)
     means: Means = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Scores:
             scores.counts[metric] = int((~torch.isnan(table)).sum())
             if scores.counts[metric]:
                 scores.means[metric] = float(table.nanmean())
+        if "psnr" in values:
+            scores.times["psnr"] = values["psnr"].mean(1).tolist()
         self.systems.setdefault(system, {})[truth.name] = scores
 
     @property

@@ -4,7 +4,9 @@
                         └─> interpolate, between every rate-th frame
 
 Baselines: ``frozen`` the first set at every time, ``framewise`` every frame alone, ``blend`` and ``hold`` the renders
-of a moment's two neighbours, ``kept`` without the hand-over from chunk to chunk.
+of a moment's two neighbours, ``kept`` and ``handed`` the other way to hand side views
+from chunk to chunk. Bounds, which see what no video shows:
+``true_sides`` true side views at every time, ``seen`` the front video at the inserted frames as well.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from core.evaluation.metrics import Prediction
 from core.evaluation.protocol import Protocol
 from core.evaluation.truth import Truth
 from core.gaussians import Gaussians
-from core.images import resize_area
-from core.inference.sequence import in_chunks, interpolate, reconstruct
+from core.images import resize_area, stand_in_views
+from core.inference.sequence import interpolate, reconstruct
 from core.inference.session import Session
 from core.options.eval import Baseline
+from core.options.infer import Handover
 from core.rendering import Renderer
 
 PIXELS_AT_ONCE = 1 << 24  # of one render call
@@ -45,7 +48,8 @@ def predict(
     if protocol.task == "interpolate":
         yield from _interpolated(session, truth, protocol, baselines, front, sides)
         return
-    sets = stack(moment.gaussians for moment in reconstruct(front, sides, length, network, session.orbit))
+    handover = session.options.infer.handover
+    sets = stack(moment.gaussians for moment in reconstruct(front, sides, length, network, session.orbit, handover))
     yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     if "frozen" in baselines and protocol.task == "reconstruct":
         frozen = sets.map(lambda field: field[:1].expand_as(field))
@@ -53,14 +57,15 @@ def predict(
     if "framewise" in baselines and protocol.task == "reconstruct" and network.model.options.use_temp_attn:
         alone = network.reconstruct_alone(front, sides)
         yield "framewise", draw(session.orbit.renderer, alone, truth.cameras, protocol)
-    if "kept" in baselines and protocol.task == "autoregress":
-
-        def run(chunk: Sequence[Tensor], sides: Tensor) -> tuple[list[Gaussians], Tensor]:
-            sets = network.reconstruct(torch.stack(list(chunk)), sides)
-            return [sets[k] for k in range(len(chunk))], sides
-
-        kept = stack(in_chunks(front, length, sides, run))
-        yield "kept", draw(session.orbit.renderer, kept, truth.cameras, protocol)
+    if "true_sides" in baselines and protocol.task == "reconstruct" and truth.true_sides is not None:
+        told = resize_area(truth.true_sides, size)
+        parts = [network.reconstruct(*chunk) for chunk in zip(front.split(length), told.split(length), strict=True)]
+        yield "true_sides", draw(session.orbit.renderer, _joined(parts), truth.cameras, protocol)
+    others: dict[Baseline, Handover] = {"kept": "first", "handed": "last"}
+    for name, other in others.items() if protocol.task == "autoregress" else ():
+        if name in baselines and other != handover:
+            sets = stack(x.gaussians for x in reconstruct(front, sides, length, network, session.orbit, other))
+            yield name, draw(session.orbit.renderer, sets, truth.cameras, protocol)
 
 
 def _interpolated(
@@ -73,11 +78,15 @@ def _interpolated(
             f"{session.network.path} has none"
         )
     rate, length = protocol.rate, protocol.chunk or session.options.data.num_frames
-    keys = list(reconstruct(front[::rate], sides, length, session.network, session.orbit))
+    network, orbit, handover = session.network, session.orbit, session.options.infer.handover
+    keys = list(reconstruct(front[::rate], sides, length, network, orbit, handover))
     batch = session.options.infer.interp_batch
     between = interpolate(keys, rate, batch, session.interpolation, session.orbit)
     sets = stack(moment.gaussians for moment in between)
     yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
+    if "seen" in baselines:
+        every = stack(x.gaussians for x in reconstruct(front, sides, length, network, orbit, handover))
+        yield "seen", draw(session.orbit.renderer, every, truth.cameras, protocol)
     times = torch.arange(len(front))
     before, after = times // rate, (times + rate - 1) // rate
     ends = stack(moment.gaussians for moment in keys)
@@ -96,8 +105,8 @@ def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
     size = session.network.size
     if protocol.side_views == "given":
         return resize_area(truth.sides, (size, size))
-    if protocol.side_views == "blank":
-        return torch.ones(3, 3, size, size)
+    if protocol.side_views == "stand_in":
+        return stand_in_views(truth.first_frame(size))
     return resize_area(session.seed(truth).lifted.views, (size, size))[1:]
 
 
@@ -115,6 +124,10 @@ def _draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, background: Ten
     sets = sets.to("cpu") if renderer.name == "numba" else sets
     output = renderer(sets, cameras.to(sets.means.device), background)
     return output.image.clamp(0, 1).cpu(), output.alpha.clamp(0, 1).cpu()
+
+
+def _joined(parts: Sequence[Gaussians]) -> Gaussians:
+    return Gaussians(*(torch.cat(fields) for fields in zip(*map(_fields, parts), strict=True)))
 
 
 def stack(sets: Iterable[Gaussians]) -> Gaussians:

@@ -29,6 +29,7 @@ class Truth:
         name: its line in the list or its folder.
         front: what the video shows, ``[T, 3, R, R]`` in [0, 1] on white.
         sides: true views of frame 0 at 90, 180, 270 degrees ``[3, 3, R, R]``; None if no system may see them.
+        true_sides: those of every frame ``[T, 3, 3, R, R]``, for a bound; None where they are not at hand.
         cameras: ``[T, V]``, in the world in which azimuth 0 is the front video's camera.
         images: ``[T, V, 3, S, S]`` on the protocol's background.
         alpha: ``[T, V, 1, S, S]``; None where the images have none.
@@ -44,6 +45,7 @@ class Truth:
     alpha: Tensor | None
     views: tuple[str, ...]
     frames: tuple[int, ...]
+    true_sides: Tensor | None = None
 
     def first_frame(self, size: int) -> Tensor:
         """Frame 0 of the front video ``[3, size, size]``."""
@@ -115,20 +117,22 @@ class ClipTruths:
         cameras = first_view_in_front(cameras, camera.cam_radius).to(torch.float32)
         true_images, true_alpha = (resize_area(x[:, 1:], (self.size, self.size)) for x in (images, alpha))
         at = torch.tensor([frames.index(frame) for frame in order])
+        true_sides = self._sides(clip, frames) if protocol.side_views == "given" else None
         return Truth(
             name=name,
             front=resize_area(images[:, 0], (self.input_size, self.input_size))[at],
-            sides=self._sides(clip) if protocol.side_views == "given" else None,
+            sides=None if true_sides is None else true_sides[0],
             cameras=cameras[at, 1:],
             images=on_background(true_images, true_alpha, protocol.background)[at],
             alpha=true_alpha[at],
             views=views,
             frames=tuple(order),
+            true_sides=None if true_sides is None else true_sides[at],
         )
 
-    def _sides(self, clip: Clip) -> Tensor:
+    def _sides(self, clip: Clip, frames: Sequence[int]) -> Tensor:
         ids = [find_view(clip, self.protocol.input_azimuth + azimuth, 0.0) for azimuth in SIDES]
-        return clip.read(ids, [0], self.input_size)[0][0]
+        return clip.read(ids, frames, self.input_size)[0]
 
 
 def find_view(clip: Clip, azimuth: float, elevation: float) -> int:

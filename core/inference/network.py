@@ -81,13 +81,13 @@ class Network:
 
         Args:
             frames: ``[T, 3, S, S]``: view 0 of each time step, RGB in [0, 1], S = ``size``.
-            side_views: ``[3, 3, S, S]``: views 1..3, the same for all time steps.
+            side_views: ``[3, 3, S, S]``: views 1..3, the same for all time steps; or ``[T, 3, 3, S, S]``.
             azimuths: of the four views in degrees; view 0 is taken for the front, the others go round from there.
 
         Returns:
             T sets, leading axes ``[T]``.
         """
-        sides = side_views.to(self.device).expand(len(frames), *side_views.shape)
+        sides = side_views.to(self.device).expand(len(frames), *side_views.shape[-4:])
         images = torch.cat([frames[:, None].to(self.device), sides], dim=1)[None]
         return self._run(images, self._cameras_at(azimuths))[0]
 

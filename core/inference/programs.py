@@ -56,7 +56,9 @@ def reconstruct_video(session: Session, source: Source) -> None:
             return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, orbit))
 
         frames = source.frames(network.size)
-        moments = reconstruct(frames, side_views[1:], session.options.data.num_frames, network, orbit)
+        moments = reconstruct(
+            frames, side_views[1:], session.options.data.num_frames, network, orbit, session.options.infer.handover
+        )
         moments = passing(moments, videos("wo_interp", num_frames, rate))
         if interpolation:
             moments = interpolate(moments, factor, infer.interp_batch, interpolation, orbit)

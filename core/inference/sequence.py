@@ -3,7 +3,7 @@
     frames ──┐  chunks of T, overlapping by one
     sides ───┴─> network ─> a Moment per frame ──┐  pairs of neighbours
                    ^                             └─> interpolation network ─> a Moment per 1/rate frame
-                   └── renders of the chunk's last set: the next chunk's side views
+                   └── the next chunk's side views: renders of this one's last set, or frame 0's again
 
 Everything is a stream: one chunk and one batch of pairs are held at a time, whatever the length of the video. Frames,
 chunks and pairs are counted in `in_chunks` and `between`, which know nothing of tensors.
@@ -24,6 +24,7 @@ from core.images import resize_area
 from core.inference.network import Network
 from core.inference.orbit import OrbitRenderer
 from core.media import windows
+from core.options.infer import Handover
 
 Item, Result, State = TypeVar("Item"), TypeVar("Result"), TypeVar("State")
 
@@ -84,7 +85,12 @@ def between(items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bo
 
 
 def reconstruct(
-    frames: Iterable[Tensor], side_views: Tensor, length: int, network: Network, orbit: OrbitRenderer
+    frames: Iterable[Tensor],
+    side_views: Tensor,
+    length: int,
+    network: Network,
+    orbit: OrbitRenderer,
+    handover: Handover = "last",
 ) -> Iterator[Moment]:
     """One set for every frame.
 
@@ -94,13 +100,14 @@ def reconstruct(
         length: T, frames that the network sees at once.
         network: the reconstruction model.
         orbit: renders.
+        handover: side views of the next chunk: renders of the ``last`` set, or those of the ``first`` frame again.
     """
 
     def run(chunk: Sequence[tuple[int, Tensor]], sides: Tensor) -> tuple[list[Moment], Tensor]:
         gaussians = network.reconstruct(torch.stack([frame for _, frame in chunk]), sides)
         views = orbit(gaussians)
         moments = [Moment(Fraction(time), gaussians[k], views[k], frame) for k, (time, frame) in enumerate(chunk)]
-        return moments, resize_area(views[-1, 1:], (network.size, network.size))
+        return moments, sides if handover == "first" else resize_area(views[-1, 1:], (network.size, network.size))
 
     return in_chunks(enumerate(frames), length, side_views, run)
 

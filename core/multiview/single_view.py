@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.gaussians import Gaussians
-from core.images import resize_area
+from core.images import resize_area, stand_in_views
 from core.transforms import mirrored, scaled
 
 _INK = 0.05  # how far from white a pixel of the object is
@@ -52,7 +52,7 @@ def views_from_frame(
 ) -> Tensor:
     """Reconstruct from view 0 alone and look at the result from four sides.
 
-    Views 1..3 are blank (white) and keep their rays: what the model saw when views were dropped in training.
+    Views 1..3 are `stand_in_views`: what the model saw when views were dropped in training.
 
     Args:
         frame: view 0, ``[3, S, S]`` in [0, 1].
@@ -63,9 +63,8 @@ def views_from_frame(
     Returns:
         ``[4, 3, R, R]``: the frame, as no render of it could be better, and the renders after the first.
     """
-    blank = torch.ones(3, *frame.shape)
     shown = _zoomed(frame.flip(-1) if variant.mirror else frame, variant.zoom)
-    gaussians = scaled(reconstruct(shown[None], blank), 1 / variant.zoom)
+    gaussians = scaled(reconstruct(shown[None], stand_in_views(shown)), 1 / variant.zoom)
     renders = render(mirrored(gaussians) if variant.mirror else gaussians)[0]
     front = resize_area(frame, (renders.shape[-2], renders.shape[-1]))
     return torch.cat([front[None].to(renders), renders[1:]])

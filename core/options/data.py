@@ -45,7 +45,7 @@ class DataOptions:
     prob_cam_jitter: float = 0.5
     """Probability of jittered rays on input views 1..3."""
     prob_view_dropout: float = 0.0
-    """Probability that a sample's input views 1..3 are blank (white): trains single-view reconstruction."""
+    """Probability that a sample has its front video alone (see `front_alone`): trains single-view reconstruction."""
     prob_mirror: float = 0.0
     """Probability that a training sample is mirrored; not published, makes a small collection larger."""
     prob_color_swap: float = 0.0

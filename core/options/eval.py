@@ -7,7 +7,8 @@ from typing import Literal
 
 from core.options.checks import at_least
 
-Baseline = Literal["frozen", "framewise", "hull", "mean", "blend", "hold", "kept"]
+BASELINES = ("frozen", "framewise", "hull", "mean", "blend", "hold", "kept", "handed", "true_sides", "seen")
+Baseline = Literal["frozen", "framewise", "hull", "mean", "blend", "hold", "kept", "handed", "true_sides", "seen"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class EvalOptions:
     """Further checkpoints beside --resume, each [NAME=][PRESET:]RECON[+INTERP]."""
     predictions: tuple[str, ...] = ()
     """Images of other systems, each [NAME=]FOLDER with OBJECT/VIEW/FRAME.png inside."""
-    baselines: tuple[Baseline, ...] = ("frozen", "framewise", "hull", "mean", "blend", "hold", "kept")
-    """Compared as well, where they belong to the protocol's task."""
+    baselines: tuple[Baseline, ...] = BASELINES
+    """Compared as well, where they belong to the protocol's task; true_sides and seen are bounds, not rivals."""
     max_objects: int = 0
     """Only the first objects of a protocol, for a quick look; 0: all."""
     lpips_images: int = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +29,7 @@ class ModelOptions:
     splat_size: int = 64
     """Side of the Gaussian grid of one view; must equal what the network's levels give."""
     gaussian_perpixel: int = 1
-    """Gaussians per output pixel."""
+    """Gaussians per output pixel; head 'ray' makes them a sub-pixel grid and takes square numbers."""
     use_temp_attn: bool = True
     """Temporal attention after every view attention; off gives LGM's tensors."""
     num_heads: int = 16
@@ -38,6 +39,10 @@ class ModelOptions:
     head: Literal["published", "ray"] = "published"
     """'published': absolute clamped positions. 'ray': depth along the pixel's ray, the pixel's own colour plus a
     residual, size in pixels, opacity biased by 'not white'."""
+    stereo: bool = False
+    """The network sees the visual hull and what neighbouring views show along each ray; not published."""
+    output_skips: bool = False
+    """Every decoder level adds its own part to the output, not the last one alone; not published."""
     temporal_residual: Literal["published", "identity"] = "published"
     """'published': temporal layers give (attention + x) sqrt(1/2) from PyTorch's initialisation. 'identity':
     attention + x, zero at the start: the network gains time and keeps what it knew of single frames."""
@@ -46,6 +51,8 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "input_size", "splat_size", "gaussian_perpixel", "num_heads", "norm_groups")
+        if self.head == "ray" and math.isqrt(self.gaussian_perpixel) ** 2 != self.gaussian_perpixel:
+            raise UserError(f"--gaussian_perpixel is {self.gaussian_perpixel}; head 'ray' takes 1, 4, 9, ...")
         levels, ups = len(self.down_channels), len(self.up_channels)
         if len(self.down_attention) < levels:
             raise UserError(f"down_attention has {len(self.down_attention)} values for {levels} encoder levels")

@@ -52,9 +52,12 @@ _NANO = Options(
         up_channels=(192, 128, 96, 48),
         up_attention=(True, True, False, False),
         splat_size=64,
+        gaussian_perpixel=4,
         num_heads=4,
         norm_groups=8,
         head="ray",
+        stereo=True,
+        output_skips=True,
         temporal_residual="identity",
     ),
     data=DataOptions(
@@ -68,7 +71,7 @@ _NANO = Options(
         prob_view_dropout=0.3,
     ),
     train=TrainOptions(batch_size=4, resume="pretrained/nano_recon.safetensors", warmup_steps=200, lambda_hull=1.0),
-    infer=InferOptions(interpresume="pretrained/nano_interp.safetensors"),
+    infer=InferOptions(interpresume="pretrained/nano_interp.safetensors", handover="first"),
 )
 
 PRESETS: dict[str, Options] = {

@@ -13,8 +13,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 30, 40  # margins
 _COLORS = ("#1f5fa8", "#d1495b", "#2e8b57", "#b8860b", "#7d4fa3", "#4a4a4a")
 
 
-def chart(title: str, series: Mapping[str, Points], unit: str = "") -> str:
-    """One chart with a line for each series, over steps.
+def chart(title: str, series: Mapping[str, Points], unit: str = "", across: str = "step") -> str:
+    """One chart with a line for each series, over steps or what else ``across`` says.
 
     Lines that lie on each other stay visible: each is thinner than the one before it and drawn over it. Values that
     are not finite leave no point.
@@ -41,7 +41,7 @@ def chart(title: str, series: Mapping[str, Points], unit: str = "") -> str:
         parts.append(_text(_LEFT - 6, float(y0) + 4, f"{tick:.6g}", "end"))
     for tick in x_ticks:
         parts.append(_text(float(place(tick, low).split(",")[0]), _HEIGHT - _BOTTOM + 16, f"{tick:.6g}", "middle"))
-    parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "step", "middle"))
+    parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, across, "middle"))
     for number, (name, points) in enumerate(lines.items()):
         color, width = _COLORS[number % len(_COLORS)], max(1.2, 4.0 - 2.4 * number) if len(lines) > 1 else 1.6
         path = " ".join(place(*point) for point in points)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from core.data.batch import BrokenLedger, ClipBatch
-from core.data.input_grid import blank_side_views
+from core.data.input_grid import front_alone
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.losses import psnr, ssim
@@ -90,7 +90,7 @@ def evaluate(
         batch = batch.to(device)
         with accelerator.autocast():
             gaussians = predict(model, batch.grid, renderer, input_sides)
-            single = predict(model, blank_side_views(batch.grid), renderer, input_sides)
+            single = predict(model, front_alone(batch.grid), renderer, input_sides)
         inputs = batch.grid.shape[2]
         images = renderer(gaussians, batch.cameras).image.clamp(0, 1)
         if not counted:

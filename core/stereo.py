@@ -1,0 +1,53 @@
+"""What neighbouring views show where a pixel's surface may lie: a small cost volume, as more input channels.
+
+A point in front of an object is usually seen by one of the two views a quarter turn away. Where its colour there is the
+pixel's own, the surface may lie at that depth. So a network that is too small to find it by attention can read it off.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from core.hull import foreground_rays, on_pixels
+from core.images import resize_area
+from core.ray_head import Scene
+
+OFFSETS = (0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36)
+"""Depths that are compared: world units behind where the ray enters the visual hull."""
+NEIGHBOURS = (1, -1)
+SCENE_CHANNELS = 2 + len(NEIGHBOURS) * (len(OFFSETS) + 3)
+
+
+@torch.no_grad()
+def scene_channels(scene: Scene) -> Tensor:
+    """The hull, and every view beside the next and the previous one (they follow each other round the object).
+
+    Returns:
+        ``[B, T, V, 22, H, W]``: the hull's depth and whether the ray meets it; then for the next view, and for the
+        previous one, the mean absolute colour difference at each of `OFFSETS` and the colour at the first of them,
+        from -1 to 1. Zero on rays far from the foreground.
+    """
+    size, lead = tuple(scene.hull.depth.shape[-2:]), scene.cameras.shape
+    views = lead[2]
+    cameras, images = scene.cameras.reshape(-1, views), scene.colors.flatten(0, 1)
+    rays = foreground_rays(cameras, scene.foreground.flatten(0, 1), size)
+    own = resize_area(images, size).flatten(3).take_along_dim(rays.pixels[:, :, None], dim=3)[:, :, :, None]
+    front, meets = (x.flatten(3).flatten(0, 1).take_along_dim(rays.pixels, dim=2) for x in scene.hull)
+    depths = front[:, :, None] + front.new_tensor(OFFSETS)[:, None]
+    points = rays.feet[:, :, None] + depths[..., None] * rays.directions[:, :, None]
+    found = [front[:, :, None], meets[:, :, None]]
+    for turn in NEIGHBOURS:
+        other = [(view + turn) % views for view in range(views)]
+        pixels, _ = cameras[:, other].project(points.flatten(2, 3))
+        places = 2 * pixels / pixels.new_tensor(cameras.size[::-1]) - 1
+        places = rearrange(places, "n v (k r) xy -> (n v) k r xy", k=len(OFFSETS))
+        seen = F.grid_sample(images[:, other].flatten(0, 1) - 1.0, places, align_corners=False)
+        seen = seen.reshape(-1, views, *seen.shape[1:]) + 1.0  # white beyond the border
+        found += [(seen - own).abs().mean(dim=2), 2 * seen[:, :, :, 0] - 1]
+    channels = on_pixels(rearrange(torch.cat(found, dim=2), "n v c r -> n v r c"), rays, size)
+    if size != tuple(images.shape[-2:]):
+        channels = F.interpolate(channels.flatten(0, 1), size=tuple(images.shape[-2:]), mode="nearest")
+    return channels.reshape(*lead, SCENE_CHANNELS, *images.shape[-2:])

@@ -1,0 +1,70 @@
+"""Laws of the channels that the network gets beside colours and rays: the hull, and what neighbours show on a ray."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.cameras import cross, orbit_cameras
+from core.data.input_grid import build_grid
+from core.ray_head import Scene, scene_of
+from core.stereo import OFFSETS, SCENE_CHANNELS, scene_channels
+
+RING = (0.0, 90.0, 180.0, 270.0)
+RADIUS = 0.3
+NEXT, PREVIOUS = 2, 2 + len(OFFSETS) + 3
+
+
+def ball(size: int = 64) -> tuple[Scene, Tensor]:
+    """A ball whose colour is a smooth function of the place, from four sides; and the true depths ``[V, H, W]``."""
+    cameras = orbit_cameras(torch.tensor(RING), size=(size, size))
+    moments, directions = cameras.pluecker().movedim(1, -1).chunk(2, dim=-1)
+    feet = cross(directions, moments)
+    distance = feet.norm(dim=-1)
+    depth = -(RADIUS**2 - distance**2).clamp_min(0).sqrt()
+    points = feet + depth[..., None] * directions
+    colors = torch.where((distance < RADIUS)[..., None], 0.4 + points, torch.ones(()))
+    images = colors.movedim(-1, 1)[None, None]
+    return scene_of(build_grid(images, cameras[None, None]), (size, size)), depth
+
+
+def test_channels_have_the_size_of_the_images_and_are_zero_far_from_the_foreground() -> None:
+    scene, _ = ball()
+    channels = scene_channels(scene)
+    assert channels.shape == (1, 1, 4, SCENE_CHANNELS, 64, 64)
+    assert channels[..., :4, :4].abs().max() == 0
+    torch.testing.assert_close(channels[:, :, :, 0], scene.hull.depth)
+    torch.testing.assert_close(channels[:, :, :, 1], scene.hull.meets)
+
+
+def test_a_neighbour_agrees_most_where_the_surface_lies() -> None:
+    """Right of the middle view 0 and the next one, at 90 degrees, see the same points; left, the previous one."""
+    scene, depth = ball()
+    channels = scene_channels(scene)[0, 0, 0]
+    true = (depth[0] - scene.hull.depth[0, 0, 0])[28:36]
+    for first, columns in ((NEXT, slice(38, 41)), (PREVIOUS, slice(23, 26))):
+        differences = channels[first : first + len(OFFSETS), 28:36, columns]
+        found = torch.tensor(OFFSETS)[differences.argmin(dim=0)]
+        assert (found - true[:, columns]).abs().max() < 0.05
+
+
+def test_colours_are_those_of_the_neighbour_at_the_hull() -> None:
+    images = torch.full((1, 1, 4, 3, 32, 32), 1.0)
+    for view, level in enumerate((0.1, 0.3, 0.5, 0.7)):
+        images[:, :, view, :, 8:24, 8:24] = level
+    cameras = orbit_cameras(torch.tensor(RING), size=(32, 32)).expand(1, 1, 4)
+    middle = scene_channels(scene_of(build_grid(images, cameras), (32, 32)))[0, 0, :, :, 15:17, 13:19]
+    # At the front of a cube, seen from its sides: near their edges, so inside within a pixel.
+    for view in range(4):
+        for first, turn in ((NEXT, 1), (PREVIOUS, -1)):
+            level = (0.1, 0.3, 0.5, 0.7)[(view + turn) % 4]
+            seen = middle[view, first + 1]  # the difference a little behind the front
+            torch.testing.assert_close(seen, torch.full_like(seen, abs(level - (0.1, 0.3, 0.5, 0.7)[view])))
+
+
+def test_gaussians_of_a_coarser_grid_share_their_channels_between_pixels() -> None:
+    scene, _ = ball()
+    cameras, images = scene.cameras, scene.colors
+    coarse = scene_channels(scene_of(build_grid(images, cameras), (32, 32)))
+    assert coarse.shape[-1] == 64
+    torch.testing.assert_close(coarse[..., 0::2, 0::2], coarse[..., 1::2, 1::2])
