@@ -106,12 +106,6 @@ def _attend(block: GridAttention, x: Tensor, frames: int, views: int) -> Tensor:
     return (rearrange(tokens, f"{block.to_tokens} -> (b t v) c h w", **sizes, w=x.shape[-1]) + x) * block.scale
 
 
-def plain_distance(own: Tensor, other: Tensor, head: Tensor) -> Tensor:
-    """LPIPS of one stage, ``[N]`` for two ``[N, C, H, W]``: unit vectors, squared difference, weights, mean."""
-    own, other = (F.normalize(features.float(), dim=1, eps=1e-10) for features in (own, other))
-    return F.conv2d((own - other).square(), head[None, :, None, None]).mean((1, 2, 3))
-
-
 class ViewByView:
     """A renderer that is called once for each view."""
 

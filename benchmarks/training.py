@@ -16,10 +16,11 @@ from torch import nn
 
 from benchmarks.clips import PlainClip, write_clips
 from benchmarks.measure import Row, compared
-from benchmarks.reference import PlainModel, ViewByView, plain_distance
+from benchmarks.reference import PlainModel, ViewByView
 from core.data.batch import ClipBatch
 from core.data.clips import Clip
 from core.data.dataset import ClipDataset
+from core.lpips import plain_distance
 from core.options import PRESETS, Options
 from core.rendering import Renderer, make_renderer
 from core.training.build import make_model
@@ -64,14 +65,18 @@ class Step:
         self.seconds.append([after - before for before, after in pairwise(marks)])
         self.losses.append(terms["total"].item())
 
-    def plainly(self) -> None:
-        """As the first version did: LPIPS compares whole feature maps in torch."""
-        with patch("core.lpips._distance", plain_distance):
-            self()
-
     def parts(self) -> list[float]:
         """Median seconds of every part, the first step left out."""
         return [median(values) for values in zip(*self.seconds[1:], strict=True)]
+
+
+class PlainStep(Step):
+    """As the first version did: LPIPS compares whole feature maps in torch."""
+
+    def __call__(self) -> None:
+        """As `Step`."""
+        with patch("core.lpips._distance", plain_distance):
+            super().__call__()
 
 
 def options_of(tiny: bool, home: Path) -> Options:
@@ -110,7 +115,7 @@ def steps_of(tiny: bool, home: Path) -> dict[str, Step]:
     return {
         "ours": Step(model, renderer, Objective(options.train), _reader(options, Clip), True),
         "ours, LPIPS on one view": Step(second, renderer, Objective(one_view.train), _reader(options, Clip), True),
-        "reference": Step(
+        "reference": PlainStep(
             PlainModel(plain), ViewByView(renderer), Objective(whole.train), _reader(options, PlainClip), False
         ),
     }
@@ -121,8 +126,8 @@ def training(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Ro
     with TemporaryDirectory() as folder:
         steps = steps_of(tiny, Path(folder))
         for _ in range(1 + max(1, rounds // 3)):
-            for name, step in steps.items():
-                step.plainly() if name == "reference" else step()
+            for step in steps.values():
+                step()
     parts = {name: step.parts() for name, step in steps.items()}
     rows = [
         {"part": part, **{f"{name} s": seconds[k] for name, seconds in parts.items()}} for k, part in enumerate(PARTS)

@@ -112,6 +112,11 @@ def _distance(own: Tensor, other: Tensor, head: Tensor) -> Tensor:
     fused = own.device.type == "cpu" and own.dtype == other.dtype and own.dtype in (torch.float32, torch.bfloat16)
     if fused and not other.requires_grad:
         return _FusedDistance.apply(own, other, head)
+    return plain_distance(own, other, head)
+
+
+def plain_distance(own: Tensor, other: Tensor, head: Tensor) -> Tensor:
+    """The distance of one stage in torch alone: on any device, with gradients to both."""
     return torch.einsum("nchw,c->nhw", (unit(own.float()) - unit(other.float())).square(), head).mean((-2, -1))
 
 

@@ -4,14 +4,14 @@
                         └─> interpolate, between every rate-th frame
 
 Baselines: ``frozen`` the first set at every time, ``framewise`` every frame alone, ``blend`` and ``hold`` the renders
-of a moment's two neighbours, ``kept`` and ``handed`` the other way to hand side views
-from chunk to chunk. Bounds, which see what no video shows:
-``true_sides`` true side views at every time, ``seen`` the front video at the inserted frames as well.
+of a moment's two neighbours, ``kept`` and ``handed`` the other way to hand side views from chunk to
+chunk. Bounds, which see what no video shows: ``true_sides`` true side views at every time, ``seen`` the front video at
+the inserted frames as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 from einops import rearrange
@@ -60,7 +60,8 @@ def predict(
     if "true_sides" in baselines and protocol.task == "reconstruct" and truth.true_sides is not None:
         told = resize_area(truth.true_sides, size)
         parts = [network.reconstruct(*chunk) for chunk in zip(front.split(length), told.split(length), strict=True)]
-        yield "true_sides", draw(session.orbit.renderer, _joined(parts), truth.cameras, protocol)
+        sets = stack(part[k] for part in parts for k in range(part.shape[0]))
+        yield "true_sides", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     others: dict[Baseline, Handover] = {"kept": "first", "handed": "last"}
     for name, other in others.items() if protocol.task == "autoregress" else ():
         if name in baselines and other != handover:
@@ -81,7 +82,7 @@ def _interpolated(
     network, orbit, handover = session.network, session.orbit, session.options.infer.handover
     keys = list(reconstruct(front[::rate], sides, length, network, orbit, handover))
     batch = session.options.infer.interp_batch
-    between = interpolate(keys, rate, batch, session.interpolation, session.orbit)
+    between = interpolate(keys, rate, batch, session.interpolation, orbit)
     sets = stack(moment.gaussians for moment in between)
     yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     if "seen" in baselines:
@@ -124,10 +125,6 @@ def _draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, background: Ten
     sets = sets.to("cpu") if renderer.name == "numba" else sets
     output = renderer(sets, cameras.to(sets.means.device), background)
     return output.image.clamp(0, 1).cpu(), output.alpha.clamp(0, 1).cpu()
-
-
-def _joined(parts: Sequence[Gaussians]) -> Gaussians:
-    return Gaussians(*(torch.cat(fields) for fields in zip(*map(_fields, parts), strict=True)))
 
 
 def stack(sets: Iterable[Gaussians]) -> Gaussians:

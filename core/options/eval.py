@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from core.options.checks import at_least
 
-BASELINES = ("frozen", "framewise", "hull", "mean", "blend", "hold", "kept", "handed", "true_sides", "seen")
 Baseline = Literal["frozen", "framewise", "hull", "mean", "blend", "hold", "kept", "handed", "true_sides", "seen"]
 
 
@@ -21,7 +20,7 @@ class EvalOptions:
     """Further checkpoints beside --resume, each [NAME=][PRESET:]RECON[+INTERP]."""
     predictions: tuple[str, ...] = ()
     """Images of other systems, each [NAME=]FOLDER with OBJECT/VIEW/FRAME.png inside."""
-    baselines: tuple[Baseline, ...] = BASELINES
+    baselines: tuple[Baseline, ...] = get_args(Baseline)
     """Compared as well, where they belong to the protocol's task; true_sides and seen are bounds, not rivals."""
     max_objects: int = 0
     """Only the first objects of a protocol, for a quick look; 0: all."""
