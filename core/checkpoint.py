@@ -174,7 +174,7 @@ def _not_found(path: Path) -> str:
     message = f"checkpoint {path} does not exist"
     if path.name in _PUBLISHED:
         return f"{message}; it is published at {_PUBLISHED[path.name]}: download it to {path}"
-    return f"{message}; give a .safetensors file with --resume, or train one with main.py"
+    return f"{message}; give a file that does (--resume, --interpresume, --ends_from), or train one with main.py"
 
 
 def _misfit(path: Path, problems: list[str], only_temporal: bool) -> str:

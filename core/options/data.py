@@ -34,6 +34,9 @@ class DataOptions:
     input_sides: Literal["first", "every", "own"] = "first"
     """Where views 1..3 of the later frames come from. Published: those of the first frame, repeated. every: each
     frame's true ones. own: autoregression, renders of the network's own Gaussians of the frame before."""
+    ends_from: str | None = None
+    """4d_interp: reconstruction checkpoint of this preset whose renders stand for views 1..3 of the two ends, as at
+    inference; None: the true views, as published."""
     shuffle_input: bool = True
     """Draw input and supervision views at random when training."""
     output_size: int = 256
@@ -60,3 +63,5 @@ class DataOptions:
         at_least(self, 0, "num_workers", "max_broken")
         if self.data_mode == "4d_interp" and self.input_sides != "first":
             raise UserError(f"--input_sides {self.input_sides} is for reconstruction; 4d_interp blends its own inputs")
+        if self.data_mode != "4d_interp" and self.ends_from:
+            raise UserError(f"--ends_from is for --data_mode 4d_interp; {self.data_mode} has no ends to render")

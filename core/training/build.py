@@ -15,12 +15,15 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from core.checkpoint import load_weights
 from core.data.batch import ClipBatch
 from core.data.dataset import ClipDataset
 from core.errors import UserError
 from core.model import L4GM
 from core.options import Options, TrainOptions
+from core.rendering import Renderer
 from core.training.order import SampleStream
+from core.training.rollout import RenderedEnds
 
 _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse shorter runs
 
@@ -80,6 +83,21 @@ def make_model(options: Options) -> L4GM:
     if options.train.compile:
         model.unet.compile()
     return model
+
+
+def make_ends(options: Options, accelerator: Accelerator, renderer: Renderer) -> RenderedEnds | None:
+    """What shows an interpolation network rendered ends; None where it trains on true views.
+
+    Its network is frozen and unknown to the engine: in no optimiser, process group, average or saved state.
+
+    Raises:
+        UserError: the checkpoint cannot be used, see `core.checkpoint.load_weights`.
+    """
+    if not options.data.ends_from:
+        return None
+    network = L4GM(options.model).to(accelerator.device, memory_format=torch.channels_last)
+    load_weights(network, options.data.ends_from)
+    return RenderedEnds(network.requires_grad_(False).eval(), renderer, options.data.output_size, accelerator.autocast)
 
 
 def make_dataset(options: Options, split: str) -> ClipDataset:

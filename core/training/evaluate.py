@@ -19,7 +19,7 @@ from core.losses import psnr, ssim
 from core.lpips import Lpips, find_weights, load_lpips
 from core.options import TrainOptions
 from core.rendering import Renderer
-from core.training.rollout import InputSides, predict
+from core.training.rollout import InputSides, RenderedEnds, predict
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def evaluate(
     ledger: BrokenLedger,
     lpips: Lpips | None = None,
     input_sides: InputSides = "first",
+    ends: RenderedEnds | None = None,
 ) -> tuple[Validation, ClipBatch, Tensor]:
     """Validate ``model``, the clips shared out over the processes.
 
@@ -89,8 +90,8 @@ def evaluate(
         ledger.add(batch)
         batch = batch.to(device)
         with accelerator.autocast():
-            gaussians = predict(model, batch.grid, renderer, input_sides)
-            single = predict(model, front_alone(batch.grid), renderer, input_sides)
+            gaussians = predict(model, batch.grid, renderer, input_sides, ends)
+            single = predict(model, front_alone(batch.grid), renderer, input_sides, ends)
         inputs = batch.grid.shape[2]
         images = renderer(gaussians, batch.cameras).image.clamp(0, 1)
         if not counted:

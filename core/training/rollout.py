@@ -1,23 +1,67 @@
-"""From a grid to Gaussians: all frames at once, or (the paper's ablation) one after the other."""
+"""From a grid to Gaussians: all frames at once, or (the paper's ablation) one after the other.
+
+An interpolation network may first be shown what it gets at inference: `RenderedEnds`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from core.cameras import cameras_from_pluecker
-from core.data.input_grid import build_grid
+from core.data.input_grid import blend_between_ends, build_grid
 from core.gaussians import Gaussians
+from core.images import resize_area
 from core.rendering import Renderer
 
 InputSides = Literal["first", "every", "own"]
 
 
-def predict(model: nn.Module, grid: Tensor, renderer: Renderer, input_sides: InputSides) -> Gaussians:
+@dataclass(frozen=True)
+class RenderedEnds:
+    """Views 1..3 of an interpolation grid as inference has them: renders of a reconstruction, not true views.
+
+    Nothing here is trained, and nothing is random. Samples without side views (`front_alone`) stay meaningful: their
+    ends are rendered from what the front video alone gives.
+
+    Attributes:
+        network: the reconstruction model, frozen; it sees the two ends with the side views of the first.
+        renderer: draws on white.
+        size: side of the renders in pixels; they are resized to the grid.
+        autocast: the run's precision, entered for the network.
+    """
+
+    network: nn.Module
+    renderer: Renderer
+    size: int
+    autocast: Callable[[], AbstractContextManager]
+
+    @torch.no_grad()
+    def __call__(self, grid: Tensor) -> Tensor:
+        """The grid ``[B,T,V,9,H,W]`` with other colours in views 1..3, blends between the ends; all else stays."""
+        sides = grid[:, :1, 1:]
+        ends = torch.cat([grid[:, [0, -1], :1], sides.expand(-1, 2, -1, -1, -1, -1)], dim=2)
+        with self.autocast():
+            gaussians = self.network(ends)
+        with torch.autocast(grid.device.type, enabled=False):
+            cameras = cameras_from_pluecker(ends[:, :, 1:, 3:].float())
+            images = self.renderer(gaussians, cameras.resized((self.size, self.size))).image.clamp(0, 1)
+            time = [0] * (grid.shape[1] - 1) + [1]  # what lies between is not read
+            colors = build_grid(*blend_between_ends(resize_area(images, cameras.size)[:, time], cameras[:, time]))
+        seen = torch.cat([colors[..., :3, :, :].to(grid), grid[:, :, 1:, 3:]], dim=3)
+        return torch.cat([grid[:, :, :1], seen], dim=2)
+
+
+def predict(
+    model: nn.Module, grid: Tensor, renderer: Renderer, input_sides: InputSides, ends: RenderedEnds | None = None
+) -> Gaussians:
     """Gaussians ``[B,T]`` of a grid ``[B,T,V,9,H,W]``; ``own`` side views make it autoregressive."""
+    grid = ends(grid) if ends else grid
     return predict_in_turn(model, grid, renderer) if input_sides == "own" else model(grid)
 
 

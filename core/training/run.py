@@ -26,6 +26,7 @@ from core.training.build import (
     make_accelerator,
     make_average,
     make_dataset,
+    make_ends,
     make_loader,
     make_model,
     make_optimizer,
@@ -70,6 +71,7 @@ class Training:
             far=options.camera.zfar,
             device=self.accelerator.device,
         )
+        self.ends = make_ends(options, self.accelerator, self.renderer)
         self.test_dataset = make_dataset(options, "test")
         self.validation_lpips = load_validation_lpips(options.train)
         self.log = RunLog(self.accelerator, self.workspace)
@@ -105,6 +107,7 @@ class Training:
             self.renderer,
             Objective(options.train),
             options,
+            self.ends,
         )
 
     def _plan(self, groups: int) -> None:
@@ -211,9 +214,15 @@ class Training:
 
     def _validate(self) -> Validation:
         model = self.average.module if self.average is not None else self.model
-        sides = self.options.data.input_sides
         result, batch, images = evaluate(
-            model, self.renderer, self.test_dataset, self.accelerator, self.ledger, self.validation_lpips, sides
+            model,
+            self.renderer,
+            self.test_dataset,
+            self.accelerator,
+            self.ledger,
+            self.validation_lpips,
+            self.options.data.input_sides,
+            self.ends,
         )
         self.log.write("validation", self.progress.step, **asdict(result))
         self._say(f"step {self.progress.step}: {json.dumps(asdict(result))}")
