@@ -104,11 +104,28 @@ class Cameras:
         directions = torch.nn.functional.normalize(directions, dim=-1)
         return self.positions[..., None, None, :].expand_as(directions), directions
 
+    def rays_through(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """World-space rays through places ``[..., N, 2]`` of the image (x, y), as `project` gives them.
+
+        Returns:
+            origins and unit directions, both ``[..., N, 3]``.
+        """
+        k = self.intrinsics[..., None, :, :]
+        x, y = (pixels[..., 0] - k[..., 0, 2]) / k[..., 0, 0], (pixels[..., 1] - k[..., 1, 2]) / k[..., 1, 1]
+        right, down, forward = self.c2w[..., None, :3, :3].unbind(-1)
+        directions = torch.nn.functional.normalize(x[..., None] * right + y[..., None] * down + forward, dim=-1)
+        return self.positions[..., None, :].expand_as(directions), directions
+
     def pluecker(self) -> Tensor:
         """Plücker coordinates of the pixel rays, ``[..., 6, H, W]``: moment ``o x d``, then unit direction ``d``."""
         origins, directions = self.rays()
         coordinates = torch.cat([cross(origins, directions), directions], dim=-1)
         return rearrange(coordinates, "... h w c -> ... c h w")
+
+    def to_homogeneous(self) -> tuple[Tensor, Tensor]:
+        """A matrix ``[..., 3, 3]`` and an offset ``[..., 3]`` that turn world points into homogeneous pixels."""
+        w2c = self.w2c
+        return self.intrinsics @ w2c[..., :3, :3], (self.intrinsics @ w2c[..., :3, 3:])[..., 0]
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Project world points ``[..., N, 3]`` with every camera.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from core.cameras import Cameras, cross
+from core.cameras import Cameras
 from core.images import resize_area
 from core.kernels.hull import enter_hull
 
@@ -60,9 +60,10 @@ def foreground_rays(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]
     shown = shown.reshape(*cameras.shape, size[0] * size[1]) > 0
     count = max(1, int(shown.sum(-1).max()))
     pixels = shown.int().argsort(dim=-1, descending=True, stable=True)[..., :count]
-    rays = rearrange(cameras.resized(size).pluecker().to(silhouettes), "n v c h w -> n v (h w) c")
-    moments, directions = rays.take_along_dim(pixels[..., None], dim=2).chunk(2, dim=-1)
-    return Rays(pixels, shown.take_along_dim(pixels, dim=2), cross(directions, moments), directions)
+    centres = torch.stack([pixels % size[1], pixels // size[1]], dim=-1) + 0.5
+    origins, directions = (x.to(silhouettes) for x in cameras.resized(size).rays_through(centres))
+    feet = origins - (origins * directions).sum(-1, keepdim=True) * directions
+    return Rays(pixels, shown.take_along_dim(pixels, dim=2), feet, directions)
 
 
 def on_pixels(values: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
@@ -73,7 +74,7 @@ def on_pixels(values: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> HullFront:
+def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int], rays: Rays | None = None) -> HullFront:
     """Where each view's rays enter the hull of the other views' silhouettes.
 
     A view without any foreground tells nothing and is left out; so is one that looks along the asking view's axis,
@@ -84,12 +85,13 @@ def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]) -> 
         cameras: leading axes ``[B, T, V]``.
         silhouettes: ``[B, T, V, 1, H, W]``: foreground in [0, 1], at any resolution.
         size: (h, w), the rays that are asked for.
+        rays: those of `foreground_rays` for these cameras and silhouettes, where they are at hand.
 
     Returns:
         depth and whether the ray meets the hull, ``[B, T, V, h, w]`` each.
     """
     flat, masks = cameras.reshape(-1, cameras.shape[2]), silhouettes.flatten(0, 1)
-    rays = foreground_rays(flat, masks, size)
+    rays = rays or foreground_rays(flat, masks, size)
     batch = max(1, _AT_ONCE // (rays.pixels[0].numel() * _STEPS))
     parts = [slice(i, i + batch) for i in range(0, len(masks), batch)]
     values = torch.cat([_fronts(flat[part], masks[part], Rays(*(x[part] for x in rays)), size) for part in parts])
@@ -129,14 +131,10 @@ def _shown_in_front(cameras: Cameras, mask: Tensor, rays: Rays, depth: Tensor) -
 
 
 def _walk_in_numba(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    to_pixels = (cameras.intrinsics @ cameras.w2c[..., :3, :3]).mT
-    offset = (cameras.intrinsics @ cameras.w2c[..., :3, 3:]).mT
-    feet, directions = (x.flatten(1, 2)[:, None] for x in (rays.feet, rays.directions))
-    start, slope = feet @ to_pixels + offset, directions @ to_pixels
-    asks = rays.counts.flatten(1)
-    whom = tells.repeat_interleave(rays.pixels.shape[-1], dim=1)
-    found = enter_hull(start.movedim(1, 2), slope.movedim(1, 2), asks, whom, masks[:, :, 0], steps)
-    return tuple(x.reshape(rays.pixels.shape) for x in found.unbind(-1))
+    matrices, offsets = cameras.to_homogeneous()
+    return enter_hull(rays.feet, rays.directions, rays.counts, tells, matrices, offsets, masks[:, :, 0], steps).unbind(
+        -1
+    )
 
 
 def _walk(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,9 +148,9 @@ def _walk(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Ten
     grid = feet.new_empty(*inside.shape, 2)
     for view in range(views):
         camera = cameras[:, view]
-        to_pixels = to_square @ camera.intrinsics @ camera.w2c[:, :3, :3]
-        offset = (to_square @ camera.intrinsics @ camera.w2c[:, :3, 3:]).mT
-        start, slope = feet @ to_pixels.mT + offset, directions @ to_pixels.mT
+        matrix, offset = camera.to_homogeneous()
+        matrix, offset = to_square @ matrix, offset @ to_square.mT
+        start, slope = feet @ matrix.mT + offset[:, None], directions @ matrix.mT
         x, y, z = (torch.addcmul(start[..., axis, None], slope[..., axis, None], steps) for axis in range(3))
         torch.div(x, z, out=grid[..., 0])
         torch.div(y, z, out=grid[..., 1])

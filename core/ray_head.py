@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.cameras import Cameras, cameras_from_pluecker, cross
 from core.gaussians import RAW_CHANNELS, Gaussians, split_raw
-from core.hull import REACH, HullFront, hull_front
+from core.hull import REACH, HullFront, Rays, foreground_rays, hull_front
 from core.images import resize_area
 
 # ImageNet statistics: how the first three grid channels encode RGB.
@@ -38,18 +38,21 @@ class Scene:
         cameras: ``[B, T, V]``.
         colors: ``[B, T, V, 3, H, W]`` in [0, 1].
         foreground: ``[B, T, V, 1, H, W]`` in [0, 1], 0 where a pixel is white.
-        hull: of these foregrounds, ``[B, T, V, h, w]``; h, w: the Gaussians of a view.
+        rays: through or beside these foregrounds, ``[(B T), V, R]`` of the (h, w) of each view's Gaussians.
+        hull: where they enter it, ``[B, T, V, h, w]``.
     """
 
     cameras: Cameras
     colors: Tensor
     foreground: Tensor
+    rays: Rays
     hull: HullFront
 
     def at(self, moments: Tensor) -> Scene:
         """The chosen time steps, ``[B, T]`` bool, each as a sample of its own."""
         cameras, hull = self.cameras[moments][:, None], HullFront(*(x[moments][:, None] for x in self.hull))
-        return Scene(cameras, self.colors[moments][:, None], self.foreground[moments][:, None], hull)
+        rays = Rays(*(x[moments.flatten()] for x in self.rays))
+        return Scene(cameras, self.colors[moments][:, None], self.foreground[moments][:, None], rays, hull)
 
 
 def scene_of(grid: Tensor, size: tuple[int, int]) -> Scene:
@@ -59,7 +62,8 @@ def scene_of(grid: Tensor, size: tuple[int, int]) -> Scene:
     colors = grid[:, :, :, :3] * std + mean
     foreground = _foreground(colors.amin(dim=3, keepdim=True))
     cameras = cameras_from_pluecker(grid[:, :, :, 3:])
-    return Scene(cameras, colors, foreground, hull_front(cameras, foreground, size))
+    rays = foreground_rays(cameras.reshape(-1, cameras.shape[2]), foreground.flatten(0, 1), size)
+    return Scene(cameras, colors, foreground, rays, hull_front(cameras, foreground, size, rays))
 
 
 def activate_on_rays(raw: Tensor, scene: Scene) -> Gaussians:

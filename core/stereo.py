@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from core.hull import foreground_rays, on_pixels
+from core.hull import on_pixels
 from core.images import resize_area
+from core.kernels.stereo import compare_neighbours
 from core.ray_head import Scene
 
 OFFSETS = (0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36)
@@ -31,14 +32,37 @@ def scene_channels(scene: Scene) -> Tensor:
         from -1 to 1. Zero on rays far from the foreground.
     """
     size, lead = tuple(scene.hull.depth.shape[-2:]), scene.cameras.shape
-    views = lead[2]
-    cameras, images = scene.cameras.reshape(-1, views), scene.colors.flatten(0, 1)
-    rays = foreground_rays(cameras, scene.foreground.flatten(0, 1), size)
+    images = scene.colors.flatten(0, 1)
+    in_numba = images.device.type == "cpu" and images.dtype == torch.float32
+    compared = (_compared_in_numba if in_numba else _compared)(scene, images, size)
+    hull = torch.stack(scene.hull, dim=3).flatten(0, 1)
+    channels = torch.cat([hull, compared], dim=2)
+    if size != tuple(images.shape[-2:]):
+        channels = F.interpolate(channels.flatten(0, 1), size=tuple(images.shape[-2:]), mode="nearest")
+    return channels.reshape(*lead, SCENE_CHANNELS, *images.shape[-2:])
+
+
+def _compared_in_numba(scene: Scene, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Differences and colours of both neighbours ``[N, V, 20, h, w]``."""
+    rays, depths = scene.rays, scene.hull.depth.flatten(0, 1).flatten(2)
+    cameras = scene.cameras.reshape(*images.shape[:2])
+    last = "n v c h w -> n v h w c"
+    own = rearrange(resize_area(images, size), last).flatten(2, 3)
+    result = images.new_zeros(*images.shape[:2], SCENE_CHANNELS - 2, size[0] * size[1])
+    offsets, turns = torch.tensor(OFFSETS), torch.tensor(NEIGHBOURS)
+    compare_neighbours(*rays, depths, offsets, turns, *cameras.to_homogeneous(), rearrange(images, last), own, result)
+    return result.unflatten(-1, size)
+
+
+def _compared(scene: Scene, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """As the kernel, for any device and type."""
+    rays, views = scene.rays, images.shape[1]
+    cameras = scene.cameras.reshape(*images.shape[:2])
     own = resize_area(images, size).flatten(3).take_along_dim(rays.pixels[:, :, None], dim=3)[:, :, :, None]
-    front, meets = (x.flatten(3).flatten(0, 1).take_along_dim(rays.pixels, dim=2) for x in scene.hull)
+    front = scene.hull.depth.flatten(0, 1).flatten(2).take_along_dim(rays.pixels, dim=2)
     depths = front[:, :, None] + front.new_tensor(OFFSETS)[:, None]
     points = rays.feet[:, :, None] + depths[..., None] * rays.directions[:, :, None]
-    found = [front[:, :, None], meets[:, :, None]]
+    found = []
     for turn in NEIGHBOURS:
         other = [(view + turn) % views for view in range(views)]
         pixels, _ = cameras[:, other].project(points.flatten(2, 3))
@@ -47,7 +71,4 @@ def scene_channels(scene: Scene) -> Tensor:
         seen = F.grid_sample(images[:, other].flatten(0, 1) - 1.0, places, align_corners=False)
         seen = seen.reshape(-1, views, *seen.shape[1:]) + 1.0  # white beyond the border
         found += [(seen - own).abs().mean(dim=2), 2 * seen[:, :, :, 0] - 1]
-    channels = on_pixels(rearrange(torch.cat(found, dim=2), "n v c r -> n v r c"), rays, size)
-    if size != tuple(images.shape[-2:]):
-        channels = F.interpolate(channels.flatten(0, 1), size=tuple(images.shape[-2:]), mode="nearest")
-    return channels.reshape(*lead, SCENE_CHANNELS, *images.shape[-2:])
+    return on_pixels(rearrange(torch.cat(found, dim=2), "n v c r -> n v r c"), rays, size)

@@ -233,11 +233,12 @@ class UNet(nn.Module):
         """
         frames, views = grid.shape[1:3]
         x = rearrange(grid, "b t v c h w -> (b t v) c h w")
+        # Channels-last is what the convolution libraries like on CPU and GPU alike.
+        x = x.to(self.conv_in.weight.dtype, memory_format=torch.channels_last)
         place: Tensor | None = None  # of every image among the distinct ones, until they meet
         if (found := distinct(x)) is not None:
-            x, place = x[found[0]], found[1]
-        # Channels-last is what the convolution libraries like on CPU and GPU alike.
-        x = self.conv_in(x.to(self.conv_in.weight.dtype, memory_format=torch.channels_last))
+            x, place = rows(x, found[0]), found[1]
+        x = self.conv_in(x)
         skips, places = [x], [place]
         for level in self.down_blocks:
             if place is not None and len(level.attns):

@@ -71,23 +71,32 @@ def test_errors_end_in_one_line(error: BaseException, status: int, capsys: pytes
 
 _PAGES = """
 import resource, sys
+from threading import Thread
 import torch
 from core.cli import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(12):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.empty(100 << 18).fill_(1)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def work():
+    for _ in range(12):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.empty(100 << 18).fill_(1)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+if sys.argv[2] == "main":
+    work()
+else:
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt belongs to glibc")
-def test_the_memory_of_a_large_tensor_is_used_again() -> None:
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_the_memory_of_a_large_tensor_is_used_again(thread: str) -> None:
     """Pages that the twelfth tensor of 100 MB fetches from the kernel: none, and without the call all."""
 
     def pages(how: str) -> int:
-        command = [sys.executable, "-c", _PAGES, how]
+        command = [sys.executable, "-c", _PAGES, how, thread]
         return int(subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1]).stdout)
 
     assert pages("keep") < 100 < pages("leave")

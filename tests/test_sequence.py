@@ -182,15 +182,16 @@ def test_middle_inputs_are_blends_of_all_views(network: Network, rate: int, monk
     torch.testing.assert_close(grid[:, :, :, 3:], network.cameras.pluecker().expand(5, rate + 1, 4, 6, SIZE, SIZE))
 
 
-def test_pairs_in_batches_equal_one_at_a_time(network: Network, orbit: OrbitRenderer) -> None:
+def test_pairs_in_batches_and_lanes_equal_one_at_a_time(network: Network, orbit: OrbitRenderer) -> None:
     results = []
-    for pairs in (1, 3):
+    for pairs, lanes in ((1, 1), (3, 1), (4, 2)):
         moments = reconstruct(iter(frames(6)), SIDES, 4, network, orbit)
-        results.append(list(interpolate(moments, 2, pairs, network, orbit)))
-    for one, other in zip(*results, strict=True):
-        assert one.time == other.time
-        torch.testing.assert_close(one.gaussians.means, other.gaussians.means, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(one.views, other.views, atol=1e-3, rtol=0)
+        results.append(list(interpolate(moments, 2, pairs, network, orbit, lanes)))
+    for one, *others in zip(*results, strict=True):
+        for other in others:
+            assert one.time == other.time
+            torch.testing.assert_close(one.gaussians.means, other.gaussians.means, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(one.views, other.views, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("length", [1, 5])

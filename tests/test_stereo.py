@@ -7,6 +7,7 @@ from torch import Tensor
 
 from core.cameras import cross, orbit_cameras
 from core.data.input_grid import build_grid
+from core.hull import HullFront
 from core.ray_head import Scene, scene_of
 from core.stereo import OFFSETS, SCENE_CHANNELS, scene_channels
 
@@ -68,3 +69,20 @@ def test_gaussians_of_a_coarser_grid_share_their_channels_between_pixels() -> No
     coarse = scene_channels(scene_of(build_grid(images, cameras), (32, 32)))
     assert coarse.shape[-1] == 64
     torch.testing.assert_close(coarse[..., 0::2, 0::2], coarse[..., 1::2, 1::2])
+
+
+def test_the_kernel_compares_as_torch_does() -> None:
+    """Float64 goes through torch, float32 through the kernel; odd colours, four Gaussians a pixel."""
+    generator = torch.Generator().manual_seed(0)
+    colors = torch.rand(1, 2, 4, 3, 12, 12, generator=generator)
+    images = torch.nn.functional.interpolate(colors.flatten(0, 2), 32, mode="bilinear").clamp(max=0.9)
+    images[..., :8], images[..., 26:] = 1.0, 1.0
+    cameras = orbit_cameras(torch.tensor([0.0, 75.0, 180.0, 270.0]), 10.0, size=(32, 32)).expand(1, 2, 4)
+    grid = build_grid(images.reshape(1, 2, 4, 3, 32, 32), cameras)
+    scene = scene_of(grid.double(), (16, 16))
+    exact = scene_channels(scene)
+    rays = scene.rays._replace(feet=scene.rays.feet.float(), directions=scene.rays.directions.float())
+    hull = HullFront(*(x.float() for x in scene.hull))
+    ours = scene_channels(Scene(cameras, scene.colors.float(), scene.foreground.float(), rays, hull))
+    torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=0)
+    assert exact[:, :, :, 2:].abs().max() > 0.3

@@ -61,7 +61,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
         )
         moments = passing(moments, videos("wo_interp", num_frames, rate))
         if interpolation:
-            moments = interpolate(moments, factor, infer.interp_batch, interpolation, orbit)
+            moments = interpolate(moments, factor, infer.interp_batch, interpolation, orbit, session.lanes)
             moments = passing(moments, videos("w_interp", count, out_rate))
         for sink in (ply, sheet):
             moments = passing(moments, sink)

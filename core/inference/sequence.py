@@ -21,6 +21,7 @@ from torch import Tensor
 
 from core.gaussians import Gaussians
 from core.images import resize_area
+from core.inference.lanes import in_lanes
 from core.inference.network import Network
 from core.inference.orbit import OrbitRenderer
 from core.media import windows
@@ -69,7 +70,9 @@ def in_chunks(
         yield from results[overlap if number else 0 :]
 
 
-def between(items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bool], Sequence[Item]]) -> Iterator[Item]:
+def between(
+    items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bool], Sequence[Item]], lanes: int = 1
+) -> Iterator[Item]:
     """Refine a stream by its pairs of neighbours: n items give r (n - 1) + 1 results where a pair gives r + 1.
 
     The first result of every pair but the very first is not asked for: it lies at the time of the last one before it.
@@ -79,9 +82,15 @@ def between(items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bo
         items: the stream.
         pairs: how many pairs go into one call of ``run``.
         run: (successive items, whether the first result is asked for) -> the results from one end to the other.
+        lanes: calls of ``run`` at once.
     """
-    for number, window in enumerate(windows(items, pairs + 1)):
-        yield from window if len(window) == 1 else run(window, number == 0)
+
+    def refined(numbered: tuple[int, Sequence[Item]]) -> Sequence[Item]:
+        number, window = numbered
+        return window if len(window) == 1 else run(window, number == 0)
+
+    for results in in_lanes(refined, enumerate(windows(items, pairs + 1)), lanes):
+        yield from results
 
 
 def reconstruct(
@@ -113,16 +122,17 @@ def reconstruct(
 
 
 def interpolate(
-    moments: Iterable[Moment], rate: int, pairs: int, network: Network, orbit: OrbitRenderer
+    moments: Iterable[Moment], rate: int, pairs: int, network: Network, orbit: OrbitRenderer, lanes: int = 1
 ) -> Iterator[Moment]:
     """``rate`` sets for every interval of two frames; all of them come from the interpolation network.
 
     Args:
         moments: of neighbouring frames, from `reconstruct`.
         rate: the network was trained with 3; it sees ``rate`` + 1 time steps.
-        pairs: intervals that run at once.
+        pairs: intervals that run at once, over all lanes.
         network: the interpolation model.
         orbit: renders.
+        lanes: calls of the network at once.
     """
 
     def ends(moment: Moment) -> Tensor:
@@ -137,4 +147,4 @@ def interpolate(
         times = [window[0].time + Fraction(k, rate) for k in range(start, start + len(views))]
         return [Moment(time, sets[k], views[k], frames.get(time)) for k, time in enumerate(times)]
 
-    return between(moments, pairs, run)
+    return between(moments, max(1, pairs // lanes), run, lanes)

@@ -84,6 +84,12 @@ class Session:
         path = self.options.infer.interpresume
         return self._load(path, self.options.model) if path else None
 
+    @property
+    def lanes(self) -> int:
+        """Calls of the interpolation model at once: one on a GPU, on a CPU as many as it has threads and pairs."""
+        pairs = self.options.infer.interp_batch
+        return 1 if self.device.type != "cpu" else min(torch.get_num_threads(), pairs)
+
     @cached_property
     def single_view(self) -> Network:
         """A model that was trained with view dropout: the session's own one, otherwise that of the preset nano."""

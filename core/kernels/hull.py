@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.kernels.jit import f32, kernel, next_unit, run_parallel
 
-_RAYS = 256  # of one piece of work
+RAYS = 256  # of one view, a piece of work
 
 
 @kernel
@@ -31,35 +31,45 @@ def _sample(mask: np.ndarray, x: float, y: float) -> float:
 
 
 @kernel
+def transformed(matrix: np.ndarray, vector: np.ndarray) -> tuple:
+    """A 3x3 matrix times a vector."""
+    x, y, z = vector[0], vector[1], vector[2]
+    return (
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z,
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z,
+        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z,
+    )
+
+
+@kernel
 def _enter(
-    counter: np.ndarray,
-    units: int,
-    start: np.ndarray,
-    slope: np.ndarray,
-    asks: np.ndarray,
-    tells: np.ndarray,
-    masks: np.ndarray,
-    steps: np.ndarray,
-    result: np.ndarray,
-) -> None:
-    per_moment, views = start.shape[1], start.shape[2]
-    pieces = (per_moment + _RAYS - 1) // _RAYS
+    counter: np.ndarray, units: int, feet: np.ndarray, directions: np.ndarray, asks: np.ndarray, tells: np.ndarray,
+    matrices: np.ndarray, offsets: np.ndarray, masks: np.ndarray, steps: np.ndarray, result: np.ndarray,
+) -> None:  # fmt: skip
+    views, rays = asks.shape[1], asks.shape[2]
+    pieces = (rays + RAYS - 1) // RAYS
+    start, slope = np.empty((views, 3), np.float32), np.empty((views, 3), np.float32)
     while True:
         unit = next_unit(counter)
         if unit >= units:
             return
-        moment, piece = unit // pieces, unit % pieces
-        for ray in range(piece * _RAYS, min(per_moment, (piece + 1) * _RAYS)):
-            if not asks[moment, ray]:
+        moment, own, piece = unit // (views * pieces), unit // pieces % views, unit % pieces
+        for ray in range(piece * RAYS, min(rays, (piece + 1) * RAYS)):
+            if not asks[moment, own, ray]:
                 continue
+            for view in range(views):
+                p = transformed(matrices[moment, view], feet[moment, own, ray])
+                d = transformed(matrices[moment, view], directions[moment, own, ray])
+                for axis in range(3):
+                    start[view, axis], slope[view, axis] = p[axis] + offsets[moment, view, axis], d[axis]
             told, before, most, best, at = False, f32(0.0), f32(0.0), f32(-3.0), 0
             for step in range(len(steps)):
                 inside = f32(2.0)
                 for view in range(views):
-                    if not tells[moment, ray, view]:
+                    if not tells[moment, own, view]:
                         continue
                     told = True
-                    p, d = start[moment, ray, view], slope[moment, ray, view]
+                    p, d = start[view], slope[view]
                     depth = p[2] + steps[step] * d[2]
                     x, y = (p[0] + steps[step] * d[0]) / depth, (p[1] + steps[step] * d[1]) / depth
                     inside = min(inside, _sample(masks[moment, view], x, y))
@@ -72,37 +82,44 @@ def _enter(
                     back = f32(0.0)
                     if step > 0 and before < f32(0.5):
                         back = (inside - f32(0.5)) / max(inside - before, f32(1e-6))
-                    result[moment, ray, 0] = steps[step] - back * (steps[1] - steps[0])
+                    result[moment, own, ray, 0] = steps[step] - back * (steps[1] - steps[0])
                     break
                 if inside - f32(1e-3) * abs(steps[step]) > best:
                     best, at = inside - f32(1e-3) * abs(steps[step]), step
                 before = inside
             if not told:
-                result[moment, ray, 1] = f32(2.0)
+                result[moment, own, ray, 1] = f32(2.0)
             else:
-                result[moment, ray, 1] = min(f32(2.0) * most, f32(1.0))
+                result[moment, own, ray, 1] = min(f32(2.0) * most, f32(1.0))
                 if most <= f32(0.5):
-                    result[moment, ray, 0] = steps[at] if most > 0 else f32(0.0)
+                    result[moment, own, ray, 0] = steps[at] if most > 0 else f32(0.0)
 
 
-def enter_hull(start: Tensor, slope: Tensor, asks: Tensor, tells: Tensor, masks: Tensor, steps: Tensor) -> Tensor:
+def enter_hull(
+    feet: Tensor, directions: Tensor, asks: Tensor, tells: Tensor, matrices: Tensor, offsets: Tensor, masks: Tensor,
+    steps: Tensor,
+) -> Tensor:  # fmt: skip
     """Walk along rays until all views that tell something see foreground; all on the CPU, numbers in float32.
 
     Args:
-        start, slope: ``[N, R, V, 3]``: homogeneous pixel coordinates of a ray's point nearest to the origin in every
-            view, and how they change along the ray.
-        asks: ``[N, R]``: rays that are walked.
-        tells: ``[N, R, V]``: views that count for a ray.
+        feet, directions: ``[N, V, R, 3]``: points nearest to the origin, unit directions.
+        asks: ``[N, V, R]``: rays that are walked.
+        tells: ``[N, V, V]``: whom the rays of each view ask.
+        matrices, offsets: ``[N, V, 3, 3]`` and ``[N, V, 3]``: from world points to homogeneous pixels.
         masks: ``[N, V, H, W]``: foreground in [0, 1].
         steps: ``[S]``: even, ascending distances along the ray.
 
     Returns:
-        ``[N, R, 2]``: the distance where the ray enters, or where it comes nearest; and twice the foreground there, at
-        most 1, or 2 where no view tells anything. Zeros for rays that are not walked.
+        ``[N, V, R, 2]``: the distance where the ray enters, or where it comes nearest; and twice the foreground there,
+        at most 1, or 2 where no view tells anything. Zeros for rays that are not walked.
     """
     result = torch.zeros(*asks.shape, 2)
-    inputs = (x.detach().contiguous().numpy() for x in (start, slope, asks, tells, masks, steps))
-    units = len(asks) * ((asks.shape[1] + _RAYS - 1) // _RAYS)
-    if units:
-        run_parallel(_enter, units, *inputs, result.numpy())
+    inputs = (x.detach().contiguous().numpy() for x in (feet, directions, asks, tells, matrices, offsets, masks, steps))
+    if asks.numel():
+        run_parallel(_enter, pieces_of(asks), *inputs, result.numpy())
     return result
+
+
+def pieces_of(rays: Tensor) -> int:
+    """Pieces of work that rays ``[N, V, R]`` make."""
+    return rays.shape[:2].numel() * -(-rays.shape[2] // RAYS)

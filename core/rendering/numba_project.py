@@ -152,23 +152,27 @@ def _zero_if_finite(array: np.ndarray, group: int, n: int) -> float:
 def _prepare(
     group: int, start: int, stop: int,
     means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, colors: np.ndarray,
-    roots: np.ndarray,
-) -> int:  # fmt: skip
-    """What is the same in all views: rows of R S and log2 of the opacity, to ``roots`` [CHUNK, 10].
+    shown: np.ndarray, roots: np.ndarray,
+) -> tuple:  # fmt: skip
+    """What is the same in all views: which Gaussians are opaque enough to be seen, and of these, in the same order, the
+    rows of R S and log2 of the opacity, to ``shown`` [CHUNK] and ``roots`` [CHUNK, 10].
 
-    Returns how many of the Gaussians ``start .. stop - 1`` hold a non-finite value.
+    Returns how many are shown, and how many of the Gaussians ``start .. stop - 1`` hold a non-finite value.
     """
-    broken = 0
+    kept, broken = 0, 0
     for n in range(start, stop):
         check = _zero_if_finite(means, group, n) + _zero_if_finite(quats, group, n) + opacities[group, n] * f32(0.0)
         check += _zero_if_finite(scales, group, n) + _zero_if_finite(colors, group, n)
         broken += check != f32(0.0)
+        if not opacities[group, n] * f32(255.0) >= f32(1.0):
+            continue
         _, rows = rotation_of(quats, group, n)
         for k in range(9):
-            roots[n - start, k] = rows[k // 3][k % 3] * scales[group, n, k % 3]
-        visible = opacities[group, n] * f32(255.0) >= f32(1.0)
-        roots[n - start, 9] = f32(math.log2(opacities[group, n])) if visible else f32(-100.0)
-    return broken
+            roots[kept, k] = rows[k // 3][k % 3] * scales[group, n, k % 3]
+        roots[kept, 9] = f32(math.log2(opacities[group, n]))
+        shown[kept] = n
+        kept += 1
+    return kept, broken
 
 
 @kernel
@@ -215,23 +219,24 @@ def project(
     count = means.shape[1]
     chunks = totals.shape[1]
     bottom_row = f32(size[0] - 1)
-    roots = np.empty((CHUNK, 10), np.float32)
+    shown, roots = np.empty(CHUNK, np.int64), np.empty((CHUNK, 10), np.float32)
     while True:
         unit = next_unit(counter)
         if unit >= units:
             return
         group, chunk = first // views + unit // chunks, unit % chunks
         start, stop = chunk * CHUNK, min(count, (chunk + 1) * CHUNK)
-        bad = _prepare(group, start, stop, means, quats, scales, opacities, colors, roots)
+        kept, bad = _prepare(group, start, stop, means, quats, scales, opacities, colors, shown, roots)
         for image in range(max(first, group * views), min(end, (group + 1) * views)):
             i, total, view = image - first, 0, view_of(w2c, intrinsics, image)
-            for n in range(start, stop):
-                record, r = records[i, n], roots[n - start]
+            keys[i, start:stop] = CULLED
+            bands[i, start:stop, 0], bands[i, start:stop, 1] = 0, -1
+            for k in range(kept):
+                n = shown[k]
+                record, r = records[i, n], roots[k]
                 mean = (means[group, n, 0], means[group, n, 1], means[group, n, 2])
                 root = ((r[0], r[1], r[2]), (r[3], r[4], r[5]), (r[6], r[7], r[8]))
                 if not _project_one(mean, root, r[9], view, size, planes, record):
-                    keys[i, n] = CULLED
-                    bands[i, n, 0], bands[i, n, 1] = 0, -1
                     continue
                 record[RED], record[GREEN], record[BLUE] = colors[group, n, 0], colors[group, n, 1], colors[group, n, 2]
                 top = int(max(f32(0.0), record[MY] - record[HY] - f32(0.5))) // BAND

@@ -1,0 +1,90 @@
+"""What neighbouring views show along rays, compared with the ray's own colour."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from core.kernels.hull import RAYS, pieces_of, transformed
+from core.kernels.jit import f32, kernel, next_unit, run_parallel
+
+
+@kernel
+def _color_at(image: np.ndarray, x: float, y: float) -> tuple:
+    """Bilinear in an image ``[H, W, 3]``, white outside; (0.5, 0.5) is the middle of the first pixel."""
+    x, y = x - f32(0.5), y - f32(0.5)
+    height, width = image.shape[0], image.shape[1]
+    red, green, blue = f32(1.0), f32(1.0), f32(1.0)
+    if not (x > -1 and y > -1 and x < width and y < height):
+        return red, green, blue
+    left, top = np.int64(np.floor(x)), np.int64(np.floor(y))
+    right, low = f32(x - f32(left)), f32(y - f32(top))
+    for i in range(2):
+        for j in range(2):
+            row, column = top + i, left + j
+            if 0 <= row and row < height and 0 <= column and column < width:
+                weight = (low if i else f32(1.0) - low) * (right if j else f32(1.0) - right)
+                red += weight * (image[row, column, 0] - f32(1.0))
+                green += weight * (image[row, column, 1] - f32(1.0))
+                blue += weight * (image[row, column, 2] - f32(1.0))
+    return red, green, blue
+
+
+@kernel
+def _compare(
+    counter: np.ndarray, units: int, pixels: np.ndarray, counts: np.ndarray, feet: np.ndarray, directions: np.ndarray,
+    depths: np.ndarray, offsets: np.ndarray, turns: np.ndarray, to_pixels: np.ndarray, shifts: np.ndarray,
+    images: np.ndarray, own: np.ndarray, result: np.ndarray,
+) -> None:  # fmt: skip
+    views, rays, steps = pixels.shape[1], pixels.shape[2], len(offsets)
+    pieces = (rays + RAYS - 1) // RAYS
+    while True:
+        unit = next_unit(counter)
+        if unit >= units:
+            return
+        moment, view, piece = unit // (views * pieces), unit // pieces % views, unit % pieces
+        for ray in range(piece * RAYS, min(rays, (piece + 1) * RAYS)):
+            if not counts[moment, view, ray]:
+                continue
+            pixel = pixels[moment, view, ray]
+            red, green, blue = own[moment, view, pixel, 0], own[moment, view, pixel, 1], own[moment, view, pixel, 2]
+            for turn in range(len(turns)):
+                other, first = (view + turns[turn]) % views, turn * (steps + 3)
+                start = transformed(to_pixels[moment, other], feet[moment, view, ray])
+                slope = transformed(to_pixels[moment, other], directions[moment, view, ray])
+                shift, image = shifts[moment, other], images[moment, other]
+                for step in range(steps):
+                    along = depths[moment, view, pixel] + offsets[step]
+                    x = start[0] + shift[0] + along * slope[0]
+                    y = start[1] + shift[1] + along * slope[1]
+                    z = start[2] + shift[2] + along * slope[2]
+                    r, g, b = _color_at(image, x / z, y / z)
+                    difference = abs(r - red) + abs(g - green) + abs(b - blue)
+                    result[moment, view, first + step, pixel] = difference / f32(3.0)
+                    if step == 0:
+                        result[moment, view, first + steps, pixel] = f32(2.0) * r - f32(1.0)
+                        result[moment, view, first + steps + 1, pixel] = f32(2.0) * g - f32(1.0)
+                        result[moment, view, first + steps + 2, pixel] = f32(2.0) * b - f32(1.0)
+
+
+def compare_neighbours(
+    pixels: Tensor, counts: Tensor, feet: Tensor, directions: Tensor, depths: Tensor, offsets: Tensor, turns: Tensor,
+    to_pixels: Tensor, shifts: Tensor, images: Tensor, own: Tensor, result: Tensor,
+) -> None:  # fmt: skip
+    """Fill ``result``; all on the CPU, numbers in float32.
+
+    Args:
+        pixels, counts, feet, directions: of `core.hull.Rays`.
+        depths: ``[N, V, P]``: where the ray of each of the P pixels enters the hull.
+        offsets: ``[K]``: world units behind it.
+        turns: ``[M]``: from a view to its neighbours.
+        to_pixels, shifts: ``[N, V, 3, 3]`` and ``[N, V, 3]``: from world points to homogeneous pixels.
+        images: ``[N, V, H, W, 3]`` in [0, 1].
+        own: ``[N, V, P, 3]``: the colours of the pixels themselves.
+        result: ``[N, V, M (K + 3), P]``: for each neighbour mean absolute differences at the K places, then the colour
+            at the first of them, from -1 to 1. Pixels without a ray stay as they are.
+    """
+    inputs = (pixels, counts, feet, directions, depths, offsets, turns, to_pixels, shifts, images, own)
+    arrays = (x.detach().contiguous().numpy() for x in inputs)
+    if pixels.numel():
+        run_parallel(_compare, pieces_of(pixels), *arrays, result.numpy())

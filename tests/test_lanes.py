@@ -1,0 +1,81 @@
+"""Laws of calls that run side by side: nothing is lost or reordered, and threads are shared and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Barrier, get_ident
+from time import sleep
+
+import pytest
+import torch
+
+from core.inference.lanes import in_lanes
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("count", range(8))
+def test_every_item_gives_its_result_in_order(count: int, lanes: int) -> None:
+    assert list(in_lanes(lambda item: item * item, range(count), lanes)) == [item * item for item in range(count)]
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_calls_meet_and_share_the_threads() -> None:
+    barrier = Barrier(2, timeout=30)  # breaks unless two calls run at once
+
+    def run(item: int) -> tuple[int, int]:
+        barrier.wait()
+        return get_ident(), torch.get_num_threads()
+
+    results = in_lanes(run, range(6), 2)
+    callers, threads = zip(*results, strict=True)
+    assert len(set(callers)) == 2 and get_ident() not in callers
+    assert set(threads) == {2}
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_the_stream_has_all_threads_and_runs_alone() -> None:
+    running = 0
+
+    def items() -> Iterator[int]:
+        for item in range(6):
+            assert torch.get_num_threads() == 4 and running == 0
+            yield item
+
+    def run(item: int) -> int:
+        nonlocal running
+        running += 1
+        sleep(0.01)
+        running -= 1
+        return item
+
+    for _ in in_lanes(run, items(), 2):
+        pass
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("taken", range(5))
+def test_whoever_stops_early_gets_the_threads_back(taken: int) -> None:
+    results = in_lanes(lambda item: item, range(9), 2)
+    for _ in range(taken):
+        next(results)
+    results.close()
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_an_error_arrives_behind_the_results_before_it(lanes: int) -> None:
+    results = in_lanes(lambda item: 1 // (item - 4), range(9), lanes)
+    assert [next(results) for _ in range(4)] == [-1, -1, -1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert torch.get_num_threads() == 4
