@@ -34,9 +34,11 @@ from core.options import PRESETS
 
 KINDS = {
     "convolutions": ("conv",),
-    "softmax": ("softmax",),
+    "softmax": ("softmax", "gradient_rows"),
     "matrix products": ("mm", "linear", "matmul", "einsum"),
     "normalisation and SiLU": ("norm", "silu", "channel_sums", "scale_shift", "gradient_sums", "gradient_of_input"),
+    "hull and neighbours": ("_enter", "_compare"),
+    "LPIPS distances": ("feature_",),
     "rasteriser": ("project", "rasterize", "count", "fill", "sort_"),
     "copies": ("copy", "clone", "cat", "stack", "contiguous", "reshape", "flatten", "to.", "index", "upsample", "pool"),
 }
@@ -79,8 +81,8 @@ def by_kind(call: Callable[[], object]) -> dict[str, float]:
     call()
     with ExitStack() as stack:
         mode = stack.enter_context(ByKind())
-        for module in ("core.attention", "core.norm", "core.rendering.numba_backend"):
-            stack.enter_context(patch(f"{module}.run_parallel", mode.kernel))
+        for module in ("attention", "lpips", "norm", "rendering.numba_backend", "kernels.hull", "kernels.stereo"):
+            stack.enter_context(patch(f"core.{module}.run_parallel", mode.kernel))
         start = time.thread_time()
         call()
         total = time.thread_time() - start

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from core.errors import UserError
 from core.kernels.jit import run_parallel
-from core.kernels.softmax import ROWS, softmax_rows
+from core.kernels.softmax import ROWS, gradient_rows, softmax_rows
 
 AttentionBackend = Literal["sdpa", "xformers"]
 
@@ -69,13 +70,13 @@ class _BlockAttention(torch.autograd.Function):
         saved = ctx.saved_tensors  # taken once: activation checkpointing allows no second time
         q, k, v, out, grad = (tensor.flatten(0, 1).contiguous() for tensor in (*saved, grad))
         # What the softmax takes back from every score of a row: sum_j weight_j (grad v_j) = grad out.
-        taken = (grad.float() * out).sum(dim=-1, keepdim=True).to(q.dtype)
+        taken = (grad.float() * out).sum(dim=-1, keepdim=True)
         g_q, g_k, g_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         factor = q.shape[-1] ** -0.5
         for heads, rows in _blocks(q, k):
             weights, slopes = _weights(q[heads, rows], k[heads]), grad[heads, rows]
             g_v[heads].baddbmm_(weights.mT, slopes)
-            g_scores = (slopes @ v[heads].mT).sub_(taken[heads, rows]).mul_(weights)
+            g_scores = _through_softmax(slopes @ v[heads].mT, weights, taken[heads, rows])
             torch.baddbmm(g_scores.new_zeros(()), g_scores, k[heads], beta=0, alpha=factor, out=g_q[heads, rows])
             g_k[heads].baddbmm_(g_scores.mT, q[heads, rows], alpha=factor)
         return tuple(tensor.unflatten(0, saved[0].shape[:2]) for tensor in (g_q, g_k, g_v))
@@ -86,9 +87,26 @@ def _weights(q: Tensor, k: Tensor) -> Tensor:
     scores = torch.baddbmm(q.new_zeros(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
     if scores.shape[1:].numel() < _LEAST:
         return torch.softmax(scores, dim=-1)
-    rows = scores.view(torch.int16).view(-1, scores.shape[-1]).numpy()
-    run_parallel(softmax_rows, -(-len(rows) // ROWS), rows)
+    run_parallel(softmax_rows, _units(scores), _bits(scores))
     return scores
+
+
+def _through_softmax(slopes: Tensor, weights: Tensor, taken: Tensor) -> Tensor:
+    """The gradient of the scores from that of the weights, in its place."""
+    if slopes.shape[1:].numel() < _LEAST:
+        return slopes.sub_(taken).mul_(weights)
+    run_parallel(gradient_rows, _units(slopes), _bits(slopes), _bits(weights), taken.flatten().contiguous().numpy())
+    return slopes
+
+
+def _bits(matrices: Tensor) -> np.ndarray:
+    """The rows of bfloat16 matrices, as the bits in int16."""
+    return matrices.view(torch.int16).view(-1, matrices.shape[-1]).numpy()
+
+
+def _units(matrices: Tensor) -> int:
+    """Pieces of work that their rows make."""
+    return -(-matrices.shape[:-1].numel() // ROWS)
 
 
 def _blocks(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -134,10 +134,12 @@ class Cameras:
             pixel coordinates ``[..., N, 2]`` (x, y; the first pixel's centre is (0.5, 0.5)) and depths ``[..., N]``
             along the viewing axis. Points at depth 0 give infinite coordinates.
         """
-        w2c = self.w2c
-        local = points @ w2c[..., :3, :3].mT + w2c[..., None, :3, 3]
-        homogeneous = local @ self.intrinsics.mT
-        return homogeneous[..., :2] / homogeneous[..., 2:], local[..., 2]
+        matrix, offset = self.to_homogeneous()
+        # Axis by axis: matrix products are slow where a side has three columns.
+        x, y, z = points.unbind(-1)
+        rows = ((matrix[..., row, :, None], offset[..., row, None]) for row in range(3))
+        right, down, depth = (m[..., 0, :] * x + m[..., 1, :] * y + m[..., 2, :] * z + shift for m, shift in rows)
+        return torch.stack([right / depth, down / depth], dim=-1), depth
 
 
 def pinhole_intrinsics(

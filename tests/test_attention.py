@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from core import attention as module
 from core.attention import attention
 from core.kernels.jit import run_parallel
-from core.kernels.softmax import ROWS, softmax_rows
+from core.kernels.softmax import ROWS, gradient_rows, softmax_rows
 
 SHAPE = (2, 3, 70, 16)  # batch, heads, tokens, width
 
@@ -89,12 +89,25 @@ def test_softmax_passes_nan_on_whatever_its_sign() -> None:
     assert scores[0].isfinite().all() and scores[1:].isnan().all()
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (17, 64), (40, 333)])
+def test_gradients_of_rows_are_rounded_once(rows: int, columns: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    slopes, weights = (torch.randn(rows, columns, generator=generator).bfloat16() for _ in range(2))
+    taken = torch.randn(rows, generator=generator)
+    exact = (slopes.double() - taken.double()[:, None]) * weights.double()
+    bits = (matrix.view(torch.int16).numpy() for matrix in (slopes, weights))
+    run_parallel(gradient_rows, -(-rows // ROWS), *bits, taken.numpy())
+    torch.testing.assert_close(slopes.double(), exact, rtol=1.02 * 2**-8, atol=1e-6)
+
+
 def test_long_rows_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     monkeypatch.setattr(module, "run_parallel", lambda *args: [taken.append(args[0]), run_parallel(*args)])
     q, k, v = (torch.randn(1, 1, 200, 16, generator=torch.Generator().manual_seed(k)).bfloat16() for k in range(3))
-    out = attention(q, k, v)
+    out = attention(q.requires_grad_(), k, v)
     assert taken == [softmax_rows]
+    out.sum().backward()
+    assert taken == [softmax_rows, softmax_rows, gradient_rows]
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
     assert (out - exact).norm() < 0.01 * exact.norm()
 

@@ -1,13 +1,13 @@
-"""Softmax over the rows of a bfloat16 matrix, in place: float32 inside, one rounding at the end.
+"""Softmax over the rows of a bfloat16 matrix and its gradient, in place: float32 inside, one rounding at the end.
 
-torch's kernel takes several times as long, half of all attention.
+torch's softmax takes several times as long, half of all attention.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .bfloat16 import read
+from .bfloat16 import read, rounded
 from .jit import bits_of_float, f32, float_from_bits, kernel, next_unit
 
 ROWS = 16  # of a unit
@@ -64,4 +64,22 @@ def softmax_rows(counter: np.ndarray, units: int, matrix: np.ndarray) -> None:
             inverse = f32(1) / total
             for i in range(length):  # to the nearest; ties, which hardly occur, away from zero
                 row[i] = np.int16((bits_of_float(values[i] * inverse) + np.int32(0x8000)) >> np.int32(16))
+        unit = next_unit(counter)
+
+
+@kernel
+def gradient_rows(
+    counter: np.ndarray, units: int, gradient: np.ndarray, weights: np.ndarray, taken: np.ndarray
+) -> None:
+    """From the gradient of softmax's weights to that of its scores: ``(gradient - taken) * weights`` in ``gradient``.
+
+    Both are ``[rows, columns]``, bfloat16 bits in int16; ``taken`` ``[rows]``, float32, is the sum of their product
+    over the row. A unit is `ROWS` rows.
+    """
+    unit = next_unit(counter)
+    while unit < units:
+        for k in range(unit * ROWS, min((unit + 1) * ROWS, len(gradient))):
+            row, weight, away = gradient[k], weights[k], taken[k]
+            for i in range(len(row)):
+                row[i] = rounded((read(row[i]) - away) * read(weight[i]), row)
         unit = next_unit(counter)
