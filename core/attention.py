@@ -69,8 +69,9 @@ class _BlockAttention(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
         saved = ctx.saved_tensors  # taken once: activation checkpointing allows no second time
         q, k, v, out, grad = (tensor.flatten(0, 1).contiguous() for tensor in (*saved, grad))
-        # What the softmax takes back from every score of a row: sum_j weight_j (grad v_j) = grad out.
-        taken = (grad.float() * out).sum(dim=-1, keepdim=True)
+        # What the softmax takes back from every score of a row: sum_j weight_j (grad v_j) = grad out. Rounded as these
+        # slopes are: where one weight is all, the two have to cancel.
+        taken = (grad.float() * out).sum(dim=-1, keepdim=True).to(q.dtype).float()
         g_q, g_k, g_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         factor = q.shape[-1] ** -0.5
         for heads, rows in _blocks(q, k):

@@ -100,6 +100,15 @@ def test_gradients_of_rows_are_rounded_once(rows: int, columns: int) -> None:
     torch.testing.assert_close(slopes.double(), exact, rtol=1.02 * 2**-8, atol=1e-6)
 
 
+@pytest.mark.parametrize("queries", [70, 1 << 14])
+def test_a_single_key_has_nothing_to_learn(queries: int) -> None:
+    """Its weight is 1 whatever the query, with few and with many of them, where the kernel takes over."""
+    generator = torch.Generator().manual_seed(0)
+    qkv = [torch.randn(1, 2, count, 16, generator=generator).bfloat16() for count in (queries, 1, 1)]
+    _, g_query, _, g_value = values_and_gradients(attention, qkv)
+    assert g_query.float().abs().mean() < 2e-5 and g_value.any()
+
+
 def test_long_rows_take_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     monkeypatch.setattr(module, "run_parallel", lambda *args: [taken.append(args[0]), run_parallel(*args)])
