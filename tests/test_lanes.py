@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from core.inference.lanes import in_lanes
+from core.inference.session import Session
+from tests.tiny import tiny_options
 
 
 @pytest.fixture
@@ -72,10 +74,20 @@ def test_whoever_stops_early_gets_the_threads_back(taken: int) -> None:
 
 
 @pytest.mark.usefixtures("four_threads")
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_an_error_arrives_behind_the_results_before_it(lanes: int) -> None:
     results = in_lanes(lambda item: 1 // (item - 4), range(9), lanes)
     assert [next(results) for _ in range(4)] == [-1, -1, -1, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize(
+    ("threads", "pairs", "lanes"), [(1, 4, 1), (2, 1, 1), (2, 4, 2), (2, 3, 2), (6, 4, 3), (7, 4, 1), (16, 4, 4)]
+)
+def test_no_thread_is_left_over(threads: int, pairs: int, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(tiny_options(interp_batch=pairs))
+    session.device = torch.device("cpu")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert session.lanes == lanes <= pairs and threads % lanes == 0

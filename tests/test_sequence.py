@@ -194,9 +194,10 @@ def test_pairs_in_batches_and_lanes_equal_one_at_a_time(network: Network, orbit:
             torch.testing.assert_close(one.views, other.views, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("length", [1, 5])
-def test_nothing_is_kept_however_long_the_video(length: int) -> None:
-    """At most the sets of one chunk and of one batch of pairs are alive at any time."""
+def test_nothing_is_kept_however_long_the_video(length: int, lanes: int) -> None:
+    """At most the sets of one chunk and of one batch of pairs, with lanes of two batches, are alive at any time."""
     alive: weakref.WeakSet = weakref.WeakSet()
     read = 0
 
@@ -212,9 +213,9 @@ def test_nothing_is_kept_however_long_the_video(length: int) -> None:
             yield moment
 
     first = watched(reconstruct(endless(), SIDES, length, Spy(), FlatOrbit()))
-    last = watched(interpolate(first, 3, 2, Spy(), FlatOrbit()))
+    last = watched(interpolate(first, 3, 2, Spy(), FlatOrbit(), lanes))
     for index, _ in zip(range(120), last, strict=False):
         if index % 10 == 0:
             gc.collect()
-            assert len(alive) <= 2 * length + 10
-        assert read <= index / 3 + 2 * length + 4, "frames are read no earlier than they are needed"
+            assert len(alive) <= 2 * length + 6 + 4 * lanes
+        assert read <= index / 3 + 2 * length + 4 * lanes, "frames are read no earlier than they are needed"

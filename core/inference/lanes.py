@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -17,7 +17,8 @@ def in_lanes(run: Callable[[Item], Result], items: Iterable[Item], lanes: int) -
     """The results of ``run`` for a stream, in order.
 
     Up to ``lanes`` calls run at once, each with its share of torch's threads; so has whoever takes results while the
-    next calls run. While the stream makes its next items no call runs, so that neither adds to the other's memory.
+    next calls run. While the stream makes its next items no call runs, so that neither adds to the other's memory. What
+    a call raises comes in the place of its result.
 
     Args:
         run: safe to be called from several threads.
@@ -29,15 +30,16 @@ def in_lanes(run: Callable[[Item], Result], items: Iterable[Item], lanes: int) -
         return
     threads = torch.get_num_threads()
     share = max(1, threads // lanes)
-    with ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (share,)) as pool:
-        done: list[Result] = []
-        try:
+    done: list[Future[Result]] = []
+    try:
+        with ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (share,)) as pool:
             for group in windows(items, lanes, overlap=0):
                 running = [pool.submit(run, item) for item in group]
                 torch.set_num_threads(share)
-                yield from done
-                done = [call.result() for call in running]
+                yield from (call.result() for call in done)
+                wait(running)
+                done = running
                 torch.set_num_threads(threads)
-            yield from done
-        finally:
-            torch.set_num_threads(threads)
+            yield from (call.result() for call in done)
+    finally:  # behind the last lane: new threads would take over whatever was set last
+        torch.set_num_threads(threads)

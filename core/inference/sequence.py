@@ -5,8 +5,9 @@
                    ^                             └─> interpolation network ─> a Moment per 1/rate frame
                    └── the next chunk's side views: renders of this one's last set, or frame 0's again
 
-Everything is a stream: one chunk and one batch of pairs are held at a time, whatever the length of the video. Frames,
-chunks and pairs are counted in `in_chunks` and `between`, which know nothing of tensors.
+Everything is a stream: one chunk and one batch of pairs are held at a time, with lanes the results of the batch before
+as well, whatever the length of the video. Frames, chunks and pairs are counted in `in_chunks` and `between`, which know
+nothing of tensors.
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ class Session:
 
     @property
     def lanes(self) -> int:
-        """Calls of the interpolation model at once: one on a GPU, on a CPU as many as it has threads and pairs."""
-        pairs = self.options.infer.interp_batch
-        return 1 if self.device.type != "cpu" else min(torch.get_num_threads(), pairs)
+        """Calls of the interpolation model at once: one on a GPU, on a CPU up to one a pair, with no thread idle."""
+        threads, pairs = torch.get_num_threads(), self.options.infer.interp_batch
+        return 1 if self.device.type != "cpu" else max(n for n in range(1, pairs + 1) if threads % n == 0)
 
     @cached_property
     def single_view(self) -> Network:
