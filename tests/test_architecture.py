@@ -263,6 +263,13 @@ def test_maps_name_what_exists(document: str) -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_documents_name_tests_that_exist() -> None:
+    there = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    named = {name for path in (ROOT / "docs").glob("*.md") for name in re.findall(r"`(test_\w+)`", path.read_text())}
+    assert named
+    assert not [name for name in named if f"def {name}(" not in there and not (ROOT / f"tests/{name}.py").exists()]
+
+
 def test_every_room_is_on_the_map() -> None:
     """core/__init__.py names each module and package of core once."""
     text = ast.get_docstring(ast.parse((ROOT / "core/__init__.py").read_text())) or ""
