@@ -81,11 +81,12 @@ def test_blank_input_gives_the_middle_of_every_ray() -> None:
 def test_the_kernel_walks_as_torch_does(known: tuple[int, ...]) -> None:
     """Odd silhouettes with soft rims, some of them empty: float64 goes through torch, float32 through the kernel."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.nn.functional.interpolate(torch.rand(2, 4, 12, 12, generator=generator), 48, mode="bilinear")
+    noise = torch.rand(2, 4, 12, 12, generator=generator)
+    noise = torch.nn.functional.interpolate(noise, (40, 56), mode="bilinear")
     masks = (20 * (noise - 0.55)).clamp(0, 1)[:, None, :, None]
     masks[:, :, [view for view in range(4) if view not in known]] = 0
-    cameras = orbit_cameras(torch.tensor([0.0, 75.0, 180.0, 270.0]), 10.0, size=(48, 48)).expand(2, 1, 4)
-    ours, exact = (hull_front(cameras.to(dtype), masks.to(dtype), (48, 48)) for dtype in (torch.float32, torch.float64))
+    cameras = orbit_cameras(torch.tensor([0.0, 75.0, 180.0, 270.0]), 10.0, size=(40, 56)).expand(2, 1, 4)
+    ours, exact = (hull_front(cameras.to(dtype), masks.to(dtype), (40, 56)) for dtype in (torch.float32, torch.float64))
     for mine, theirs in zip(ours, exact, strict=True):
         off = (mine.double() - theirs).abs() > 1e-3
         assert off.double().mean() < 2e-3  # a sample at exactly one half may fall to either side
@@ -103,6 +104,15 @@ def test_foreground_rays_are_those_through_the_foreground_and_beside_it() -> Non
     # The point of the ray through the middle that is nearest to the origin is next to it.
     place = (rays.pixels[0, 0] == 32 * 64 + 32).nonzero().item()
     assert rays.feet[0, 0, place].norm() < 0.02
+
+
+def test_rays_of_oblong_views_are_those_of_their_pixels() -> None:
+    cameras = orbit_cameras(torch.tensor([0.0, 130.0]), 20.0, size=(32, 48))[None]
+    rays = foreground_rays(cameras, torch.ones(1, 2, 1, 32, 48), (16, 24))
+    directions = cameras.resized((16, 24)).rays()[1].flatten(2, 3)
+    assert torch.equal(rays.pixels, torch.arange(16 * 24).expand(1, 2, -1))
+    torch.testing.assert_close(rays.directions, directions)
+    assert (rays.feet * directions).sum(-1).abs().max() < 1e-6
 
 
 def test_a_rays_depth_does_not_depend_on_which_others_are_asked() -> None:

@@ -31,8 +31,11 @@ def test_leading_axes_may_be_fewer() -> None:
 
 @pytest.mark.parametrize("field", ["means", "opacities", "scales", "quats", "colors"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_non_finite_gaussians_are_refused(field: str, value: float) -> None:
+@pytest.mark.parametrize("opacity", [0.0, 0.5])
+def test_non_finite_gaussians_are_refused(field: str, value: float, opacity: float) -> None:
+    """Those too that nobody would see."""
     gaussians = random_gaussians(2, 1, num=20)
+    gaussians.opacities.fill_(opacity)
     bad = getattr(gaussians, field).clone()
     bad[1, 0, 7] = value
     with pytest.raises(ValueError, match=r"1 of 20 Gaussians hold NaN or infinity \(set 1\)"):

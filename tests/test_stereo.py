@@ -72,14 +72,14 @@ def test_gaussians_of_a_coarser_grid_share_their_channels_between_pixels() -> No
 
 
 def test_the_kernel_compares_as_torch_does() -> None:
-    """Float64 goes through torch, float32 through the kernel; odd colours, four Gaussians a pixel."""
+    """Float64 goes through torch, float32 through the kernel; oblong images, coarser Gaussians."""
     generator = torch.Generator().manual_seed(0)
     colors = torch.rand(1, 2, 4, 3, 12, 12, generator=generator)
-    images = torch.nn.functional.interpolate(colors.flatten(0, 2), 32, mode="bilinear").clamp(max=0.9)
+    images = torch.nn.functional.interpolate(colors.flatten(0, 2), (32, 48), mode="bilinear").clamp(max=0.9)
     images[..., :8], images[..., 26:] = 1.0, 1.0
-    cameras = orbit_cameras(torch.tensor([0.0, 75.0, 180.0, 270.0]), 10.0, size=(32, 32)).expand(1, 2, 4)
-    grid = build_grid(images.reshape(1, 2, 4, 3, 32, 32), cameras)
-    scene = scene_of(grid.double(), (16, 16))
+    cameras = orbit_cameras(torch.tensor([0.0, 75.0, 180.0, 270.0]), 10.0, size=(32, 48)).expand(1, 2, 4)
+    grid = build_grid(images.reshape(1, 2, 4, 3, 32, 48), cameras)
+    scene = scene_of(grid.double(), (16, 24))
     exact = scene_channels(scene)
     rays = scene.rays._replace(feet=scene.rays.feet.float(), directions=scene.rays.directions.float())
     hull = HullFront(*(x.float() for x in scene.hull))
