@@ -82,7 +82,7 @@ def _interpolated(
     network, orbit, handover = session.network, session.orbit, session.options.infer.handover
     keys = list(reconstruct(front[::rate], sides, length, network, orbit, handover))
     batch = session.options.infer.interp_batch
-    between = interpolate(keys, rate, batch, session.interpolation, orbit)
+    between = interpolate(keys, rate, batch, session.interpolation, orbit, session.lanes)
     sets = stack(moment.gaussians for moment in between)
     yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     if "seen" in baselines:
