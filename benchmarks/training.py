@@ -125,7 +125,7 @@ def training(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Ro
     """The parts of a step with the same objective: LPIPS on all views; and ours with LPIPS on one view of a sample."""
     with TemporaryDirectory() as folder:
         steps = steps_of(tiny, Path(folder))
-        for _ in range(1 + max(1, rounds // 3)):
+        for _ in range(1 + rounds):
             for step in steps.values():
                 step()
     parts = {name: step.parts() for name, step in steps.items()}

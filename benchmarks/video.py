@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 import torch
 
@@ -37,22 +38,31 @@ def write_clip(path: Path, frames: int) -> None:
 
 
 class Stopwatch:
-    """Seconds inside the calls that were wrapped."""
+    """Seconds in which at least one of the calls that were wrapped was running, in whatever thread."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._running, self._since = 0, 0.0
+        self._lock = Lock()
 
     def around(self, function: Callable) -> Callable:
         """The same function, on the clock."""
 
         def run(*args: object, **kwargs: object) -> object:
-            start = time.perf_counter()
+            self._count(1)
             try:
                 return function(*args, **kwargs)
             finally:
-                self.seconds += time.perf_counter() - start
+                self._count(-1)
 
         return run
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            now = time.perf_counter()
+            if self._running:
+                self.seconds += now - self._since
+            self._running, self._since = self._running + change, now
 
 
 def run(session: Session) -> None:

@@ -41,7 +41,7 @@ SCALE = (0.458, 0.448, 0.450)
 STAGES = (2, 2, 3, 3, 3)  # convolutions between two poolings; features are taken at the end of each stage
 MAX_SIZE = 256  # pixels
 # On the CPU some images at a time: with fewer the weights are laid out anew too often, with more memory grows.
-CHUNK_PIXELS = 12 * 128 * 128
+CHUNK_PIXELS = 24 * 128 * 128
 _BANDS = 4  # pieces of work in an image's features, whatever the number of threads
 
 

@@ -17,6 +17,7 @@ from benchmarks.profile import big, kind_of
 from benchmarks.reference import PlainModel, ViewByView
 from benchmarks.render import around
 from benchmarks.report import table, write_into
+from benchmarks.video import Stopwatch
 from core.data.clips import Clip
 from core.model import L4GM
 from core.options import PRESETS
@@ -67,6 +68,16 @@ def test_profiles_add_up_and_know_the_kernels() -> None:
         "add.Tensor": "other operations",
     }
     assert {name: kind_of(name) for name in known} == known
+
+
+def test_what_runs_at_the_same_time_is_clocked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(10))
+    monkeypatch.setattr("benchmarks.video.time.perf_counter", lambda: next(seconds))
+    watch = Stopwatch()
+    inner = watch.around(lambda: None)
+    watch.around(inner)()  # from 0 to 3, and in it from 1 to 2
+    inner()  # from 4 to 5
+    assert watch.seconds == 4
 
 
 @torch.inference_mode()
