@@ -94,7 +94,16 @@ def front_alone(grid: Tensor) -> Tensor:
     white = _normalise(torch.ones_like(grid[..., 1:, :3, :, :]))
     mirrored = front[..., :3, :, :].flip(-1).expand_as(white)
     sides = torch.where(opposite[..., 1:, None, None, None], mirrored, white)
-    return torch.cat([front, torch.cat([sides, grid[..., 1:, 3:, :, :]], dim=-3)], dim=-4)
+    return with_sides(grid, sides)
+
+
+def with_sides(grid: Tensor, colors: Tensor) -> Tensor:
+    """A grid ``[..., V, 9, H, W]`` with other normalised colours ``[..., V - 1, 3, H, W]`` in views 1, 2, ...
+
+    View 0 and all rays stay.
+    """
+    sides = torch.cat([colors.to(grid), grid[..., 1:, 3:, :, :]], dim=-3)
+    return torch.cat([grid[..., :1, :, :, :], sides], dim=-4)
 
 
 def _normalise(images: Tensor) -> Tensor:

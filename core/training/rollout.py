@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.cameras import cameras_from_pluecker
-from core.data.input_grid import blend_between_ends, build_grid
+from core.data.input_grid import blend_between_ends, build_grid, with_sides
 from core.gaussians import Gaussians
 from core.images import resize_area
 from core.rendering import Renderer
@@ -53,8 +53,7 @@ class RenderedEnds:
             images = self.renderer(gaussians, cameras.resized((self.size, self.size))).image.clamp(0, 1)
             time = [0] * (grid.shape[1] - 1) + [1]  # what lies between is not read
             colors = build_grid(*blend_between_ends(resize_area(images, cameras.size)[:, time], cameras[:, time]))
-        seen = torch.cat([colors[..., :3, :, :].to(grid), grid[:, :, 1:, 3:]], dim=3)
-        return torch.cat([grid[:, :, :1], seen], dim=2)
+        return with_sides(grid, colors[..., :3, :, :])
 
 
 def predict(
@@ -82,7 +81,6 @@ def predict_in_turn(model: nn.Module, grid: Tensor, renderer: Renderer) -> Gauss
             cameras = cameras_from_pluecker(now[:, :, 1:, 3:].float())
             sides = renderer(results[-1].detach(), cameras).image.clamp(0, 1)
             colors = build_grid(sides, cameras)[..., :3, :, :]
-        seen = torch.cat([colors.to(now), now[:, :, 1:, 3:]], dim=3)
-        results.append(model(torch.cat([now[:, :, :1], seen], dim=2)))
+        results.append(model(with_sides(now, colors)))
     columns = ([getattr(result, field.name) for result in results] for field in fields(Gaussians))
     return Gaussians(*(torch.cat(column, dim=1) for column in columns))
