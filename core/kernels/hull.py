@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from core.kernels.jit import f32, kernel, next_unit, run_parallel
-
-RAYS = 256  # of one view, a piece of work
+from core.kernels.rays import piece_at, pieces_of, pixel_along, ray_in_view
 
 
 @kernel
@@ -31,37 +30,25 @@ def _sample(mask: np.ndarray, x: float, y: float) -> float:
 
 
 @kernel
-def transformed(matrix: np.ndarray, vector: np.ndarray) -> tuple:
-    """A 3x3 matrix times a vector."""
-    x, y, z = vector[0], vector[1], vector[2]
-    return (
-        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z,
-        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z,
-        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z,
-    )
-
-
-@kernel
 def _enter(
     counter: np.ndarray, units: int, feet: np.ndarray, directions: np.ndarray, asks: np.ndarray, tells: np.ndarray,
     matrices: np.ndarray, offsets: np.ndarray, masks: np.ndarray, steps: np.ndarray, result: np.ndarray,
 ) -> None:  # fmt: skip
     views, rays = asks.shape[1], asks.shape[2]
-    pieces = (rays + RAYS - 1) // RAYS
     start, slope = np.empty((views, 3), np.float32), np.empty((views, 3), np.float32)
     while True:
         unit = next_unit(counter)
         if unit >= units:
             return
-        moment, own, piece = unit // (views * pieces), unit // pieces % views, unit % pieces
-        for ray in range(piece * RAYS, min(rays, (piece + 1) * RAYS)):
+        moment, own, first, end = piece_at(unit, views, rays)
+        for ray in range(first, end):
             if not asks[moment, own, ray]:
                 continue
+            foot, direction = feet[moment, own, ray], directions[moment, own, ray]
             for view in range(views):
-                p = transformed(matrices[moment, view], feet[moment, own, ray])
-                d = transformed(matrices[moment, view], directions[moment, own, ray])
+                p, d = ray_in_view(matrices[moment, view], offsets[moment, view], foot, direction)
                 for axis in range(3):
-                    start[view, axis], slope[view, axis] = p[axis] + offsets[moment, view, axis], d[axis]
+                    start[view, axis], slope[view, axis] = p[axis], d[axis]
             told, before, most, best, at = False, f32(0.0), f32(0.0), f32(-3.0), 0
             for step in range(len(steps)):
                 inside = f32(2.0)
@@ -69,9 +56,7 @@ def _enter(
                     if not tells[moment, own, view]:
                         continue
                     told = True
-                    p, d = start[view], slope[view]
-                    depth = p[2] + steps[step] * d[2]
-                    x, y = (p[0] + steps[step] * d[0]) / depth, (p[1] + steps[step] * d[1]) / depth
+                    x, y = pixel_along(start[view], slope[view], steps[step])
                     inside = min(inside, _sample(masks[moment, view], x, y))
                     if inside == 0:
                         break
@@ -118,8 +103,3 @@ def enter_hull(
     if asks.numel():
         run_parallel(_enter, pieces_of(asks), *inputs, result.numpy())
     return result
-
-
-def pieces_of(rays: Tensor) -> int:
-    """Pieces of work that rays ``[N, V, R]`` make."""
-    return rays.shape[:2].numel() * -(-rays.shape[2] // RAYS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from core.kernels.hull import RAYS, pieces_of, transformed
 from core.kernels.jit import f32, kernel, next_unit, run_parallel
+from core.kernels.rays import piece_at, pieces_of, pixel_along, ray_in_view
 
 
 @kernel
@@ -37,28 +37,23 @@ def _compare(
     images: np.ndarray, own: np.ndarray, result: np.ndarray,
 ) -> None:  # fmt: skip
     views, rays, steps = pixels.shape[1], pixels.shape[2], len(offsets)
-    pieces = (rays + RAYS - 1) // RAYS
     while True:
         unit = next_unit(counter)
         if unit >= units:
             return
-        moment, view, piece = unit // (views * pieces), unit // pieces % views, unit % pieces
-        for ray in range(piece * RAYS, min(rays, (piece + 1) * RAYS)):
+        moment, view, begin, end = piece_at(unit, views, rays)
+        for ray in range(begin, end):
             if not counts[moment, view, ray]:
                 continue
             pixel = pixels[moment, view, ray]
             red, green, blue = own[moment, view, pixel, 0], own[moment, view, pixel, 1], own[moment, view, pixel, 2]
+            foot, direction = feet[moment, view, ray], directions[moment, view, ray]
             for turn in range(len(turns)):
                 other, first = (view + turns[turn]) % views, turn * (steps + 3)
-                start = transformed(to_pixels[moment, other], feet[moment, view, ray])
-                slope = transformed(to_pixels[moment, other], directions[moment, view, ray])
-                shift, image = shifts[moment, other], images[moment, other]
+                start, slope = ray_in_view(to_pixels[moment, other], shifts[moment, other], foot, direction)
                 for step in range(steps):
-                    along = depths[moment, view, pixel] + offsets[step]
-                    x = start[0] + shift[0] + along * slope[0]
-                    y = start[1] + shift[1] + along * slope[1]
-                    z = start[2] + shift[2] + along * slope[2]
-                    r, g, b = _color_at(image, x / z, y / z)
+                    x, y = pixel_along(start, slope, depths[moment, view, pixel] + offsets[step])
+                    r, g, b = _color_at(images[moment, other], x, y)
                     difference = abs(r - red) + abs(g - green) + abs(b - blue)
                     result[moment, view, first + step, pixel] = difference / f32(3.0)
                     if step == 0:

@@ -1,0 +1,48 @@
+"""What kernels that follow rays through other views share: their pieces of work, and a ray as a view sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from core.kernels.jit import kernel
+
+_RAYS = 256  # of one view, a piece of work
+
+
+def pieces_of(rays: Tensor) -> int:
+    """Pieces of work that rays ``[N, V, R]`` make."""
+    return rays.shape[:2].numel() * -(-rays.shape[2] // _RAYS)
+
+
+@kernel
+def piece_at(unit: int, views: int, rays: int) -> tuple:
+    """Moment, view, first ray and the ray behind the last of a piece of work."""
+    pieces = (rays + _RAYS - 1) // _RAYS
+    first = unit % pieces * _RAYS
+    return unit // (views * pieces), unit // pieces % views, first, min(rays, first + _RAYS)
+
+
+@kernel
+def ray_in_view(matrix: np.ndarray, offset: np.ndarray, foot: np.ndarray, direction: np.ndarray) -> tuple:
+    """Homogeneous pixel of a ray's foot, and how it changes along the ray."""
+    start, slope = _transformed(matrix, foot), _transformed(matrix, direction)
+    return (start[0] + offset[0], start[1] + offset[1], start[2] + offset[2]), slope
+
+
+@kernel
+def _transformed(matrix: np.ndarray, vector: np.ndarray) -> tuple:
+    """A 3x3 matrix times a vector."""
+    x, y, z = vector[0], vector[1], vector[2]
+    return (
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z,
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z,
+        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z,
+    )
+
+
+@kernel
+def pixel_along(start: tuple, slope: tuple, distance: float) -> tuple:
+    """Where the point at this distance along the ray is seen, (x, y)."""
+    depth = start[2] + distance * slope[2]
+    return (start[0] + distance * slope[0]) / depth, (start[1] + distance * slope[1]) / depth
