@@ -38,7 +38,7 @@ class PlainModel(nn.Module):
         super().__init__()
         self.model, self.autocast = model.to(memory_format=torch.contiguous_format), autocast
 
-    def forward(self, grid: Tensor, wanted: Tensor | None = None) -> Gaussians:
+    def forward(self, grid: Tensor, wanted: Tensor | None = None, least: float = 0.0) -> Gaussians:
         """Grid ``[B,T,V,9,H,W]`` to Gaussians ``[B,T]``; those that are not wanted are thrown away at the end."""
         published = self.model.options.head == "published"
         scene = None if published else self.model.scene(grid)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RAW_CHANNELS = 14
+FAINT = 1 / 256
+"""An opacity that no renderer draws: all of them leave contributions under 1/255 out."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ class Gaussians:
         if self.shape:
             raise ValueError(f"select() works on one set, this one has leading axes {tuple(self.shape)}")
         return self.map(lambda field: field[mask])
+
+    def visible(self) -> Gaussians:
+        """Those of a single set that a renderer may draw, see `FAINT`."""
+        return self.select(self.opacities >= FAINT)
 
     def reshape(self, *shape: int) -> Gaussians:
         """The same sets with other leading axes."""

@@ -58,12 +58,17 @@ def foreground_rays(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]
     """
     shown = F.max_pool2d(resize_area(silhouettes, size).flatten(0, 1), 3, stride=1, padding=1)
     shown = shown.reshape(*cameras.shape, size[0] * size[1]) > 0
-    count = max(1, int(shown.sum(-1).max()))
-    pixels = shown.int().argsort(dim=-1, descending=True, stable=True)[..., :count]
+    pixels = first_places(shown)
     centres = torch.stack([pixels % size[1], pixels // size[1]], dim=-1) + 0.5
     origins, directions = (x.to(silhouettes) for x in cameras.resized(size).rays_through(centres))
     feet = origins - (origins * directions).sum(-1, keepdim=True) * directions
     return Rays(pixels, shown.take_along_dim(pixels, dim=2), feet, directions)
+
+
+def first_places(mask: Tensor) -> Tensor:
+    """Where a mask ``[..., P]`` is true, in order: ``[..., R]`` of the most true values in a row; others fill up."""
+    count = max(1, int(mask.sum(-1).max()))
+    return mask.int().argsort(dim=-1, descending=True, stable=True)[..., :count]
 
 
 def on_pixels(values: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:

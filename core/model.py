@@ -45,12 +45,13 @@ class L4GM(nn.Module):
             with torch.no_grad():
                 self.unet.conv_out.weight *= 0.1
 
-    def forward(self, grid: Tensor, wanted: Tensor | None = None) -> Gaussians:
+    def forward(self, grid: Tensor, wanted: Tensor | None = None, least: float = 0.0) -> Gaussians:
         """Predict Gaussians.
 
         Args:
             grid: ``[B,T,V,9,H,W]``: ImageNet-normalised RGB, then the Plücker rays (o x d, d) of every pixel.
             wanted: time steps whose Gaussians are asked for, ``[B,T]`` bool; None: all. The others are still seen.
+            least: opacity below which Gaussians need not be made; head 'ray' then gives fewer, see `activate_on_rays`.
 
         Returns:
             Gaussians with leading axes ``[B,T]``, ordered view, row, column, (Gaussian of the pixel); with ``wanted``
@@ -67,7 +68,7 @@ class L4GM(nn.Module):
             scene = self.scene(grid)
             raw = self.raw_channels(grid, wanted, scene)
             with torch.autocast(grid.device.type, enabled=False):
-                gaussians = activate_on_rays(raw, scene if wanted is None else scene.at(wanted))
+                gaussians = activate_on_rays(raw, scene if wanted is None else scene.at(wanted), least)
         return gaussians if wanted is None else gaussians[:, 0]
 
     def raw_channels(self, grid: Tensor, wanted: Tensor | None = None, scene: Scene | None = None) -> Tensor:
@@ -77,8 +78,7 @@ class L4GM(nn.Module):
         """
         x = self.unet(self.inputs(grid, scene), wanted)
         frames, views = x.shape[1:3]
-        x = self.conv(rearrange(x, "b t v c h w -> (b t v) c h w"))
-        return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)
+        return self.conv(rearrange(x, "b t v c h w -> (b t v) c h w")).unflatten(0, (-1, frames, views))
 
     def inputs(self, grid: Tensor, scene: Scene | None = None) -> Tensor:
         """What the U-Net sees: the grid, with ``stereo`` the scene's channels as well."""

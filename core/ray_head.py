@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.cameras import Cameras, cameras_from_pluecker, cross
 from core.gaussians import RAW_CHANNELS, Gaussians, split_raw
-from core.hull import REACH, HullFront, Rays, foreground_rays, hull_front
+from core.hull import REACH, HullFront, Rays, first_places, foreground_rays, hull_front
 from core.images import resize_area
 
 # ImageNet statistics: how the first three grid channels encode RGB.
@@ -40,6 +40,7 @@ class Scene:
         foreground: ``[B, T, V, 1, H, W]`` in [0, 1], 0 where a pixel is white.
         rays: through or beside these foregrounds, ``[(B T), V, R]`` of the (h, w) of each view's Gaussians.
         hull: where they enter it, ``[B, T, V, h, w]``.
+        repeats: ``[B, T]`` bool: later time steps that show the first one's views 1, 2, ... again.
     """
 
     cameras: Cameras
@@ -47,12 +48,14 @@ class Scene:
     foreground: Tensor
     rays: Rays
     hull: HullFront
+    repeats: Tensor
 
     def at(self, moments: Tensor) -> Scene:
         """The chosen time steps, ``[B, T]`` bool, each as a sample of its own."""
         cameras, hull = self.cameras[moments][:, None], HullFront(*(x[moments][:, None] for x in self.hull))
         rays = Rays(*(x[moments.flatten()] for x in self.rays))
-        return Scene(cameras, self.colors[moments][:, None], self.foreground[moments][:, None], rays, hull)
+        colors, foreground = self.colors[moments][:, None], self.foreground[moments][:, None]
+        return Scene(cameras, colors, foreground, rays, hull, torch.zeros_like(self.repeats[moments][:, None]))
 
 
 def scene_of(grid: Tensor, size: tuple[int, int]) -> Scene:
@@ -63,10 +66,12 @@ def scene_of(grid: Tensor, size: tuple[int, int]) -> Scene:
     foreground = _foreground(colors.amin(dim=3, keepdim=True))
     cameras = cameras_from_pluecker(grid[:, :, :, 3:])
     rays = foreground_rays(cameras.reshape(-1, cameras.shape[2]), foreground.flatten(0, 1), size)
-    return Scene(cameras, colors, foreground, rays, hull_front(cameras, foreground, size, rays))
+    repeats = (grid[:, :, 1:] == grid[:, :1, 1:]).flatten(2).all(dim=-1)
+    repeats[:, 0] = False
+    return Scene(cameras, colors, foreground, rays, hull_front(cameras, foreground, size, rays), repeats)
 
 
-def activate_on_rays(raw: Tensor, scene: Scene) -> Gaussians:
+def activate_on_rays(raw: Tensor, scene: Scene, least: float = 0.0) -> Gaussians:
     """Every Gaussian lies near its pixel's ray and starts from its pixel's colour.
 
     With the ray's moment m = o x d and unit direction d, the ray's point nearest to the origin is p = d x m
@@ -79,32 +84,56 @@ def activate_on_rays(raw: Tensor, scene: Scene) -> Gaussians:
     Args:
         raw: ``[B,T,V,14 k,S,S]``, k a square number: a pixel has a sub-pixel grid of k Gaussians.
         scene: of the network's input; its hull has sqrt(k) S rays a side.
+        least: opacity below which Gaussians need not be made: as many of each view stay as the one that shows most has.
     """
+    raw, size = raw.to(scene.colors.dtype), tuple(scene.hull.depth.shape[-2:])
+    cameras, colors = scene.cameras.resized(size), resize_area(scene.colors, size)
     fine = math.isqrt(raw.shape[3] // RAW_CHANNELS)
-    pattern = "b t v (s1 s2 c) h w -> b t v (h s1) (w s2) c"
-    raw = rearrange(raw.to(scene.colors.dtype), pattern, s1=fine, s2=fine)
-    position, opacity, scale, quat, color = split_raw(raw)
-    size = tuple(position.shape[3:5])
-    rgb = rearrange(resize_area(scene.colors, size), "b t v c h w -> b t v h w c")
-    rays = rearrange(scene.cameras.resized(size).pluecker(), "b t v c h w -> b t v h w c").to(rgb)
-    moments, directions = rays.chunk(2, dim=-1)
-    nearest = cross(directions, moments)
-    # Spacing of neighbouring pixels' rays near the origin: one length per view.
-    spacing = (nearest[..., 1:, :, :] - nearest[..., :-1, :, :]).norm(dim=-1).mean(dim=(-2, -1))[..., None, None, None]
-    meets = scene.hull.meets[..., None].clone()
+    grid = raw.unflatten(3, (fine, fine, RAW_CHANNELS))
+    meets = scene.hull.meets.clone()
     meets[:, :, 0] = 1.0
+    logits = rearrange(split_raw(grid.movedim(5, -1)).opacity, "b t v s1 s2 h w 1 -> b t v (h s1) (w s2)")
+    opacities = (logits + _SHOWN * _foreground(colors.amin(dim=3)) * meets + _HIDDEN).sigmoid().flatten(3)
+    alike = all(bool((x == x[:1, :1]).all()) for x in (cameras.c2w, cameras.intrinsics))
+    rays = [x.to(colors) for x in _rays(cameras[:1, :1] if alike else cameras)]
+    nearest, directions, spacing = (x.expand(*cameras.shape, *x.shape[3:]) for x in rays)
+    fields = [
+        rearrange(grid, "b t v s1 s2 c h w -> b t v (h s1) (w s2) c"),
+        rearrange(colors, "b t v c h w -> b t v h w c"),
+        scene.hull.depth[..., None],
+        nearest,
+        directions,
+    ]
+    fields = [field.flatten(3, 4) for field in fields]
+    if least > 0:
+        chosen = first_places(opacities >= least)
+        opacities = opacities.take_along_dim(chosen, dim=3)
+        fields = [field.take_along_dim(chosen[..., None], dim=3) for field in fields]
+    raw, rgb, depth, nearest, directions = fields
+    position, _, scale, quat, color = split_raw(raw)
     across = torch.stack(_frame_across(directions), dim=-2)
     shift = _ACROSS * (position[..., 1:] * (_ACROSS_GAIN / _ACROSS)).tanh()
-    depth = scene.hull.depth[..., None] + REACH * position[..., :1].tanh()
+    depth = depth + REACH * position[..., :1].tanh()
     identity = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
-    fields = Gaussians(
+    gaussians = Gaussians(
         means=nearest + depth * directions + (shift[..., None] * across).sum(-2),
-        opacities=(opacity + _SHOWN * _foreground(rgb.amin(dim=-1, keepdim=True)) * meets + _HIDDEN).sigmoid()[..., 0],
-        scales=0.7 * spacing * (2 * (scale / 2).tanh()).exp(),
+        opacities=opacities,
+        scales=0.7 * spacing[..., None, None] * (2 * (scale / 2).tanh()).exp(),
         quats=F.normalize(quat + identity, dim=-1),
         colors=(rgb + color.tanh()).clamp(0, 1),
     )
-    return fields.map(lambda field: field.flatten(2, 4))
+    return gaussians.map(lambda field: field.flatten(2, 3))
+
+
+def _rays(cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every pixel ``[B,T,V,h,w,3]``: its ray's point nearest to the origin, and its unit direction.
+
+    And how far neighbouring pixels' rays are apart near the origin, one length per view ``[B,T,V]``.
+    """
+    origins, directions = cameras.rays()
+    nearest = cross(directions, cross(origins, directions))
+    spacing = (nearest[..., 1:, :, :] - nearest[..., :-1, :, :]).norm(dim=-1).mean(dim=(-2, -1))
+    return nearest, directions, spacing
 
 
 def _foreground(darkest: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ SCENE_CHANNELS = 2 + len(NEIGHBOURS) * (len(OFFSETS) + 3)
 def scene_channels(scene: Scene) -> Tensor:
     """The hull, and every view beside the next and the previous one (they follow each other round the object).
 
+    Views 1, 2, ... that are older than view 0, those of the first time step again, show what they showed then: beside
+    a view 0 of another moment they would not fit. So one encoding of them serves all times (`core.distinct`).
+
     Returns:
         ``[B, T, V, 22, H, W]``: the hull's depth and whether the ray meets it; then for the next view, and for the
         previous one, the mean absolute colour difference at each of `OFFSETS` and the colour at the first of them,
@@ -36,15 +39,20 @@ def scene_channels(scene: Scene) -> Tensor:
     in_numba = images.device.type == "cpu" and images.dtype == torch.float32
     compared = (_compared_in_numba if in_numba else _compared)(scene, images, size)
     hull = torch.stack(scene.hull, dim=3).flatten(0, 1)
-    channels = torch.cat([hull, compared], dim=2)
+    channels = torch.cat([hull, compared], dim=2).unflatten(0, lead[:2])
+    again = scene.repeats[..., None, None, None, None]
+    channels[:, :, 1:] = torch.where(again, channels[:, :1, 1:], channels[:, :, 1:])
     if size != tuple(images.shape[-2:]):
-        channels = F.interpolate(channels.flatten(0, 1), size=tuple(images.shape[-2:]), mode="nearest")
+        channels = F.interpolate(channels.flatten(0, 2), size=tuple(images.shape[-2:]), mode="nearest")
     return channels.reshape(*lead, SCENE_CHANNELS, *images.shape[-2:])
 
 
 def _compared_in_numba(scene: Scene, images: Tensor, size: tuple[int, int]) -> Tensor:
     """Differences and colours of both neighbours ``[N, V, 20, h, w]``."""
     rays, depths = scene.rays, scene.hull.depth.flatten(0, 1).flatten(2)
+    asked = rays.counts.clone()
+    asked[:, 1:] &= ~scene.repeats.flatten()[:, None, None]  # what they show is overwritten
+    rays = rays._replace(counts=asked)
     cameras = scene.cameras.reshape(*images.shape[:2])
     last = "n v c h w -> n v h w c"
     own = rearrange(resize_area(images, size), last).flatten(2, 3)

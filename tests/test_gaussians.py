@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from core.gaussians import RAW_CHANNELS, Gaussians, activate_published, split_raw
+from core.cameras import orbit_cameras
+from core.gaussians import FAINT, RAW_CHANNELS, Gaussians, activate_published, split_raw
+from core.rendering import make_renderer
 
 
 def random_set(*lead: int, num: int = 5) -> Gaussians:
@@ -19,6 +23,16 @@ def test_raw_channels_keep_the_published_order() -> None:
     assert raw.scale.tolist() == [4, 5, 6]
     assert raw.quat.tolist() == [7, 8, 9, 10]
     assert raw.color.tolist() == [11, 12, 13]
+
+
+def test_what_is_not_visible_draws_nothing() -> None:
+    some = random_set(num=64)
+    some = replace(some, opacities=some.opacities**6)
+    seen = some.visible()
+    assert 0 < seen.num < some.num and torch.equal(seen.opacities, some.opacities[some.opacities >= FAINT])
+    cameras = orbit_cameras(torch.tensor([0.0, 90.0]), size=(32, 32))
+    images = [make_renderer("numba")(one[None], cameras[None]).image for one in (some, seen)]
+    assert torch.equal(*images) and images[0].min() < 0.9
 
 
 def test_published_activation_of_zeros() -> None:

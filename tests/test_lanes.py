@@ -22,10 +22,12 @@ def four_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 @pytest.mark.parametrize("count", range(8))
-def test_every_item_gives_its_result_in_order(count: int, lanes: int) -> None:
-    assert list(in_lanes(lambda item: item * item, range(count), lanes)) == [item * item for item in range(count)]
+def test_every_item_gives_its_result_in_order(count: int, lanes: int, ahead: bool) -> None:
+    results = in_lanes(lambda item: item * item, range(count), lanes, ahead)
+    assert list(results) == [item * item for item in range(count)]
 
 
 @pytest.mark.usefixtures("four_threads")
@@ -61,6 +63,26 @@ def test_the_stream_has_all_threads_and_runs_alone() -> None:
 
     for _ in in_lanes(run, items(), 2):
         pass
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("ahead", [False, True])
+def test_who_takes_results_has_a_share_while_others_run_and_all_threads_when_none_does(ahead: bool) -> None:
+    """And so has the last call where it is alone."""
+    running, called = 0, []
+
+    def run(item: int) -> int:
+        nonlocal running
+        running += 1
+        called.append(torch.get_num_threads())
+        sleep(0.01)
+        running -= 1
+        return item
+
+    for item in in_lanes(run, range(5), 2, ahead):
+        assert torch.get_num_threads() == (2 if ahead and item < 2 else 4)
+        assert ahead or running == 0
+    assert called == [2, 2, 2, 2, 4]
 
 
 @pytest.mark.usefixtures("four_threads")

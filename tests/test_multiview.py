@@ -166,7 +166,7 @@ def test_one_picture_at_inference_equals_view_dropout_of_training(tmp_path: Path
 
     network: Network = tiny_network(tmp_path)
     grids = []
-    network.model.forward = lambda grid, wanted: grids.append(grid) or lopsided_gaussians()[None]
+    network.model.forward = lambda grid, *_: grids.append(grid) or lopsided_gaussians()[None]
     views_from_frame(VIEWS[0], network.reconstruct, lambda gaussians: VIEWS[None])
     images = VIEWS[None, None]
     expected = front_alone(build_grid(images, network.cameras.expand(1, 1, 4)))

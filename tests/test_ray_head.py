@@ -90,6 +90,33 @@ def test_each_sub_pixel_has_its_own_channels() -> None:
     assert changed.sum() == 2 * 16 * 16
 
 
+@pytest.mark.parametrize("least", [0.01, 0.6, 1.1])
+def test_what_is_too_faint_need_not_be_made(least: float) -> None:
+    """All others come as they are and in order; a view that shows less than another is filled up with faint ones."""
+    images = bars(slice(8, 24))
+    images[:, :, 1, :, 12:] = 1.0
+    raw = torch.randn(1, 1, 2, 56, 8, 8, generator=torch.Generator().manual_seed(0))
+    scene = scene_of(grid_of(images), (16, 16))
+    whole, some = activate_on_rays(raw, scene), activate_on_rays(raw, scene, least)
+    wanted = (whole.opacities >= least).unflatten(-1, (2, -1)).sum(-1)
+    assert some.num == 2 * max(1, int(wanted.max())) < whole.num
+    for name, values in vars(some[0, 0].select(some.opacities[0, 0] >= least)).items():
+        assert torch.equal(values, getattr(whole[0, 0].select(whole.opacities[0, 0] >= least), name))
+
+
+def test_cameras_that_move_have_rays_of_their_own() -> None:
+    """Whether all time steps have the same cameras or not, each has its own rays."""
+    images = torch.full((1, 2, 2, 3, 16, 16), 0.3)
+    still, other = (orbit_cameras(torch.tensor([a, a + 90.0]), size=(16, 16)).expand(1, 1, 2) for a in (0.0, 20.0))
+    grids = [build_grid(images[:, :1], cameras) for cameras in (still, other)]
+    raw = torch.randn(1, 2, 2, 14, 16, 16, generator=torch.Generator().manual_seed(0))
+    both = activate_on_rays(raw, scene_of(torch.cat(grids, dim=1), (16, 16)))
+    for t, grid in enumerate(grids):
+        one = activate_on_rays(raw[:, t : t + 1], scene_of(grid, (16, 16)))
+        torch.testing.assert_close(one.means[:, 0], both.means[:, t])
+        torch.testing.assert_close(one.scales[:, 0], both.scales[:, t])
+
+
 def test_side_view_pixels_that_the_front_no_longer_shows_are_carved_away() -> None:
     images = bars(slice(8, 24))
     images[:, :, 0, :, 8:14] = 1.0  # the front view of a later frame: the upper part has gone

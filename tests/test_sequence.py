@@ -86,7 +86,7 @@ def test_reconstruction_equals_a_plain_loop(network: Network, orbit: OrbitRender
     while len(expected) < count:
         chunk = network.reconstruct(torch.stack(video[start : start + length]), sides)
         new = [chunk[k] for k in range(len(chunk.means))][1 if start and length > 1 else 0 :]
-        expected += new
+        expected += [gaussians.visible() for gaussians in new]
         views += [orbit(gaussians[None])[0] for gaussians in new]
         sides = resize_area(views[-1][1:], (SIZE, SIZE))
         start = len(expected) - (length > 1)
@@ -114,6 +114,10 @@ class Spy:
         self.calls.append((ends, first))
         return lopsided_gaussians()[[0] * (rate * (len(ends) - 1) + first)]
 
+    def insert(self, first: Tensor, frames: Tensor, side_views: Tensor, rate: int) -> Gaussians:
+        self.calls.append((first, frames, side_views))
+        return lopsided_gaussians()[[0] * ((rate - 1) * (len(frames) - 1))]
+
 
 class FlatOrbit:
     """In place of a renderer: four grey views for every set, different in every call."""
@@ -132,6 +136,59 @@ def test_side_views_are_handed_over_or_kept() -> None:
         network = Spy()
         assert len(list(reconstruct(iter(frames(7)), SIDES, 3, network, FlatOrbit(), handover))) == 7
         assert [torch.equal(sides, SIDES) for _, sides in network.calls] == [True, kept, kept]
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_kept_side_views_come_with_the_frame_they_belong_to(length: int) -> None:
+    """It stands where chunks are joined, and nothing of that place goes on; a chunk of one frame has no such place."""
+    network, video = Spy(), frames(7)
+    moments = list(reconstruct(iter(video), SIDES, length, network, FlatOrbit(), "first"))
+    shown = [chunk for chunk, _ in network.calls]
+    assert all(torch.equal(chunk[0], video[0]) for chunk in shown)
+    assert torch.equal(torch.cat([shown[0][:1], *(chunk[1:] for chunk in shown)]), torch.stack(video))
+    assert all(moment.frame is frame for moment, frame in zip(moments, video, strict=True))
+    alone = Spy()
+    list(reconstruct(iter(video), SIDES, 1, alone, FlatOrbit(), "first"))
+    assert torch.equal(torch.cat([chunk for chunk, _ in alone.calls]), torch.stack(video))
+
+
+def test_chunks_in_lanes_equal_one_after_the_other(network: Network, orbit: OrbitRenderer) -> None:
+    one, two = (list(reconstruct(iter(frames(8)), SIDES, 3, network, orbit, "first", lanes)) for lanes in (1, 2))
+    assert [moment.time for moment in one] == [moment.time for moment in two] == list(range(8))
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(a.gaussians.means, b.gaussians.means, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3])
+def test_with_side_views_sets_at_frames_stay_and_others_come_between(rate: int) -> None:
+    video, spy = frames(5), Spy()
+    moments = list(reconstruct(iter(video), SIDES, 3, Spy(), FlatOrbit(), "first"))
+    finer = list(interpolate(moments, rate, 2, spy, FlatOrbit(), side_views=SIDES))
+    assert [moment.time for moment in finer] == [Fraction(step, rate) for step in range(4 * rate + 1)]
+    assert all(a is b for a, b in zip(finer[::rate], moments, strict=True))
+    assert all(moment.frame is None for step, moment in enumerate(finer) if step % rate)
+    assert len(spy.calls) == (0 if rate == 1 else 2)
+    for call, (first, ends, sides) in enumerate(spy.calls):
+        assert first is video[0] and torch.equal(sides, SIDES)
+        assert torch.equal(ends, torch.stack(video[2 * call : 2 * call + 3]))
+
+
+def test_inserted_inputs_are_the_first_frame_and_blends_of_a_pair(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(network.model, "forward", lambda *args: calls.append(args) or lopsided_gaussians()[None])
+    video = torch.rand(4, 3, SIZE, SIZE)
+    network.insert(video[0], video[1:], SIDES, 3)
+    ((grid, wanted, _),) = calls
+    assert wanted.tolist() == 2 * [[False, True, True]]
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    colors = grid[:, :, :, :3] * std[:, None, None] + mean[:, None, None]
+    torch.testing.assert_close(colors[:, :, 1:], SIDES.expand(2, 3, -1, -1, -1, -1), atol=1e-5, rtol=0)
+    for pair in range(2):
+        before, after = video[pair + 1], video[pair + 2]
+        fronts = torch.stack([video[0], (2 * before + after) / 3, (before + 2 * after) / 3])
+        torch.testing.assert_close(colors[pair, :, 0], fronts, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("interpolated", [False, True])
@@ -170,7 +227,7 @@ def test_middle_inputs_are_blends_of_all_views(network: Network, rate: int, monk
     monkeypatch.setattr(network.model, "forward", lambda *args: grids.append(args) or lopsided_gaussians()[None])
     ends = torch.rand(6, 4, 3, SIZE, SIZE)
     network.interpolate(ends, rate, first=False)
-    ((grid, wanted),) = grids
+    ((grid, wanted, _),) = grids
     assert wanted.tolist() == 5 * [[False] + rate * [True]]
     first, last = ends[:-1], ends[1:]
     assert grid.shape == (5, rate + 1, 4, 9, SIZE, SIZE)

@@ -83,6 +83,24 @@ def test_the_kernel_compares_as_torch_does() -> None:
     exact = scene_channels(scene)
     rays = scene.rays._replace(feet=scene.rays.feet.float(), directions=scene.rays.directions.float())
     hull = HullFront(*(x.float() for x in scene.hull))
-    ours = scene_channels(Scene(cameras, scene.colors.float(), scene.foreground.float(), rays, hull))
+    ours = scene_channels(Scene(cameras, scene.colors.float(), scene.foreground.float(), rays, hull, scene.repeats))
     torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=0)
     assert exact[:, :, :, 2:].abs().max() > 0.3
+
+
+def test_repeated_side_views_show_what_they_showed_beside_their_own_front() -> None:
+    """Of three moments the second repeats the first one's sides, the third has others; fronts are always their own."""
+    cameras = orbit_cameras(torch.tensor(RING), size=(32, 32)).expand(1, 3, 4)
+    images = torch.ones(1, 3, 4, 3, 32, 32)
+    images[..., 8:24, 8:24] = torch.rand(1, 3, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.8
+    images[:, 1, 1:] = images[:, 0, 1:]
+    grid = build_grid(images, cameras)
+    scene = scene_of(grid, (32, 32))
+    assert scene.repeats.tolist() == [[False, True, False]]
+    together = scene_channels(scene)[0]
+    alone = [scene_channels(scene_of(grid[:, t : t + 1], (32, 32)))[0, 0] for t in range(3)]
+    assert torch.equal(together[1, 1:], alone[0][1:]) and not torch.equal(alone[1][1:], alone[0][1:])
+    assert torch.equal(together[1, :1], alone[1][:1])
+    assert torch.equal(together[0], alone[0]) and torch.equal(together[2], alone[2])
+    exact = scene_channels(scene_of(build_grid(images.double(), cameras), (32, 32)))[0]  # without the kernel
+    assert torch.equal(exact[1, 1:], exact[0, 1:]) and not torch.equal(exact[2, 1:], exact[0, 1:])

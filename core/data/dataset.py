@@ -158,7 +158,8 @@ class ClipDataset(Dataset):
 
         def fill_frames(images: Tensor, cameras: Cameras) -> tuple[Tensor, Cameras]:
             if options.data_mode == "4d_interp":
-                return blend_between_ends(images, cameras)
+                kept = options.interp_sides == "first"
+                return blend_between_ends(*replicate_side_views(images, cameras) if kept else (images, cameras))
             return (images, cameras) if options.input_sides == "every" else replicate_side_views(images, cameras)
 
         distort, jitter, drop = (torch.rand(3, generator=generator) if self.training else torch.ones(3)).tolist()

@@ -76,10 +76,15 @@ def blend_between_ends(images: Tensor, cameras: Cameras) -> tuple[Tensor, Camera
         cameras: leading axes ``[..., T, V]``.
     """
     num_frames = images.shape[-5]
-    weights = torch.linspace(0.0, 1.0, num_frames, dtype=images.dtype, device=images.device)
-    weights = rearrange(weights, "t -> t 1 1 1 1")
-    first, last = images[..., :1, :, :, :, :], images[..., -1:, :, :, :, :]
-    return (1.0 - weights) * first + weights * last, _replicate_side_cameras(cameras)
+    return cross_fade(images[..., 0, :, :, :, :], images[..., -1, :, :, :, :], num_frames), _replicate_side_cameras(
+        cameras
+    )
+
+
+def cross_fade(first: Tensor, last: Tensor, num_frames: int) -> Tensor:
+    """From one grid of images to another, both ``[..., V, 3, H, W]``, in ``[..., T, V, 3, H, W]``; equal ones stay."""
+    weights = torch.linspace(0.0, 1.0, num_frames, dtype=first.dtype, device=first.device)
+    return torch.lerp(first.unsqueeze(-5), last.unsqueeze(-5), rearrange(weights, "t -> t 1 1 1 1"))
 
 
 def front_alone(grid: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ def _interpolated(
     network, orbit, handover = session.network, session.orbit, session.options.infer.handover
     keys = list(reconstruct(front[::rate], sides, length, network, orbit, handover))
     batch = session.options.infer.interp_batch
-    between = interpolate(keys, rate, batch, session.interpolation, orbit, session.lanes)
+    kept = sides if session.options.data.interp_sides == "first" else None
+    between = interpolate(keys, rate, batch, session.interpolation, orbit, session.lanes, kept)
     sets = stack(moment.gaussians for moment in between)
     yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     if "seen" in baselines:
@@ -128,8 +129,16 @@ def _draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, background: Ten
 
 
 def stack(sets: Iterable[Gaussians]) -> Gaussians:
-    """Single sets as one with leading axes ``[T]``."""
-    return Gaussians(*(torch.stack(fields) for fields in zip(*map(_fields, sets), strict=True)))
+    """Single sets as one with leading axes ``[T]``; smaller ones are filled up with Gaussians that show nothing."""
+    sets = list(sets)
+    most = max(one.num for one in sets)
+    filled = ([_filled(field, most) for field in _fields(one)] for one in sets)
+    return Gaussians(*(torch.stack(fields) for fields in zip(*filled, strict=True)))
+
+
+def _filled(field: Tensor, num: int) -> Tensor:
+    """Zeros behind the Gaussians of a field ``[N]`` or ``[N, C]``: up to ``num``."""
+    return torch.cat([field, field.new_zeros(num - len(field), *field.shape[1:])])
 
 
 def _images(prediction: Prediction) -> tuple[Tensor, Tensor]:

@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from core.cameras import Cameras, orbit_cameras
 from core.checkpoint import file_hash, load_weights
-from core.data.input_grid import INPUT_AZIMUTHS, blend_between_ends, build_grid, default_cameras
+from core.data.input_grid import INPUT_AZIMUTHS, blend_between_ends, build_grid, cross_fade, default_cameras
 from core.errors import UserError
-from core.gaussians import Gaussians
+from core.gaussians import FAINT, Gaussians
 from core.model import L4GM
 from core.options import CameraOptions, ModelOptions
 
@@ -118,6 +118,28 @@ class Network:
         wanted[0, 0] = first
         return self._run(torch.cat([before, middle, after], dim=1), self.cameras, blend=True, wanted=wanted)
 
+    def insert(self, first: Tensor, frames: Tensor, side_views: Tensor, rate: int) -> Gaussians:
+        """Sets at the times between M successive frames, with the side views of the first frame of all.
+
+        The network sees a pair of neighbours at a time, all pairs at once: the first frame of all, to which the side
+        views belong, and ``rate`` - 1 linear blends of the pair.
+
+        Args:
+            first: the video's first frame ``[3, S, S]``.
+            frames: ``[M, 3, S, S]``, M > 1.
+            side_views: its views 1..3 ``[3, 3, S, S]``.
+            rate: number of steps from one frame to the next, at least 2.
+
+        Returns:
+            Gaussians with leading axes ``[(M - 1) (rate - 1)]``.
+        """
+        between = cross_fade(frames[:-1, None], frames[1:, None], rate + 1)[:, 1:-1]
+        fronts = torch.cat([first.expand(len(between), 1, 1, *first.shape), between], dim=1).to(self.device)
+        sides = side_views.to(self.device).expand(*fronts.shape[:2], *side_views.shape)
+        wanted = torch.ones(fronts.shape[:2], dtype=torch.bool, device=self.device)
+        wanted[:, 0] = False
+        return self._run(torch.cat([fronts, sides], dim=2), self.cameras, wanted=wanted)
+
     def _cameras_at(self, azimuths: Sequence[float]) -> Cameras:
         if tuple(azimuths) == INPUT_AZIMUTHS:
             return self.cameras
@@ -131,7 +153,7 @@ class Network:
         cameras = cameras.expand(*images.shape[:3])
         if blend:
             images, cameras = blend_between_ends(images, cameras)
-        gaussians = self.model(build_grid(images, cameras), wanted)
+        gaussians = self.model(build_grid(images, cameras), wanted, FAINT)
         if not gaussians.is_finite():
             raise UserError(
                 f"the network {self.path} gives NaN or infinity; try --precision fp32, and check that "

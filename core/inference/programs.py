@@ -55,13 +55,12 @@ def reconstruct_video(session: Session, source: Source) -> None:
         def videos(kind: Kind, count: int, rate: Fraction) -> Sink:
             return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, orbit))
 
-        frames = source.frames(network.size)
-        moments = reconstruct(
-            frames, side_views[1:], session.options.data.num_frames, network, orbit, session.options.infer.handover
-        )
+        frames, length = source.frames(network.size), session.options.data.num_frames
+        moments = reconstruct(frames, side_views[1:], length, network, orbit, infer.handover, session.chunk_lanes)
         moments = passing(moments, videos("wo_interp", num_frames, rate))
         if interpolation:
-            moments = interpolate(moments, factor, infer.interp_batch, interpolation, orbit, session.lanes)
+            kept = side_views[1:] if session.options.data.interp_sides == "first" else None
+            moments = interpolate(moments, factor, infer.interp_batch, interpolation, orbit, session.lanes, kept)
             moments = passing(moments, videos("w_interp", count, out_rate))
         for sink in (ply, sheet):
             moments = passing(moments, sink)

@@ -5,6 +5,8 @@
                    ^                             └─> interpolation network ─> a Moment per 1/rate frame
                    └── the next chunk's side views: renders of this one's last set, or frame 0's again
 
+What the interpolation network sees from the side are renders of both neighbours, or frame 0's views again.
+
 Everything is a stream: one chunk and one batch of pairs are held at a time, with lanes the results of the batch before
 as well, whatever the length of the video. Frames, chunks and pairs are counted in `in_chunks` and `between`, which know
 nothing of tensors.
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, islice
 from typing import TypeVar
 
 import torch
@@ -29,6 +32,7 @@ from core.media import windows
 from core.options.infer import Handover
 
 Item, Result, State = TypeVar("Item"), TypeVar("Result"), TypeVar("State")
+Numbered = Sequence[tuple[int, Tensor]]  # frames with their numbers
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Moment:
 
     Attributes:
         time: in frames of the thinned-out video, exact: 0, 1, 2, ..., or 0, 1/3, 2/3, 1, ... after interpolation.
-        gaussians: one set.
+        gaussians: one set, of what can be seen.
         views: its renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270.
         frame: the video frame ``[3, H, H]`` at this time; None between two frames.
     """
@@ -101,6 +105,7 @@ def reconstruct(
     network: Network,
     orbit: OrbitRenderer,
     handover: Handover = "last",
+    lanes: int = 1,
 ) -> Iterator[Moment]:
     """One set for every frame.
 
@@ -110,42 +115,83 @@ def reconstruct(
         length: T, frames that the network sees at once.
         network: the reconstruction model.
         orbit: renders.
-        handover: side views of the next chunk: renders of the ``last`` set, or those of the ``first`` frame again.
+        handover: side views of the next chunk: renders of the ``last`` set, or those of the ``first`` frame again,
+            which come with the frame that they belong to, in the place of the one that joins two chunks.
+        lanes: chunks at once, where none waits for the one before it.
     """
 
-    def run(chunk: Sequence[tuple[int, Tensor]], sides: Tensor) -> tuple[list[Moment], Tensor]:
-        gaussians = network.reconstruct(torch.stack([frame for _, frame in chunk]), sides)
+    def run(chunk: Numbered, shown: Sequence[Tensor], sides: Tensor) -> list[Moment]:
+        gaussians = network.reconstruct(torch.stack(shown), sides)
         views = orbit(gaussians)
-        moments = [Moment(Fraction(time), gaussians[k], views[k], frame) for k, (time, frame) in enumerate(chunk)]
-        return moments, sides if handover == "first" else resize_area(views[-1, 1:], (network.size, network.size))
+        moments = ((Fraction(time), gaussians[k].visible(), views[k], frame) for k, (time, frame) in enumerate(chunk))
+        return [Moment(*moment) for moment in moments]
 
-    return in_chunks(enumerate(frames), length, side_views, run)
+    def hand_on(chunk: Numbered, sides: Tensor) -> tuple[list[Moment], Tensor]:
+        moments = run(chunk, [frame for _, frame in chunk], sides)
+        return moments, resize_area(moments[-1].views[1:], (network.size, network.size))
+
+    def keep(numbered: tuple[int, Numbered]) -> list[Moment]:
+        number, chunk = numbered
+        shown = [frame for _, frame in chunk]
+        if not (number and overlap):
+            return run(chunk, shown, side_views)
+        return run(chunk, [first, *shown[1:]], side_views)[1:]
+
+    if handover == "last":
+        yield from in_chunks(enumerate(frames), length, side_views, hand_on)
+        return
+    overlap, stream = min(1, length - 1), iter(frames)
+    for first in islice(stream, 1):
+        chunks = windows(enumerate(chain([first], stream)), length, overlap)
+        for moments in in_lanes(keep, enumerate(chunks), lanes, ahead=False):
+            yield from moments
 
 
 def interpolate(
-    moments: Iterable[Moment], rate: int, pairs: int, network: Network, orbit: OrbitRenderer, lanes: int = 1
+    moments: Iterable[Moment],
+    rate: int,
+    pairs: int,
+    network: Network,
+    orbit: OrbitRenderer,
+    lanes: int = 1,
+    side_views: Tensor | None = None,
 ) -> Iterator[Moment]:
-    """``rate`` sets for every interval of two frames; all of them come from the interpolation network.
+    """``rate`` sets for every interval of two frames.
+
+    Without side views all of them come from the interpolation network, which sees renders of both frames' sets. With
+    side views the sets at frames stay, and those between are made from blends of the frames and these views.
 
     Args:
-        moments: of neighbouring frames, from `reconstruct`.
-        rate: the network was trained with 3; it sees ``rate`` + 1 time steps.
+        moments: of neighbouring frames from the first one on, from `reconstruct`.
+        rate: the network was trained with 3; it sees ``rate`` + 1 time steps, with side views ``rate``.
         pairs: intervals that run at once, over all lanes.
         network: the interpolation model.
         orbit: renders.
         lanes: calls of the network at once.
+        side_views: views 1..3 of the first frame ``[3, 3, S, S]``.
     """
 
     def ends(moment: Moment) -> Tensor:
         views = resize_area(moment.views, (network.size, network.size))
         return torch.cat([moment.frame[None].to(views), views[1:]])
 
-    def run(window: Sequence[Moment], first: bool) -> list[Moment]:
+    def refine(window: Sequence[Moment], first: bool) -> list[Moment]:
         sets = network.interpolate(torch.stack([ends(moment) for moment in window]), rate, first=first)
         views = orbit(sets)
         start = 0 if first else 1
         frames = {moment.time: moment.frame for moment in window}
         times = [window[0].time + Fraction(k, rate) for k in range(start, start + len(views))]
-        return [Moment(time, sets[k], views[k], frames.get(time)) for k, time in enumerate(times)]
+        return [Moment(time, sets[k].visible(), views[k], frames.get(time)) for k, time in enumerate(times)]
 
-    return between(moments, max(1, pairs // lanes), run, lanes)
+    def insert(window: Sequence[Moment], first: bool) -> list[Moment]:
+        if rate == 1:
+            return window[0 if first else 1 :]
+        sets = network.insert(start.frame, torch.stack([moment.frame for moment in window]), side_views, rate)
+        views = orbit(sets)
+        times = [before.time + Fraction(k, rate) for before in window[:-1] for k in range(1, rate)]
+        inserted = [Moment(time, sets[k].visible(), views[k], None) for k, time in enumerate(times)]
+        return sorted([*window[0 if first else 1 :], *inserted], key=lambda moment: moment.time)
+
+    stream, run = iter(moments), refine if side_views is None else insert
+    for start in islice(stream, 1):
+        yield from between(chain([start], stream), max(1, pairs // lanes), run, lanes)

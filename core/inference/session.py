@@ -87,8 +87,16 @@ class Session:
     @property
     def lanes(self) -> int:
         """Calls of the interpolation model at once: one on a GPU, on a CPU up to one a pair, with no thread idle."""
-        threads, pairs = torch.get_num_threads(), self.options.infer.interp_batch
-        return 1 if self.device.type != "cpu" else max(n for n in range(1, pairs + 1) if threads % n == 0)
+        return self._lanes(self.options.infer.interp_batch)
+
+    @property
+    def chunk_lanes(self) -> int:
+        """Chunks of the reconstruction model at once, likewise."""
+        return self._lanes(self.options.infer.chunk_lanes)
+
+    def _lanes(self, most: int) -> int:
+        threads = torch.get_num_threads()
+        return 1 if self.device.type != "cpu" else max(n for n in range(1, most + 1) if threads % n == 0)
 
     @cached_property
     def single_view(self) -> Network:
@@ -179,6 +187,7 @@ def check_options(options: Options) -> None:
         "output_size": options.data.output_size,
         "interpolate_rate": options.infer.interpolate_rate,
         "interp_batch": options.infer.interp_batch,
+        "chunk_lanes": options.infer.chunk_lanes,
     }
     for name, value in least_one.items():
         if value < 1:

@@ -34,6 +34,10 @@ class DataOptions:
     input_sides: Literal["first", "every", "own"] = "first"
     """Where views 1..3 of the later frames come from. Published: those of the first frame, repeated. every: each
     frame's true ones. own: autoregression, renders of the network's own Gaussians of the frame before."""
+    interp_sides: Literal["ends", "first"] = "ends"
+    """Views 1..3 of frames that an interpolation model inserts, in training and inference. ends: blends of those at the
+    two ends, in inference renders, as published. first: those of the first frame for good, so that only the front video
+    is blended; sets at the video's own frames then stay those of the reconstruction model."""
     ends_from: str | None = None
     """4d_interp: reconstruction checkpoint of this preset whose renders stand for views 1..3 of the two ends, as at
     inference; None: the true views, as published."""
@@ -65,3 +69,7 @@ class DataOptions:
             raise UserError(f"--input_sides {self.input_sides} is for reconstruction; 4d_interp blends its own inputs")
         if self.data_mode != "4d_interp" and self.ends_from:
             raise UserError(f"--ends_from is for --data_mode 4d_interp; {self.data_mode} has no ends to render")
+        if self.interp_sides == "first" and self.ends_from:
+            raise UserError(
+                "--ends_from renders views 1..3 of both ends, --interp_sides first keeps the true first ones"
+            )

@@ -21,6 +21,8 @@ class InferOptions:
     handover: Handover = "last"
     """Side views of a chunk: 'last': renders of the chunk before it, as published; what they lack adds up from chunk to
     chunk. 'first': those of the first frame for good; what has turned since then is never seen from the side."""
+    chunk_lanes: int = 1
+    """Chunks that run at once on a CPU, where --handover first leaves none waiting; memory grows with them."""
     interp_batch: int = 4
     """Frame pairs that the interpolation model handles at once."""
     target_fps: float = 15.0

@@ -66,12 +66,13 @@ _NANO = Options(
         num_views=6,
         num_workers=1,
         input_views="orthogonal",
+        interp_sides="first",
         prob_grid_distortion=0.0,
         prob_cam_jitter=0.0,
         prob_view_dropout=0.3,
     ),
     train=TrainOptions(batch_size=4, resume="pretrained/nano_recon.safetensors", warmup_steps=200, lambda_hull=1.0),
-    infer=InferOptions(interpresume="pretrained/nano_interp.safetensors", handover="first"),
+    infer=InferOptions(interpresume="pretrained/nano_interp.safetensors", handover="first", chunk_lanes=2),
 )
 
 PRESETS: dict[str, Options] = {
