@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -101,7 +100,7 @@ def video(tiny: bool) -> list[Row]:
     """One chunk of 16 frames and its 15 pairs, to files."""
     with TemporaryDirectory() as folder:
         options = options_of("nano", Path(folder), 3 if tiny else 16, tiny)
-        ours, plain = Session(options), PlainSession(replace(options, infer=replace(options.infer, interp_batch=1)))
+        ours, plain = Session(options), PlainSession(options)
         return profiles("nano, 16 frames to .ply and mp4", {"reference": lambda: run(plain), "ours": lambda: run(ours)})
 
 

@@ -8,6 +8,7 @@ so that it also checks values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from core.inference.network import Network
 from core.inference.orbit import OrbitRenderer
 from core.inference.session import Session
 from core.model import L4GM
-from core.options import ModelOptions
+from core.options import ModelOptions, Options
 from core.ray_head import Scene, activate_on_rays
 from core.rendering import Renderer, RenderOutput
 from core.unet import GridAttention, Level, ResidualBlock, UNet
@@ -141,11 +142,18 @@ class OneByOne(OrbitRenderer):
         return torch.cat([torch.cat(views, dim=1) for views in images])
 
 
-class PlainSession(Session):
-    """Inference with the plain network and one render call for each view; use it with ``interp_batch`` 1."""
+def published_loop(options: Options) -> Options:
+    """Side views are renders, handed from chunk to chunk and from both ends of a pair; all presets but nano do so."""
+    data = replace(options.data, interp_sides="ends")
+    return replace(options, data=data, infer=replace(options.infer, handover="last"))
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
+
+class PlainSession(Session):
+    """Inference as published, with the plain network, one pair at a time and one render call for each view."""
+
+    def __init__(self, options: Options) -> None:
+        options = published_loop(options)
+        super().__init__(replace(options, infer=replace(options.infer, interp_batch=1)))
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
         self.orbit = OneByOne(self.options.camera, self.options.data.output_size, self.device)
 
