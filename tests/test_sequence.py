@@ -17,7 +17,7 @@ from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.network import Network
 from core.inference.orbit import OrbitRenderer
-from core.inference.sequence import Moment, between, in_chunks, interpolate, reconstruct
+from core.inference.sequence import Moment, between, in_chunks, insert, interpolate, reconstruct
 from core.options import CameraOptions
 from tests.tiny import SIZE, lopsided_gaussians, square_frame, tiny_network
 
@@ -114,9 +114,9 @@ class Spy:
         self.calls.append((ends, first))
         return lopsided_gaussians()[[0] * (rate * (len(ends) - 1) + first)]
 
-    def insert(self, first: Tensor, frames: Tensor, side_views: Tensor, rate: int) -> Gaussians:
+    def insert(self, first: Tensor, frames: Tensor, side_views: Tensor) -> Gaussians:
         self.calls.append((first, frames, side_views))
-        return lopsided_gaussians()[[0] * ((rate - 1) * (len(frames) - 1))]
+        return lopsided_gaussians()[[0] * frames.shape[:2].numel()]
 
 
 class FlatOrbit:
@@ -159,36 +159,37 @@ def test_chunks_in_lanes_equal_one_after_the_other(network: Network, orbit: Orbi
         torch.testing.assert_close(a.gaussians.means, b.gaussians.means, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rate", [1, 2, 3])
-def test_with_side_views_sets_at_frames_stay_and_others_come_between(rate: int) -> None:
-    video, spy = frames(5), Spy()
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_inserted_sets_come_between_those_at_frames_which_stay(count: int, lanes: int) -> None:
+    video, between_them, spy = frames(5), torch.rand(4, count, 3, SIZE, SIZE), Spy()
     moments = list(reconstruct(iter(video), SIDES, 3, Spy(), FlatOrbit(), "first"))
-    finer = list(interpolate(moments, rate, 2, spy, FlatOrbit(), side_views=SIDES))
-    assert [moment.time for moment in finer] == [Fraction(step, rate) for step in range(4 * rate + 1)]
-    assert all(a is b for a, b in zip(finer[::rate], moments, strict=True))
-    assert all(moment.frame is None for step, moment in enumerate(finer) if step % rate)
-    assert len(spy.calls) == (0 if rate == 1 else 2)
-    for call, (first, ends, sides) in enumerate(spy.calls):
+    finer = list(insert(moments, between_them, SIDES, 2 * lanes, spy, FlatOrbit(), lanes))
+    assert [moment.time for moment in finer] == [Fraction(step, count + 1) for step in range(4 * (count + 1) + 1)]
+    assert all(a.gaussians is b.gaussians for a, b in zip(finer[:: count + 1], moments, strict=True))
+    assert all(moment.frame is None for step, moment in enumerate(finer) if step % (count + 1))
+    assert len(spy.calls) == (2 if count else 0)
+    for first, shown, sides in spy.calls:
         assert first is video[0] and torch.equal(sides, SIDES)
-        assert torch.equal(ends, torch.stack(video[2 * call : 2 * call + 3]))
+        assert any(torch.equal(shown, between_them[start : start + 2]) for start in (0, 2))
+    alone = list(insert(moments[:1], [], SIDES, 2, spy, FlatOrbit()))
+    assert [moment.gaussians for moment in alone] == [moments[0].gaussians]
 
 
-def test_inserted_inputs_are_the_first_frame_and_blends_of_a_pair(
+def test_an_interval_is_shown_behind_the_frame_that_the_sides_belong_to(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     monkeypatch.setattr(network.model, "forward", lambda *args: calls.append(args) or lopsided_gaussians()[None])
-    video = torch.rand(4, 3, SIZE, SIZE)
-    network.insert(video[0], video[1:], SIDES, 3)
+    first, shown = torch.rand(3, SIZE, SIZE), torch.rand(3, 2, 3, SIZE, SIZE)
+    network.insert(first, shown, SIDES)
     ((grid, wanted, _),) = calls
-    assert wanted.tolist() == 2 * [[False, True, True]]
+    assert wanted.tolist() == 3 * [[False, True, True]]
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     colors = grid[:, :, :, :3] * std[:, None, None] + mean[:, None, None]
-    torch.testing.assert_close(colors[:, :, 1:], SIDES.expand(2, 3, -1, -1, -1, -1), atol=1e-5, rtol=0)
-    for pair in range(2):
-        before, after = video[pair + 1], video[pair + 2]
-        fronts = torch.stack([video[0], (2 * before + after) / 3, (before + 2 * after) / 3])
-        torch.testing.assert_close(colors[pair, :, 0], fronts, atol=1e-5, rtol=0)
+    torch.testing.assert_close(colors[:, :, 1:], SIDES.expand(3, 3, -1, -1, -1, -1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(colors[:, 0, 0], first.expand(3, -1, -1, -1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(colors[:, 1:, 0], shown, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("interpolated", [False, True])

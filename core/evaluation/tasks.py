@@ -18,13 +18,14 @@ from einops import rearrange
 from torch import Tensor
 
 from core.cameras import Cameras
+from core.data.input_grid import cross_fade
 from core.errors import UserError
 from core.evaluation.metrics import Prediction
 from core.evaluation.protocol import Protocol
 from core.evaluation.truth import Truth
 from core.gaussians import Gaussians
 from core.images import resize_area, stand_in_views
-from core.inference.sequence import interpolate, reconstruct
+from core.inference.sequence import insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.options.eval import Baseline
 from core.options.infer import Handover
@@ -82,8 +83,12 @@ def _interpolated(
     network, orbit, handover = session.network, session.orbit, session.options.infer.handover
     keys = list(reconstruct(front[::rate], sides, length, network, orbit, handover))
     batch = session.options.infer.interp_batch
-    kept = sides if session.options.data.interp_sides == "first" else None
-    between = interpolate(keys, rate, batch, session.interpolation, orbit, session.lanes, kept)
+    parts = (batch, session.interpolation, orbit, session.lanes)
+    if session.options.data.interp_sides == "first":
+        ends = front[::rate]
+        between = insert(keys, cross_fade(ends[:-1, None], ends[1:, None], rate + 1)[:, 1:-1, 0], sides, *parts)
+    else:
+        between = interpolate(keys, rate, *parts)
     sets = stack(moment.gaussians for moment in between)
     yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     if "seen" in baselines:

@@ -9,12 +9,13 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from core.checkpoint import file_hash
 from core.errors import UserError
 from core.images import letterbox
-from core.media import Video, read_video, select_frames
+from core.media import Video, read_video, select_frames, windows
 from core.multiview.background import centered, foreground
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -60,6 +61,19 @@ class Source:
             UserError: the object of a picture is to be centred and its ground is not plain, or there is none.
         """
         return (letterbox(self._prepared(frame), size) for frame in self.video.frames(self.indices))
+
+    def between(self, size: int, rate: int) -> Iterator[Tensor]:
+        """What the video shows between its used frames, ``[rate - 1, 3, size, size]`` for each pair of neighbours.
+
+        At each time 1/rate, 2/rate, ... of the way a blend of the two nearest frames of the file: where every frame is
+        used those are the pair itself, where some are passed over they are nearer.
+        """
+        step = self.indices.step
+        every = self.video.frames(range(self.indices[0], self.indices[-1] + 1))
+        for window in windows((letterbox(frame, size) for frame in every), step + 1):
+            places = [divmod(step * k, rate) for k in range(1, rate)] if len(window) > 1 else []
+            blends = [torch.lerp(window[at], window[at + 1], part / rate) for at, part in places]
+            yield torch.stack(blends) if blends else window[0].new_empty(0, 3, size, size)
 
     def first_frame(self, size: int) -> Tensor:
         """Frame 0 as `frames` gives it, ``[3, size, size]``."""

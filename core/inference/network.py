@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from core.cameras import Cameras, orbit_cameras
 from core.checkpoint import file_hash, load_weights
-from core.data.input_grid import INPUT_AZIMUTHS, blend_between_ends, build_grid, cross_fade, default_cameras
+from core.data.input_grid import INPUT_AZIMUTHS, blend_between_ends, build_grid, default_cameras
 from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
 from core.model import L4GM
@@ -118,23 +118,21 @@ class Network:
         wanted[0, 0] = first
         return self._run(torch.cat([before, middle, after], dim=1), self.cameras, blend=True, wanted=wanted)
 
-    def insert(self, first: Tensor, frames: Tensor, side_views: Tensor, rate: int) -> Gaussians:
-        """Sets at the times between M successive frames, with the side views of the first frame of all.
+    def insert(self, first: Tensor, frames: Tensor, side_views: Tensor) -> Gaussians:
+        """Sets at times between frames, with the side views of the first frame of all.
 
-        The network sees a pair of neighbours at a time, all pairs at once: the first frame of all, to which the side
-        views belong, and ``rate`` - 1 linear blends of the pair.
+        The network sees an interval at a time, all at once: the first frame of all, to which the side views belong, and
+        the interval's own.
 
         Args:
             first: the video's first frame ``[3, S, S]``.
-            frames: ``[M, 3, S, S]``, M > 1.
-            side_views: its views 1..3 ``[3, 3, S, S]``.
-            rate: number of steps from one frame to the next, at least 2.
+            frames: view 0 at the K times in each of P intervals ``[P, K, 3, S, S]``.
+            side_views: views 1..3 of the first frame ``[3, 3, S, S]``.
 
         Returns:
-            Gaussians with leading axes ``[(M - 1) (rate - 1)]``.
+            Gaussians with leading axes ``[P K]``.
         """
-        between = cross_fade(frames[:-1, None], frames[1:, None], rate + 1)[:, 1:-1]
-        fronts = torch.cat([first.expand(len(between), 1, 1, *first.shape), between], dim=1).to(self.device)
+        fronts = torch.cat([first.expand(len(frames), 1, *first.shape), frames], dim=1)[:, :, None].to(self.device)
         sides = side_views.to(self.device).expand(*fronts.shape[:2], *side_views.shape)
         wanted = torch.ones(fronts.shape[:2], dtype=torch.bool, device=self.device)
         wanted[:, 0] = False

@@ -24,7 +24,7 @@ from core.inference.outputs import (
 )
 from core.inference.provenance import metadata_path, read_record, side_view_record, write_metadata
 from core.inference.seeding import IMAGE_FILES
-from core.inference.sequence import interpolate, reconstruct
+from core.inference.sequence import insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.inference.side_views import find_aligned_views, find_raw_views
 from core.multiview.files import load_views, save_views
@@ -59,8 +59,11 @@ def reconstruct_video(session: Session, source: Source) -> None:
         moments = reconstruct(frames, side_views[1:], length, network, orbit, infer.handover, session.chunk_lanes)
         moments = passing(moments, videos("wo_interp", num_frames, rate))
         if interpolation:
-            kept = side_views[1:] if session.options.data.interp_sides == "first" else None
-            moments = interpolate(moments, factor, infer.interp_batch, interpolation, orbit, session.lanes, kept)
+            parts = (infer.interp_batch, interpolation, orbit, session.lanes)
+            if session.options.data.interp_sides == "first":
+                moments = insert(moments, source.between(interpolation.size, factor), side_views[1:], *parts)
+            else:
+                moments = interpolate(moments, factor, *parts)
             moments = passing(moments, videos("w_interp", count, out_rate))
         for sink in (ply, sheet):
             moments = passing(moments, sink)
@@ -118,7 +121,9 @@ def _describe_sequence(
         "num_sets": count,
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
+        "handover": infer.handover,
         "interpolate_rate": infer.interpolate_rate if session.interpolation else None,
+        "interp_sides": session.options.data.interp_sides if session.interpolation else None,
         "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
         **session.describe(),
         "side_views": side_views,

@@ -5,7 +5,8 @@
                    ^                             └─> interpolation network ─> a Moment per 1/rate frame
                    └── the next chunk's side views: renders of this one's last set, or frame 0's again
 
-What the interpolation network sees from the side are renders of both neighbours, or frame 0's views again.
+The interpolation network sees both neighbours and their renders (`interpolate`), or what the video shows between them
+and frame 0's side views again (`insert`).
 
 Everything is a stream: one chunk and one batch of pairs are held at a time, with lanes the results of the batch before
 as well, whatever the length of the video. Frames, chunks and pairs are counted in `in_chunks` and `between`, which know
@@ -15,9 +16,9 @@ nothing of tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import TypeVar
 
 import torch
@@ -44,12 +45,14 @@ class Moment:
         gaussians: one set, of what can be seen.
         views: its renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270.
         frame: the video frame ``[3, H, H]`` at this time; None between two frames.
+        after: what the video shows at K times until the next frame ``[K, 3, H, H]``, where that is known.
     """
 
     time: Fraction
     gaussians: Gaussians
     views: Tensor
     frame: Tensor | None
+    after: Tensor | None = None
 
 
 def in_chunks(
@@ -148,34 +151,26 @@ def reconstruct(
 
 
 def interpolate(
-    moments: Iterable[Moment],
-    rate: int,
-    pairs: int,
-    network: Network,
-    orbit: OrbitRenderer,
-    lanes: int = 1,
-    side_views: Tensor | None = None,
+    moments: Iterable[Moment], rate: int, pairs: int, network: Network, orbit: OrbitRenderer, lanes: int = 1
 ) -> Iterator[Moment]:
-    """``rate`` sets for every interval of two frames.
+    """``rate`` sets for every interval of two frames, all of them from the interpolation network, as published.
 
-    Without side views all of them come from the interpolation network, which sees renders of both frames' sets. With
-    side views the sets at frames stay, and those between are made from blends of the frames and these views.
+    It sees both frames with renders of their sets from the side, and blends of these.
 
     Args:
-        moments: of neighbouring frames from the first one on, from `reconstruct`.
-        rate: the network was trained with 3; it sees ``rate`` + 1 time steps, with side views ``rate``.
+        moments: of neighbouring frames, from `reconstruct`.
+        rate: the network was trained with 3; it sees ``rate`` + 1 time steps.
         pairs: intervals that run at once, over all lanes.
         network: the interpolation model.
         orbit: renders.
         lanes: calls of the network at once.
-        side_views: views 1..3 of the first frame ``[3, 3, S, S]``.
     """
 
     def ends(moment: Moment) -> Tensor:
         views = resize_area(moment.views, (network.size, network.size))
         return torch.cat([moment.frame[None].to(views), views[1:]])
 
-    def refine(window: Sequence[Moment], first: bool) -> list[Moment]:
+    def run(window: Sequence[Moment], first: bool) -> list[Moment]:
         sets = network.interpolate(torch.stack([ends(moment) for moment in window]), rate, first=first)
         views = orbit(sets)
         start = 0 if first else 1
@@ -183,15 +178,38 @@ def interpolate(
         times = [window[0].time + Fraction(k, rate) for k in range(start, start + len(views))]
         return [Moment(time, sets[k].visible(), views[k], frames.get(time)) for k, time in enumerate(times)]
 
-    def insert(window: Sequence[Moment], first: bool) -> list[Moment]:
-        if rate == 1:
-            return window[0 if first else 1 :]
-        sets = network.insert(start.frame, torch.stack([moment.frame for moment in window]), side_views, rate)
-        views = orbit(sets)
-        times = [before.time + Fraction(k, rate) for before in window[:-1] for k in range(1, rate)]
-        inserted = [Moment(time, sets[k].visible(), views[k], None) for k, time in enumerate(times)]
-        return sorted([*window[0 if first else 1 :], *inserted], key=lambda moment: moment.time)
+    return between(moments, max(1, pairs // lanes), run, lanes)
 
-    stream, run = iter(moments), refine if side_views is None else insert
+
+def insert(
+    moments: Iterable[Moment],
+    fronts: Iterable[Tensor],
+    side_views: Tensor,
+    pairs: int,
+    network: Network,
+    orbit: OrbitRenderer,
+    lanes: int = 1,
+) -> Iterator[Moment]:
+    """Further sets in every interval of two frames; those at frames stay.
+
+    Args:
+        moments: of neighbouring frames from the video's first one on, from `reconstruct`.
+        fronts: view 0 at the K times between a moment and the next ``[K, 3, S, S]``; what follows the last is not read.
+        side_views: views 1..3 of the first frame ``[3, 3, S, S]``, which the network sees at all times.
+        pairs, network, orbit, lanes: as of `interpolate`.
+    """
+
+    def run(window: Sequence[Moment], first: bool) -> list[Moment]:
+        images = torch.stack([moment.after for moment in window[:-1]])
+        known, count = window[0 if first else 1 :], images.shape[1]
+        if not count:
+            return known
+        sets = network.insert(start.frame, images, side_views)
+        views = orbit(sets)
+        times = [before.time + Fraction(k + 1, count + 1) for before in window[:-1] for k in range(count)]
+        new = [Moment(time, sets[k].visible(), views[k], None) for k, time in enumerate(times)]
+        return sorted([*known, *new], key=lambda moment: moment.time)
+
+    stream = (replace(moment, after=after) for moment, after in zip_longest(moments, fronts))
     for start in islice(stream, 1):
         yield from between(chain([start], stream), max(1, pairs // lanes), run, lanes)
