@@ -106,7 +106,7 @@ def activate_on_rays(raw: Tensor, scene: Scene, least: float = 0.0) -> Gaussians
     ]
     fields = [field.flatten(3, 4) for field in fields]
     if least > 0:
-        chosen = first_places(opacities >= least)
+        chosen = first_places(~(opacities < least))  # NaN stays, to be found
         opacities = opacities.take_along_dim(chosen, dim=3)
         fields = [field.take_along_dim(chosen[..., None], dim=3) for field in fields]
     raw, rgb, depth, nearest, directions = fields

@@ -41,6 +41,7 @@ def test_values_keep_their_types(tmp_path: Path) -> None:
         ({"objects": "[]"}, "clips need a list, or objects"),
         ({"background": "[1, 2, 1]"}, "three numbers from 0 to 1"),
         ({"task": "'interpolate'", "frames": "6"}, "frames is 6 and must be a multiple of rate 3 and one more"),
+        ({"task": "'interpolate'", "frames": "1"}, "frames is 1 and must be a multiple of rate 3 and one more"),
         ({"task": "'autoregress'"}, "a chunk of at least 2, got 3 and 0"),
         ({"elevation": "90"}, "elevation is 90"),
         ({"frames": "= 3"}, "cannot read the protocol"),

@@ -10,13 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+from core.cameras import orbit_cameras
 from core.checkpoint import save_weights
 from core.data.clips import Clip
+from core.evaluation.tasks import stack
 from core.evaluation.truth import find_view
 from core.images import to_uint8
 from core.model import L4GM
+from core.rendering import make_renderer
 from tests.evaluation_place import write_clips, write_protocol
-from tests.tiny import TINY_MODEL, Call, write_checkpoint
+from tests.tiny import TINY_MODEL, Call, lopsided_gaussians, write_checkpoint
 
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place")
@@ -67,11 +70,12 @@ def test_a_still_input_is_compared_with_its_first_frame(call: Call) -> None:
     assert still["flicker"] == pytest.approx(still["flicker_worst"] / 2, rel=1e-3) and still["flicker"] > 0
 
 
-def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call) -> None:
+@pytest.mark.parametrize("sides", ["ends", "first"])
+def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call, sides: str) -> None:
     write_clips(Path("clips"))
     fields = {"task": "'interpolate'", "frames": "4", "frame_rate": "24", "objects": "['p-cow-0']"}
     write_protocol(Path(), **fields)
-    assert call("eval", LINE.replace("nano", "nano --interpresume pretrained/interp.safetensors"))[0] == 0
+    assert call("eval", f"{LINE} --interpresume pretrained/interp.safetensors --interp_sides {sides}")[0] == 0
     systems = results()["systems"]
     assert list(systems) == ["recon", "recon: seen", "recon: blend", "recon: hold", "truth"]
     assert systems["recon"]["p-cow-0"]["counts"]["psnr"] == 2 * 4
@@ -213,3 +217,12 @@ def test_what_cannot_be_ends_in_one_line(call: Call, change: str, said: str) -> 
     status, error = call("eval", f"{LINE} --interpresume None {change}")
     assert status == 2
     assert said in error and error.count("error:") == 1
+
+
+def test_sets_of_unequal_size_are_stacked_and_look_the_same() -> None:
+    few = lopsided_gaussians()[0]
+    stacked = stack([few, few.select(torch.zeros(few.num, dtype=torch.bool)), few.select(torch.arange(1))])
+    cameras, renderer = orbit_cameras(torch.zeros(3, 1), size=(16, 16)), make_renderer("numba")
+    images = renderer(stacked, cameras).image
+    assert torch.equal(images[0], renderer(few, cameras[0]).image) and bool((images[1] == 1).all())
+    assert not torch.equal(images[2], images[1])

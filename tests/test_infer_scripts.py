@@ -81,6 +81,24 @@ def test_short_form_does_everything(call: Call) -> None:
     assert "orientation viewer" in Path("results/x/frame0001.ply").read_bytes()[:300].decode(errors="replace")
 
 
+@pytest.mark.parametrize(("frames", "fps", "rate"), [(9, 30, 3), (2, 30, 3), (5, 8, 2), (2, 8, 1)])
+def test_kept_side_views_in_lanes_give_every_time_as_well(call: Call, frames: int, fps: int, rate: int) -> None:
+    """The way of the shipped nano: one network for both, chunks side by side, inserted sets from the front video."""
+    square_video(Path("data_test/x.mp4"), frames, fps)
+    kept = "--handover first --interp_sides first --chunk_lanes 2 --num_frames 2"
+    kept += " --interpresume pretrained/recon.safetensors"
+    assert call("infer_4d", f"{SHORT} {kept} --interpolate_rate {rate}") == (0, "")
+    used = 1 + (frames - 1) // (2 if fps == 30 else 1)
+    assert metadata()["num_sets"] == rate * (used - 1) + 1 == len(list(Path("results/x").glob("*.ply")))
+    assert (metadata()["handover"], metadata()["interp_sides"]) == ("first", "first")
+    for index in range(used):  # sets at frames are those without interpolation
+        Path(f"results/x/frame{rate * index + 1:04d}.ply").rename(f"{index}.ply")
+    assert call("infer_4d", f"{SHORT} {kept} --interpresume None")[0] == 0
+    for index in range(used):
+        alone, finer = (load_ply(path) for path in (f"results/x/frame{index + 1:04d}.ply", f"{index}.ply"))
+        assert torch.equal(alone.means, finer.means)
+
+
 def test_without_interpolation_n_frames_give_n_sets_and_old_files_go(call: Call) -> None:
     assert call("infer_4d", SHORT)[0] == 0
     assert call("infer_4d", f"{SHORT} --interpresume None --num_frames 2")[0] == 0

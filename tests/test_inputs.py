@@ -7,15 +7,29 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from core.inference.inputs import Source, open_sources
-from tests.tiny import SIZE, square_video
+from tests.tiny import SIZE, square_frame, square_video
 
 
 def source_of(folder: Path, frames: int, fps: int) -> Source:
     square_video(folder / "in" / "x.mp4", frames, fps)
     (source,) = open_sources(str(folder / "in" / "x.mp4"), str(folder / "out"), 15, lambda name: [name])
     return source
+
+
+def test_an_animated_picture_is_centred_between_its_frames_too(tmp_path: Path) -> None:
+    path = tmp_path / "in" / "x.png"
+    path.parent.mkdir()
+    images = [Image.fromarray((square_frame(k, 48, 48).permute(1, 2, 0) * 255).byte().numpy()) for k in (0, 6, 12)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=100)
+    for recenter in (False, True):
+        (source,) = open_sources(str(path), str(tmp_path / "out"), 15, lambda name: [name], recenter)
+        used, between = list(source.frames(SIZE)), list(source.between(SIZE, 2))
+        assert len(used) == 3
+        for before, after, (image,) in zip(used[:-1], used[1:], between, strict=True):
+            torch.testing.assert_close(image, (before + after) / 2)
 
 
 @pytest.mark.parametrize(("frames", "fps", "step"), [(1, 15, 1), (4, 15, 1), (7, 30, 2), (8, 30, 2), (9, 60, 4)])

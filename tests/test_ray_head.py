@@ -104,6 +104,13 @@ def test_what_is_too_faint_need_not_be_made(least: float) -> None:
         assert torch.equal(values, getattr(whole[0, 0].select(whole.opacities[0, 0] >= least), name))
 
 
+def test_what_is_not_a_number_is_never_too_faint() -> None:
+    raw = torch.zeros(1, 1, 2, 14, 16, 16)
+    raw[0, 0, 1, 3, 0, 0] = float("nan")  # the opacity of a white pixel
+    scene = scene_of(grid_of(bars(slice(8, 24))), (16, 16))
+    assert not activate_on_rays(raw, scene, 0.5).is_finite()
+
+
 def test_cameras_that_move_have_rays_of_their_own() -> None:
     """Whether all time steps have the same cameras or not, each has its own rays."""
     images = torch.full((1, 2, 2, 3, 16, 16), 0.3)

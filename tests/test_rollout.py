@@ -113,7 +113,7 @@ def test_the_frozen_network_is_no_part_of_the_run(training_clips: Path, tmp_path
 def test_ends_are_refused_where_they_have_no_meaning(training_clips: Path, tmp_path: Path, recon: str) -> None:
     with pytest.raises(UserError, match="--ends_from is for --data_mode 4d_interp; 4d has no ends to render"):
         options_for(training_clips, tmp_path, data={"ends_from": recon})
-    with pytest.raises(UserError, match="--interp_sides first keeps the true first ones"):
+    with pytest.raises(UserError, match="side views of both ends: add --interp_sides ends"):
         options_for(training_clips, tmp_path, data={**INTERPOLATION, "ends_from": recon, "interp_sides": "first"})
     missing = {**INTERPOLATION, "ends_from": str(tmp_path / "none.safetensors")}
     with pytest.raises(UserError, match=r"none\.safetensors does not exist"):

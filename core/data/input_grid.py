@@ -75,10 +75,8 @@ def blend_between_ends(images: Tensor, cameras: Cameras) -> tuple[Tensor, Camera
         images: ``[..., T, V, 3, H, W]``; the frames between the ends are not read.
         cameras: leading axes ``[..., T, V]``.
     """
-    num_frames = images.shape[-5]
-    return cross_fade(images[..., 0, :, :, :, :], images[..., -1, :, :, :, :], num_frames), _replicate_side_cameras(
-        cameras
-    )
+    first, last = images[..., 0, :, :, :, :], images[..., -1, :, :, :, :]
+    return cross_fade(first, last, images.shape[-5]), _replicate_side_cameras(cameras)
 
 
 def cross_fade(first: Tensor, last: Tensor, num_frames: int) -> Tensor:

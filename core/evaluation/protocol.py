@@ -126,7 +126,7 @@ def _contradictions(protocol: Protocol) -> list[str]:
         found.append("clips need a list, or objects")
     if protocol.task == "autoregress" and (protocol.chunk < 2 or protocol.frames < 2):
         found.append(f"autoregress needs frames and a chunk of at least 2, got {protocol.frames} and {protocol.chunk}")
-    if protocol.task == "interpolate" and (protocol.frames - 1) % protocol.rate:
+    if protocol.task == "interpolate" and (protocol.frames < 2 or (protocol.frames - 1) % protocol.rate):
         found.append(f"frames is {protocol.frames} and must be a multiple of rate {protocol.rate} and one more")
     if protocol.azimuths == ():
         found.append("azimuths is empty: give degrees or 'random'")

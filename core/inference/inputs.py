@@ -68,12 +68,15 @@ class Source:
         At each time 1/rate, 2/rate, ... of the way a blend of the two nearest frames of the file: where every frame is
         used those are the pair itself, where some are passed over they are nearer.
         """
-        step = self.indices.step
-        every = self.video.frames(range(self.indices[0], self.indices[-1] + 1))
-        for window in windows((letterbox(frame, size) for frame in every), step + 1):
-            places = [divmod(step * k, rate) for k in range(1, rate)] if len(window) > 1 else []
-            blends = [torch.lerp(window[at], window[at + 1], part / rate) for at, part in places]
-            yield torch.stack(blends) if blends else window[0].new_empty(0, 3, size, size)
+        step, every = self.indices.step, range(self.indices[0], self.indices[-1] + 1)
+        shown = (letterbox(self._prepared(frame), size) for frame in self.video.frames(every))
+        places = [divmod(step * k, rate) for k in range(1, rate)]
+        blends: list[Tensor] = []
+        for index, pair in enumerate(windows(shown, 2)):
+            blends += [torch.lerp(*pair, part / rate) for at, part in places if at == index % step and len(pair) == 2]
+            if (index + 1) % step == 0 or len(pair) == 1:
+                yield torch.stack(blends) if blends else pair[0].new_empty(0, 3, size, size)
+                blends = []
 
     def first_frame(self, size: int) -> Tensor:
         """Frame 0 as `frames` gives it, ``[3, size, size]``."""

@@ -1,6 +1,6 @@
 """A video becomes Gaussian sets: chunk by chunk, then with more sets between them.
 
-    frames ──┐  chunks of T, overlapping by one
+    frames ──┐  chunks of T, joined by a frame that both see
     sides ───┴─> network ─> a Moment per frame ──┐  pairs of neighbours
                    ^                             └─> interpolation network ─> a Moment per 1/rate frame
                    └── the next chunk's side views: renders of this one's last set, or frame 0's again
@@ -8,17 +8,17 @@
 The interpolation network sees both neighbours and their renders (`interpolate`), or what the video shows between them
 and frame 0's side views again (`insert`).
 
-Everything is a stream: one chunk and one batch of pairs are held at a time, with lanes the results of the batch before
-as well, whatever the length of the video. Frames, chunks and pairs are counted in `in_chunks` and `between`, which know
-nothing of tensors.
+Everything is a stream: one chunk for each lane and one batch of pairs are held at a time, with lanes the results of the
+batch before as well, whatever the length of the video. What counts frames, chunks and pairs, `joined`, `in_chunks` and
+`between`, knows nothing of tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice, repeat
 from typing import TypeVar
 
 import torch
@@ -45,14 +45,23 @@ class Moment:
         gaussians: one set, of what can be seen.
         views: its renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270.
         frame: the video frame ``[3, H, H]`` at this time; None between two frames.
-        after: what the video shows at K times until the next frame ``[K, 3, H, H]``, where that is known.
     """
 
     time: Fraction
     gaussians: Gaussians
     views: Tensor
     frame: Tensor | None
-    after: Tensor | None = None
+
+
+def joined(items: Iterable[Item], length: int) -> Iterator[tuple[Sequence[Item], int]]:
+    """Cut a stream into chunks, each with how many of its results are known from the one before.
+
+    A chunk begins with the last item of the one before, to join the two. Chunks of one item do not overlap. The last
+    chunk may be shorter; none is made that brings nothing new.
+    """
+    overlap = min(1, length - 1)
+    for number, chunk in enumerate(windows(items, length, overlap)):
+        yield chunk, overlap if number else 0
 
 
 def in_chunks(
@@ -63,19 +72,15 @@ def in_chunks(
 ) -> Iterator[Result]:
     """Run a stream through ``run`` in chunks: n items give exactly n results, in order.
 
-    A chunk begins with the last item of the one before, whose result is then dropped: it is there to join the two.
-    Chunks of one item do not overlap. The last chunk may be shorter; none is run that brings nothing new.
-
     Args:
         items: the stream.
-        length: items of a chunk.
+        length: items of a chunk, see `joined`.
         state: handed to the first chunk.
         run: (items of a chunk, state) -> (one result per item, state for the next chunk).
     """
-    overlap = min(1, length - 1)
-    for number, chunk in enumerate(windows(items, length, overlap)):
+    for chunk, known in joined(items, length):
         results, state = run(chunk, state)
-        yield from results[overlap if number else 0 :]
+        yield from results[known:]
 
 
 def between(
@@ -133,20 +138,18 @@ def reconstruct(
         moments = run(chunk, [frame for _, frame in chunk], sides)
         return moments, resize_area(moments[-1].views[1:], (network.size, network.size))
 
-    def keep(numbered: tuple[int, Numbered]) -> list[Moment]:
-        number, chunk = numbered
-        shown = [frame for _, frame in chunk]
-        if not (number and overlap):
-            return run(chunk, shown, side_views)
-        return run(chunk, [first, *shown[1:]], side_views)[1:]
+    def keep(part: tuple[Numbered, int]) -> list[Moment]:
+        chunk, known = part
+        own = [start] if known else []
+        return run(chunk, [*own, *(frame for _, frame in chunk[known:])], side_views)[known:]
 
     if handover == "last":
         yield from in_chunks(enumerate(frames), length, side_views, hand_on)
         return
-    overlap, stream = min(1, length - 1), iter(frames)
-    for first in islice(stream, 1):
-        chunks = windows(enumerate(chain([first], stream)), length, overlap)
-        for moments in in_lanes(keep, enumerate(chunks), lanes, ahead=False):
+    stream = iter(frames)
+    for start in islice(stream, 1):
+        chunks = joined(enumerate(chain([start], stream)), length)
+        for moments in in_lanes(keep, chunks, lanes, ahead=False):
             yield from moments
 
 
@@ -194,22 +197,26 @@ def insert(
 
     Args:
         moments: of neighbouring frames from the video's first one on, from `reconstruct`.
-        fronts: view 0 at the K times between a moment and the next ``[K, 3, S, S]``; what follows the last is not read.
+        fronts: view 0 at K times between a moment and the next ``[K, 3, S, S]``, for each two; more are not read.
         side_views: views 1..3 of the first frame ``[3, 3, S, S]``, which the network sees at all times.
         pairs, network, orbit, lanes: as of `interpolate`.
     """
 
-    def run(window: Sequence[Moment], first: bool) -> list[Moment]:
-        images = torch.stack([moment.after for moment in window[:-1]])
-        known, count = window[0 if first else 1 :], images.shape[1]
+    def run(numbered: tuple[int, Sequence[tuple[Moment, Tensor | None]]]) -> list[Moment]:
+        number, window = numbered
+        at_frames = [moment for moment, _ in window]
+        known, shown = at_frames[1 if number else 0 :], [front for _, front in window[:-1]]
+        count = len(shown[0]) if shown else 0
         if not count:
             return known
-        sets = network.insert(start.frame, images, side_views)
+        sets = network.insert(start.frame, torch.stack(shown), side_views)
         views = orbit(sets)
-        times = [before.time + Fraction(k + 1, count + 1) for before in window[:-1] for k in range(count)]
+        times = [before.time + Fraction(k + 1, count + 1) for before in at_frames[:-1] for k in range(count)]
         new = [Moment(time, sets[k].visible(), views[k], None) for k, time in enumerate(times)]
         return sorted([*known, *new], key=lambda moment: moment.time)
 
-    stream = (replace(moment, after=after) for moment, after in zip_longest(moments, fronts))
+    stream = iter(moments)
     for start in islice(stream, 1):
-        yield from between(chain([start], stream), max(1, pairs // lanes), run, lanes)
+        shown = zip(chain([start], stream), chain(fronts, repeat(None)), strict=False)
+        for results in in_lanes(run, enumerate(windows(shown, max(1, pairs // lanes) + 1)), lanes):
+            yield from results

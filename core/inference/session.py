@@ -80,8 +80,10 @@ class Session:
 
     @cached_property
     def interpolation(self) -> Network | None:
-        """The interpolation model; None where none is asked for."""
+        """The interpolation model; None where none is asked for. It may be the reconstruction model itself."""
         path = self.options.infer.interpresume
+        if path and path == self.options.train.resume:
+            return self.network
         return self._load(path, self.options.model) if path else None
 
     @property

@@ -70,6 +70,4 @@ class DataOptions:
         if self.data_mode != "4d_interp" and self.ends_from:
             raise UserError(f"--ends_from is for --data_mode 4d_interp; {self.data_mode} has no ends to render")
         if self.interp_sides == "first" and self.ends_from:
-            raise UserError(
-                "--ends_from renders views 1..3 of both ends, --interp_sides first keeps the true first ones"
-            )
+            raise UserError("--ends_from renders the side views of both ends: add --interp_sides ends")
