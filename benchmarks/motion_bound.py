@@ -69,8 +69,8 @@ def _matrices(turns: Tensor) -> Tensor:
     return torch.matrix_exp(rows.unflatten(-1, (3, 3)))
 
 
-def fit(start: Gaussians, batch: ClipBatch, views: list[int], args: argparse.Namespace, draw: Renderer) -> Gaussians:
-    """One set ``[N]`` moved to each frame: ``[T, N]``."""
+def fit(start: Gaussians, batch: ClipBatch, views: list[int], args: argparse.Namespace, draw: Renderer) -> Tensor:
+    """Where one set ``[N]`` is at each frame: means ``[T, N, 3]``."""
     nodes = Nodes(start.means, args.nodes)
     turns, shifts = torch.zeros(2, args.nodes, 3)
     before, means = (turns, shifts), [start.means]
@@ -96,8 +96,7 @@ def fit(start: Gaussians, batch: ClipBatch, views: list[int], args: argparse.Nam
     if args.flat:
         axis = batch.cameras.c2w[0, 0, 0, :3, 2]
         shift = shift - (shift @ axis)[..., None] * axis
-    whole = start.map(lambda field: field.expand(FRAMES, *field.shape))
-    return replace(whole, means=start.means + shift)
+    return start.means + shift
 
 
 def main() -> None:
@@ -124,7 +123,7 @@ def main() -> None:
         sets = model(batch.grid)[0]
         start = sets[0].visible()
         frozen = start.map(lambda field: field.expand(FRAMES, *field.shape))
-        candidates = (frozen, sets, fit(start, batch, views, args, draw))
+        candidates = (frozen, sets, replace(frozen, means=fit(start, batch, views, args, draw)))
         cameras, truth = batch.cameras[0, :, INPUTS:], batch.images[0, :, INPUTS:]
         rows.append([float(psnr(draw(one, cameras).image.clamp(0, 1), truth).mean()) for one in candidates])
         print(f"{batch.names[0]:40}" + "{:8.2f}{:8.2f}{:8.2f}".format(*rows[-1]), flush=True)
