@@ -23,8 +23,8 @@ from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.align import find_pose
 from core.inference.network import default_device
-from core.inference.orbit import OrbitRenderer
 from core.options import CameraOptions
+from core.rendering.orbit import OrbitRenderer
 
 ROOT = Path(__file__).resolve().parents[1]
 TRUE_AZIMUTH = 33

@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Floors, Row, compared, in_rounds, peak_memory, timed
 from benchmarks.reference import PlainModel
-from core.data.input_grid import build_grid, default_cameras, replicate_side_views
+from core.cameras import input_cameras
+from core.data.input_grid import build_grid, replicate_side_views
 from core.inference.network import choose_dtype
 from core.model import L4GM
 from core.options import PRESETS, ModelOptions
@@ -27,7 +28,7 @@ def random_grid(options: ModelOptions, frames: int, device: torch.device) -> Ten
     size = options.input_size
     generator = torch.Generator().manual_seed(frames)
     images = torch.rand(1, frames, 4, 3, size, size, generator=generator)
-    return build_grid(*replicate_side_views(images, default_cameras(size=size).expand(1, frames, 4))).to(device)
+    return build_grid(*replicate_side_views(images, input_cameras(size=size).expand(1, frames, 4))).to(device)
 
 
 def network_pair(options: ModelOptions, device: torch.device) -> tuple[L4GM, PlainModel]:

@@ -27,8 +27,8 @@ from benchmarks.report import table
 from benchmarks.training import steps_of
 from benchmarks.video import options_of, run
 from core.cli import keep_freed_memory
+from core.cpu import jit
 from core.inference.session import Session
-from core.kernels import jit
 from core.options import PRESETS
 
 KINDS = {
@@ -57,7 +57,7 @@ class ByKind(TorchDispatchMode):
         return self.timed(str(func).removeprefix("aten."), func, *args, **(kwargs or {}))
 
     def kernel(self, function: Callable, units: int, *args: object) -> None:
-        """As `core.kernels.jit.run_parallel`."""
+        """As `core.cpu.jit.run_parallel`."""
         self.timed(_KERNEL + function.__name__, jit.run_parallel, function, units, *args)
 
     def timed(self, name: str, function: Callable, *args: object, **kwargs: object) -> object:
@@ -80,7 +80,14 @@ def by_kind(call: Callable[[], object]) -> dict[str, float]:
     call()
     with ExitStack() as stack:
         mode = stack.enter_context(ByKind())
-        for module in ("attention", "lpips", "norm", "rendering.numba_backend", "kernels.hull", "kernels.stereo"):
+        for module in (
+            "model.attention",
+            "lpips",
+            "cpu.group_norm",
+            "rendering.numba_backend",
+            "nano.visual_hull_kernels",
+            "nano.cost_volume_kernels",
+        ):
             stack.enter_context(patch(f"core.{module}.run_parallel", mode.kernel))
         start = time.thread_time()
         call()

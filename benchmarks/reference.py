@@ -15,17 +15,16 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from core.cameras import Cameras
-from core.data.input_grid import INPUT_AZIMUTHS
+from core.cameras import INPUT_AZIMUTHS, Cameras
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
 from core.inference.network import Network
-from core.inference.orbit import OrbitRenderer
 from core.inference.session import Session
 from core.model import L4GM
+from core.model.unet import GridAttention, Level, ResidualBlock, UNet
+from core.nano.ray_head import Scene, activate_on_rays
 from core.options import ModelOptions, Options
-from core.ray_head import Scene, activate_on_rays
 from core.rendering import Renderer, RenderOutput
-from core.unet import GridAttention, Level, ResidualBlock, UNet
+from core.rendering.orbit import OrbitRenderer
 
 
 class PlainModel(nn.Module):

@@ -7,22 +7,16 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/errors.py            the one error class for what a user can mend
     core/options/             typed options in sections, presets; no torch
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
-    core/hull.py              where rays enter the visual hull of silhouettes
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
-    core/transforms.py        sets turned, tilted, scaled, mirrored
+    core/rotations.py         sets turned, tilted, scaled, mirrored
     core/files.py             files that appear whole or not at all
-    core/ray_head.py          raw channels -> Gaussians on rays and hull: nano's head
-    core/stereo.py            what neighbouring views show along a ray: nano's further input channels
     core/images.py            pixels and picture files
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it
     core/checkpoint.py        weights: loaded with a report, saved atomically
-    core/kernels/             numba kernels of the network, and how kernels are compiled, cached and run on threads
-    core/attention.py         one attention(): SDPA, or xformers where it is installed and asked for
-    core/distinct.py          images that occur several times are computed once
-    core/norm.py              group normalisation with SiLU: fused kernels on the CPU, torch elsewhere
-    core/unet.py              residual block, view attention, temporal attention, asymmetric U-Net
-    core/model.py             L4GM: grid [B,T,V,9,H,W] -> Gaussians [B,T,N]; knows no renderer and no loss
+    core/cpu/                 numba kernels, how they are compiled, cached and run on threads; group normalisation
+    core/nano/                what is this project's own in nano: visual hull, cost volume, ray head
+    core/model/               attention, U-Net, L4GM: grid [B,T,V,9,H,W] -> Gaussians [B,T,N]; no renderer, no loss
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
     core/losses.py            training terms, PSNR, SSIM
     core/lpips.py             the perceptual distance

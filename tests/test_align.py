@@ -10,9 +10,9 @@ import torch
 from core.cameras import orbit_cameras
 from core.gaussians import Gaussians
 from core.inference.align import Pose, aligned, find_pose
-from core.inference.orbit import OrbitRenderer
 from core.options import CameraOptions
-from core.transforms import mirrored, scaled, tilt, turn
+from core.rendering.orbit import OrbitRenderer
+from core.rotations import mirrored, scaled, tilt, turn
 from tests.tiny import lopsided_gaussians
 
 SIZE = 48
@@ -113,7 +113,7 @@ def test_large_renders_are_cut_into_calls_and_come_out_the_same(
     both = turn(lopsided_gaussians()[[0, 0, 0]], 10)
     views = {"azimuths": range(0, 360, 50), "elevations": range(-40, 40, 10)}
     whole = orbit(both, **views)
-    monkeypatch.setattr("core.inference.orbit._PIXELS_AT_ONCE", 3 * SIZE**2)
+    monkeypatch.setattr("core.rendering.orbit._PIXELS_AT_ONCE", 3 * SIZE**2)
     torch.testing.assert_close(orbit(both, **views), whole)
-    monkeypatch.setattr("core.inference.orbit._PIXELS_AT_ONCE", 17 * SIZE**2)
+    monkeypatch.setattr("core.rendering.orbit._PIXELS_AT_ONCE", 17 * SIZE**2)
     torch.testing.assert_close(orbit(both, **views), whole)

@@ -19,12 +19,12 @@ SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "eval.py")
 LAYERS = {
     "errors": 0,
     "files": 1,
-    "kernels": 1,
+    "cpu": 1,
     "options": 2,
     "cameras": 2,
     "gaussians": 2,
     "images": 2,
-    "model": 3,  # attention, distinct, hull, norm, ray_head, stereo, unet, model
+    "model": 3,  # and nano
     "rendering": 3,
     "losses": 3,
     "media": 3,
@@ -38,24 +38,18 @@ LAYERS = {
     "cli": 3,
 }
 ROOM_OF_MODULE = {
-    "attention": "model",
-    "distinct": "model",
-    "hull": "model",
-    "norm": "model",
-    "ray_head": "model",
-    "stereo": "model",
-    "unet": "model",
+    "nano": "model",
     "lpips": "losses",
-    "transforms": "gaussians",
+    "rotations": "gaussians",
 }
 
 # Where a package with a price may be imported: a file, a folder (ending in /), or several of them.
 FENCES = {
     "gsplat": "core/rendering/",
     "diff_gaussian_rasterization": "core/rendering/",
-    "numba": ("core/rendering/", "core/kernels/"),
-    "llvmlite": ("core/rendering/", "core/kernels/"),
-    "xformers": "core/attention.py",
+    "numba": ("core/rendering/", "core/cpu/", "core/nano/"),
+    "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
+    "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/clip.py", "benchmarks/multiview.py"),
     "cv2": ("core/evaluation/flow.py", "blender_scripts/scores.py"),
@@ -161,7 +155,7 @@ OFFENDERS: list[tuple[str, Callable[[str], list], str, str]] = [
         "across",
         lambda s: upward_imports(s, "core.model", "core"),
         "from core import rendering",
-        "from core import unet",
+        "from core import nano",
     ),
     (
         "relative",

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from core import attention as module
-from core.attention import attention
-from core.kernels.jit import run_parallel
-from core.kernels.softmax import ROWS, gradient_rows, softmax_rows
+from core.cpu.jit import run_parallel
+from core.cpu.softmax_kernels import ROWS, gradient_rows, softmax_rows
+from core.model import attention as module
+from core.model.attention import attention
 
 SHAPE = (2, 3, 70, 16)  # batch, heads, tokens, width
 

@@ -7,11 +7,11 @@ import torch
 
 from core.errors import UserError
 from core.gaussians import Gaussians
-from core.inference.orbit import OrbitRenderer
 from core.multiview.background import centered, foreground
 from core.multiview.single_view import VARIANTS, Variant, variants_of, views_from_frame
 from core.options import CameraOptions
-from core.transforms import mirrored, scaled
+from core.rendering.orbit import OrbitRenderer
+from core.rotations import mirrored, scaled
 from tests.tiny import lopsided_gaussians, square_frame
 
 SIZE = 48

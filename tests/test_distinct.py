@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.distinct import distinct, rows
+from core.model.distinct import distinct, rows
 
 
 def test_equal_images_are_found_wherever_they_are() -> None:

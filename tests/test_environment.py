@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_architecture import ROOT, SCRIPTS, imports, python_files
 
-import core.unet
+import core.model.unet
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
@@ -126,7 +126,7 @@ def test_accelerate_configs_are_what_their_names_say() -> None:
 
 def test_the_sharded_config_wraps_blocks_that_the_network_has() -> None:
     settings = load_config_from_file(str(ROOT / "acc_configs" / "fsdp8.yaml")).fsdp_config
-    assert all(hasattr(core.unet, name) for name in settings["fsdp_transformer_layer_cls_to_wrap"].split(","))
+    assert all(hasattr(core.model.unet, name) for name in settings["fsdp_transformer_layer_cls_to_wrap"].split(","))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -11,8 +11,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
-from core.cameras import orbit_cameras
-from core.data.input_grid import default_cameras
+from core.cameras import input_cameras, orbit_cameras
 from core.errors import UserError
 from core.evaluation.floors import hull_gaussians
 from core.evaluation.flow import WarpedError
@@ -172,7 +171,7 @@ def test_clip_similarity_of_an_image_with_itself_is_one(tmp_path: Path) -> None:
 
 def test_the_hull_of_four_discs_holds_the_ball_and_stays_in_their_box() -> None:
     """A red disc of radius 0.4 from every side: the ball lies inside the hull, the hull inside the bounding box."""
-    cameras = default_cameras(size=SIDE)
+    cameras = input_cameras(size=SIDE)
     _, directions = cameras.rays()
     centres = cameras.positions[:, None, None]
     nearest = (centres - (centres * directions).sum(-1, keepdim=True) * directions).norm(dim=-1)

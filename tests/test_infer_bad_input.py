@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from core.files import atomic_path
 from core.images import load_image, save_image
-from core.inference.orbit import OrbitRenderer
 from core.options import CameraOptions
 from core.ply import load_ply
+from core.rendering.orbit import OrbitRenderer
 from tests.tiny import (
     LINE_4D,
     SHORT,

@@ -3,14 +3,8 @@
 import pytest
 import torch
 
-from core.cameras import Cameras, orbit_cameras
-from core.data.input_grid import (
-    blend_between_ends,
-    build_grid,
-    default_cameras,
-    front_alone,
-    replicate_side_views,
-)
+from core.cameras import Cameras, input_cameras, orbit_cameras
+from core.data.input_grid import blend_between_ends, build_grid, front_alone, replicate_side_views
 
 T, V, SIZE = 4, 4, 16
 
@@ -37,7 +31,7 @@ def test_grid_holds_unit_rays_and_their_moments():
 
 
 def test_colours_are_imagenet_normalised():
-    cameras = default_cameras(size=SIZE)
+    cameras = input_cameras(size=SIZE)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     black = build_grid(torch.zeros(4, 3, SIZE, SIZE), cameras)[:, :3]
     white = build_grid(torch.ones(4, 3, SIZE, SIZE), cameras)[:, :3]
@@ -51,17 +45,17 @@ def test_grid_of_reordered_frames_is_the_reordered_grid():
     torch.testing.assert_close(build_grid(images[:, order], cameras[:, order]), build_grid(images, cameras)[:, order])
 
 
-def test_default_cameras_stand_around_the_object():
-    positions = default_cameras().positions
+def test_input_cameras_stand_around_the_object():
+    positions = input_cameras().positions
     expected = 1.5 * torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 0, -1], [-1, 0, 0]])
     torch.testing.assert_close(positions, expected, atol=1e-6, rtol=0)
-    assert (default_cameras(20.0).positions[:, 1] > 0.5).all()
+    assert (input_cameras(20.0).positions[:, 1] > 0.5).all()
 
 
 @pytest.mark.parametrize(("shape", "size"), [((3, 3, SIZE, SIZE), SIZE), ((4, 3, SIZE, SIZE), 2 * SIZE)])
 def test_images_of_other_cameras_are_refused(shape: tuple[int, ...], size: int):
     with pytest.raises(ValueError, match="do not belong"):
-        build_grid(torch.zeros(shape), default_cameras(size=size))
+        build_grid(torch.zeros(shape), input_cameras(size=size))
 
 
 def test_replication_keeps_view_0_and_repeats_the_rest_of_frame_0():
@@ -94,7 +88,7 @@ def test_blend_is_linear_between_untouched_ends(num_frames: int):
 
 
 def test_the_front_alone_is_mirrored_behind_and_white_elsewhere():
-    images, cameras = torch.rand(1, T, V, 3, SIZE, SIZE), default_cameras(size=SIZE).expand(1, T, V)
+    images, cameras = torch.rand(1, T, V, 3, SIZE, SIZE), input_cameras(size=SIZE).expand(1, T, V)
     kept = images.clone()
     kept[:, :, 1:] = 1.0
     kept[:, :, 2] = images[:, :, 0].flip(-1)

@@ -6,9 +6,9 @@ import torch
 
 from core.inference.align import SEARCH_SIZE, Pose
 from core.inference.lift import lift
-from core.inference.orbit import OrbitRenderer
 from core.options import CameraOptions
-from core.transforms import turn
+from core.rendering.orbit import OrbitRenderer
+from core.rotations import turn
 from tests.tiny import lopsided_gaussians
 
 

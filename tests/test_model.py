@@ -11,8 +11,8 @@ import torch
 from core.cameras import orbit_cameras
 from core.errors import UserError
 from core.model import L4GM
+from core.nano.ray_head import RGB_MEAN, RGB_STD
 from core.options import PRESETS, ModelOptions
-from core.ray_head import RGB_MEAN, RGB_STD
 
 TENSORS = Path(__file__).parent / "data" / "published_tensors"
 TINY = ModelOptions(

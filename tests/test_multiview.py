@@ -12,13 +12,13 @@ from core.errors import UserError
 from core.images import load_image, save_image
 from core.inference.inputs import Source
 from core.inference.network import Network
-from core.inference.orbit import OrbitRenderer
 from core.inference.provenance import metadata_path, side_view_record, write_metadata
 from core.inference.side_views import find_aligned_views, find_raw_views
 from core.media import read_video
 from core.multiview.files import find_views, load_views, save_views, view_paths
 from core.multiview.single_view import views_from_frame
 from core.options import CameraOptions
+from core.rendering.orbit import OrbitRenderer
 from tests.tiny import SIZE, lopsided_gaussians, square_frame, square_video, tiny_network
 
 VIEWS = torch.stack([square_frame(view) for view in range(4)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from core.cameras import orbit_cameras
 from core.data.input_grid import build_grid
 from core.gaussians import Gaussians
-from core.ray_head import activate_on_rays, scene_of
+from core.nano.ray_head import activate_on_rays, scene_of
 
 
 def grid_of(images: Tensor, azimuth: tuple[float, ...] = (0.0, 90.0)) -> Tensor:

@@ -15,8 +15,8 @@ from splat_scenes import WHITE, cameras_around, random_gaussians, values_and_gra
 from torch import Tensor
 
 from core.cameras import Cameras, orbit_cameras
+from core.cpu.jit import exp2, run_parallel
 from core.gaussians import Gaussians
-from core.kernels.jit import exp2, run_parallel
 from core.rendering import make_renderer
 from core.rendering.numba_rasterize import rasterize
 

@@ -16,10 +16,10 @@ from core.data.batch import ClipBatch
 from core.data.input_grid import blend_between_ends, build_grid, front_alone
 from core.errors import UserError
 from core.inference.network import Network
-from core.inference.orbit import OrbitRenderer
 from core.inference.sequence import interpolate, reconstruct
 from core.options import CameraOptions
 from core.rendering import make_renderer
+from core.rendering.orbit import OrbitRenderer
 from core.training.build import make_dataset
 from core.training.rollout import RenderedEnds
 from core.training.run import Training

@@ -16,9 +16,9 @@ from torch import Tensor
 from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.network import Network
-from core.inference.orbit import OrbitRenderer
 from core.inference.sequence import Moment, between, in_chunks, insert, interpolate, reconstruct
 from core.options import CameraOptions
+from core.rendering.orbit import OrbitRenderer
 from tests.tiny import SIZE, lopsided_gaussians, square_frame, tiny_network
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from core import unet as module
-from core.distinct import distinct
 from core.errors import UserError
+from core.model import unet as module
+from core.model.distinct import distinct
+from core.model.unet import TemporalAttention, UNet
 from core.options import ModelOptions
-from core.unet import TemporalAttention, UNet
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_unet.json").read_text())
 

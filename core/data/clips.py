@@ -21,7 +21,7 @@ from einops import rearrange
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from core.cameras import Cameras, orbit_cameras
+from core.cameras import FOVY, ORBIT_RADIUS, Cameras, orbit_cameras
 
 FIXED_VIEW_OFFSET = 32
 """View ids of the fixed tar start here; those of the random tar at 0."""
@@ -90,7 +90,13 @@ class Clip:
         return float(view.azimuth[0]), float(view.elevation[0])
 
     def cameras(
-        self, view_ids: Sequence[int], frames: Sequence[int], *, size: int, radius: float = 1.5, fovy: float = 49.1
+        self,
+        view_ids: Sequence[int],
+        frames: Sequence[int],
+        *,
+        size: int,
+        radius: float = ORBIT_RADIUS,
+        fovy: float = FOVY,
     ) -> Cameras:
         """Cameras ``[T, V]`` in float64 for images of ``size`` pixels; radius in world units, fovy in degrees."""
         views = [self._views[view_id][1] for view_id in view_ids]

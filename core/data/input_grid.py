@@ -13,22 +13,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from core.cameras import Cameras, orbit_cameras
-from core.ray_head import RGB_MEAN, RGB_STD
-
-INPUT_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
-
-
-def default_cameras(elevation: float = 0.0, *, size: int = 256, radius: float = 1.5, fovy: float = 49.1) -> Cameras:
-    """The four input cameras of inference, leading axes ``[4]``: azimuth 0, 90, 180, 270 degrees.
-
-    Args:
-        elevation: degrees, positive above the horizon.
-        size: side of the square images in pixels.
-        radius: orbit radius in world units.
-        fovy: vertical field of view in degrees.
-    """
-    return orbit_cameras(torch.tensor(INPUT_AZIMUTHS), elevation, radius=radius, fovy=fovy, size=(size, size))
+from core.cameras import Cameras
+from core.nano.ray_head import RGB_MEAN, RGB_STD
 
 
 def build_grid(images: Tensor, cameras: Cameras) -> Tensor:

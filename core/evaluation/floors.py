@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from core.cameras import Cameras
-from core.data.input_grid import default_cameras
+from core.cameras import Cameras, input_cameras
 from core.evaluation.metrics import Prediction
 from core.evaluation.protocol import Protocol
 from core.evaluation.tasks import draw
@@ -42,7 +41,7 @@ def floors(
     if protocol.task != "reconstruct":
         return
     if "hull" in baselines and truth.sides is not None:
-        cameras = default_cameras(size=truth.front.shape[-1], radius=camera.cam_radius, fovy=camera.fovy)
+        cameras = input_cameras(size=truth.front.shape[-1], radius=camera.cam_radius, fovy=camera.fovy)
         half = camera.cam_radius * math.tan(math.radians(camera.fovy) / 2)
         sets = hull_gaussians(truth.front, truth.sides, cameras, half)
         yield "hull", draw(renderer, sets.to(device), truth.cameras, protocol)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from core.gaussians import Gaussians
 from core.images import resize_area
-from core.inference.orbit import OrbitRenderer
-from core.transforms import scaled, tilt, turn
+from core.rendering.orbit import OrbitRenderer
+from core.rotations import scaled, tilt, turn
 
 SEARCH_SIZE = 128  # pixels at which the best are compared
 COARSE_SIZE = 64

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.gaussians import Gaussians
 from core.inference.align import Pose, aligned, find_pose
-from core.inference.orbit import OrbitRenderer
+from core.rendering.orbit import OrbitRenderer
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from core.cameras import Cameras, orbit_cameras
+from core.cameras import INPUT_AZIMUTHS, Cameras, input_cameras, orbit_cameras
 from core.checkpoint import file_hash, load_weights
-from core.data.input_grid import INPUT_AZIMUTHS, blend_between_ends, build_grid, default_cameras
+from core.data.input_grid import blend_between_ends, build_grid
 from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
 from core.model import L4GM
@@ -68,7 +68,7 @@ class Network:
         self.size = model.input_size
         self.device = device or torch.device("cpu")
         self.model = _load(self.path, model, self.device, dtype)
-        cameras = default_cameras(size=self.size, radius=camera.cam_radius, fovy=camera.fovy)
+        cameras = input_cameras(size=self.size, radius=camera.cam_radius, fovy=camera.fovy)
         self.camera, self.cameras = camera, cameras.to(self.device)
 
     @cached_property

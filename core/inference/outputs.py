@@ -14,12 +14,12 @@ from einops import rearrange
 from torch import Tensor
 
 from core.images import contact_sheet, letterbox, save_image
-from core.inference.orbit import OrbitRenderer
 from core.inference.sequence import Moment
 from core.inference.turntable import Turntable
 from core.media import write_video
 from core.multiview.files import view_paths
 from core.ply import save_ply
+from core.rendering.orbit import OrbitRenderer
 
 Kind = Literal["wo_interp", "w_interp"]
 MIN_OPACITY = 0.005  # fainter Gaussians stay out of the .ply files, as published

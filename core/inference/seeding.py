@@ -16,17 +16,17 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from core.data.input_grid import INPUT_AZIMUTHS
+from core.cameras import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.images import resize_area
 from core.inference.lift import Lifted, lift
 from core.inference.network import Network
-from core.inference.orbit import OrbitRenderer
 from core.multiview.diffusion import PICTURE_SIZE, MultiViewDiffusion, Sampling
 from core.multiview.files import load_views
 from core.multiview.hub import INSTALL, fetch_command, find_folder, missing_libraries
 from core.multiview.single_view import variants_of, views_from_frame
 from core.options.views import ViewOptions
+from core.rendering.orbit import OrbitRenderer
 
 BLANK = 0.03  # a frame that nowhere differs more from white shows nothing
 IMAGE_FILES = "image files"

@@ -28,9 +28,9 @@ from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.lanes import in_lanes
 from core.inference.network import Network
-from core.inference.orbit import OrbitRenderer
 from core.media import windows
 from core.options.infer import Handover
+from core.rendering.orbit import OrbitRenderer
 
 Item, Result, State = TypeVar("Item"), TypeVar("Result"), TypeVar("State")
 Numbered = Sequence[tuple[int, Tensor]]  # frames with their numbers

@@ -13,17 +13,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from core.cameras import INPUT_AZIMUTHS
 from core.checkpoint import look_into
-from core.data.input_grid import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.inference.network import Network, choose_dtype, default_device
-from core.inference.orbit import OrbitRenderer
 from core.inference.provenance import versions
 from core.inference.seeding import Chosen, ImageDreamSeeder, Seeder, SingleViewSeeder, choose_seeder, seed_views
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.hub import Kind
 from core.multiview.repository import open_repository
 from core.options import PRESETS, ModelOptions, Options
+from core.rendering.orbit import OrbitRenderer
 
 _log = logging.getLogger(__name__)
 

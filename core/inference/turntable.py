@@ -16,8 +16,8 @@ from torch import Tensor
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.images import to_uint8
-from core.inference.orbit import OrbitRenderer
 from core.media import write_video
+from core.rendering.orbit import OrbitRenderer
 
 FPS = 30
 HOLD_EVERY, HOLD_FRAMES = 90, 45  # degrees; frames that show each of these azimuths

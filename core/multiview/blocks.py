@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from core.attention import attention
+from core.model.attention import attention
 
 NORM_GROUPS = 32
 _NORM_EPS, _TRANSFORMER_NORM_EPS = 1e-5, 1e-6

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.gaussians import Gaussians
 from core.images import resize_area, stand_in_views
-from core.transforms import mirrored, scaled
+from core.rotations import mirrored, scaled
 
 _INK = 0.05  # how far from white a pixel of the object is
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ..cameras import Cameras
+from ..cpu.jit import run_parallel
 from ..gaussians import Gaussians
-from ..kernels.jit import run_parallel
 from .base import RenderOutput, check_planes, flatten_inputs
 from .numba_lists import list_bands
 from .numba_project import BAND, CHUNK, PARTIALS, RECORD, project

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.jit import kernel, next_unit, u64
+from ..cpu.jit import kernel, next_unit, u64
 from .numba_project import CULLED
 
 _DIGIT = 11

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from ..kernels.jit import bits_of_float, f32, kernel, next_unit
+from ..cpu.jit import bits_of_float, f32, kernel, next_unit
 
 # Fields of a projected Gaussian; 16 floats are one cache line.
 MX, MY, KX, A2, C2, LOP, DEPTH, RED, GREEN, BLUE, KY, CA, CB, HX, HY = range(15)

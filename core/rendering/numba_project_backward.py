@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.jit import f32, kernel, next_unit
+from ..cpu.jit import f32, kernel, next_unit
 from .numba_project import (
     CHUNK,
     CULLED,

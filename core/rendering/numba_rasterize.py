@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from ..kernels.jit import exp2, f32, kernel, next_unit, u64
+from ..cpu.jit import exp2, f32, kernel, next_unit, u64
 from .numba_project import (
     A2,
     BAND,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.jit import exp2, f32, kernel, next_unit, u64
+from ..cpu.jit import exp2, f32, kernel, next_unit, u64
 from .numba_project import (
     A2,
     BAND,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from core.kernels.jit import kernel
+from core.cpu.jit import kernel
 
 _RAYS = 256  # of one view, a piece of work
 

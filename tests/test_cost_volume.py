@@ -7,9 +7,9 @@ from torch import Tensor
 
 from core.cameras import cross, orbit_cameras
 from core.data.input_grid import build_grid
-from core.hull import HullFront
-from core.ray_head import Scene, scene_of
-from core.stereo import OFFSETS, SCENE_CHANNELS, scene_channels
+from core.nano.cost_volume import OFFSETS, SCENE_CHANNELS, scene_channels
+from core.nano.ray_head import Scene, scene_of
+from core.nano.visual_hull import HullFront
 
 RING = (0.0, 90.0, 180.0, 270.0)
 RADIUS = 0.3

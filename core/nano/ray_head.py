@@ -1,7 +1,7 @@
 """The ``ray`` head: how raw channels become Gaussians near the surfaces that the silhouettes allow.
 
     grid [B,T,V,9,H,W] -> Scene: colours, foreground, rays, where they enter the visual hull
-                            ├─> (stereo) more input channels, see core/stereo.py
+                            ├─> (stereo) more input channels, see core/nano/cost_volume.py
     raw [B,T,V,14 k,S,S] ───┴─> k = s s sub-pixels a pixel -> depth on the hull + residual, pixel colour + residual, ...
 
 Far less to learn than with absolute positions, which is what a small network on a small budget needs.
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from core.cameras import Cameras, cameras_from_pluecker, cross
 from core.gaussians import RAW_CHANNELS, Gaussians, split_raw
-from core.hull import REACH, HullFront, Rays, first_places, foreground_rays, hull_front
 from core.images import resize_area
+from core.nano.visual_hull import REACH, HullFront, Rays, first_places, foreground_rays, hull_front
 
 # ImageNet statistics: how the first three grid channels encode RGB.
 RGB_MEAN = (0.485, 0.456, 0.406)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.kernels.jit import f32, kernel, next_unit, run_parallel
-from core.kernels.rays import piece_at, pieces_of, pixel_along, ray_in_view
+from core.cpu.jit import f32, kernel, next_unit, run_parallel
+from core.nano.ray_kernels import piece_at, pieces_of, pixel_along, ray_in_view
 
 
 @kernel

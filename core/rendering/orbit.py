@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.cameras import orbit_cameras
-from core.data.input_grid import INPUT_AZIMUTHS
+from core.cameras import INPUT_AZIMUTHS, orbit_cameras
 from core.gaussians import Gaussians
 from core.options import CameraOptions
-from core.rendering import make_renderer
+
+from . import make_renderer
 
 # Images of one render call; bounds the memory whatever the number of sets and views.
 _PIXELS_AT_ONCE = 1 << 24

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.kernels.group_norm import _sigmoid
-from core.norm import _FusedGroupNorm, group_norm
+from core.cpu.group_norm import _FusedGroupNorm, group_norm
+from core.cpu.group_norm_kernels import _sigmoid
 
 
 def norm_and_input(images: int, channels: int, side: int, groups: int) -> tuple[nn.GroupNorm, Tensor]:

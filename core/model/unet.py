@@ -18,9 +18,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.attention import AttentionBackend, attention
-from core.distinct import distinct, rows
-from core.norm import group_norm
+from core.cpu.group_norm import group_norm
+from core.model.attention import AttentionBackend, attention
+from core.model.distinct import distinct, rows
 from core.options import ModelOptions
 
 _NORM_EPS = 1e-5

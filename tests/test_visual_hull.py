@@ -7,8 +7,8 @@ import torch
 
 from core.cameras import Cameras, orbit_cameras
 from core.gaussians import Gaussians
-from core.hull import REACH, foreground_rays, hull_front, on_pixels
 from core.losses import hull_depth_error
+from core.nano.visual_hull import REACH, foreground_rays, hull_front, on_pixels
 
 RADIUS = 0.3
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from core.hull import on_pixels
 from core.images import resize_area
-from core.kernels.stereo import compare_neighbours
-from core.ray_head import Scene
+from core.nano.cost_volume_kernels import compare_neighbours
+from core.nano.ray_head import Scene
+from core.nano.visual_hull import on_pixels
 
 OFFSETS = (0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36)
 """Depths that are compared: world units behind where the ray enters the visual hull."""
@@ -27,7 +27,7 @@ def scene_channels(scene: Scene) -> Tensor:
     """The hull, and every view beside the next and the previous one (they follow each other round the object).
 
     Views 1, 2, ... that are older than view 0, those of the first time step again, show what they showed then: beside
-    a view 0 of another moment they would not fit. So one encoding of them serves all times (`core.distinct`).
+    a view 0 of another moment they would not fit. So one encoding of them serves all times (`core.model.distinct`).
 
     Returns:
         ``[B, T, V, 22, H, W]``: the hull's depth and whether the ray meets it; then for the next view, and for the

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from core.cpu.jit import run_parallel
+from core.cpu.softmax_kernels import ROWS, gradient_rows, softmax_rows
 from core.errors import UserError
-from core.kernels.jit import run_parallel
-from core.kernels.softmax import ROWS, gradient_rows, softmax_rows
 
 AttentionBackend = Literal["sdpa", "xformers"]
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
+from core.model.unet import UNet
+from core.nano.cost_volume import SCENE_CHANNELS, scene_channels
+from core.nano.ray_head import Scene, activate_on_rays, scene_of
 from core.options import ModelOptions
-from core.ray_head import Scene, activate_on_rays, scene_of
-from core.stereo import SCENE_CHANNELS, scene_channels
-from core.unet import UNet
 
 GRID_CHANNELS = 9
 

@@ -28,13 +28,14 @@ _FASTMATH = frozenset({"contract", "nsz", "arcp"})
 
 
 def _cache_folder() -> str:
-    """A cache folder named after the source of all kernel files, in this folder and among the renderer's.
+    """A cache folder named after the source of all kernel files: of this folder, the renderer and `core.nano`.
 
     numba looks only at the file of the compiled function itself, so a change in an inlined helper of another file
     would go unnoticed and a stale kernel would run.
     """
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), *sorted((here.parent / "rendering").glob("numba_*.py"))]
+    others = sorted(here.parent.glob("rendering/numba_*.py")) + sorted(here.parent.glob("nano/*_kernels.py"))
+    sources = [*sorted(here.glob("*.py")), *others]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
     base = numba.config.CACHE_DIR or here / "__pycache__"
     return str(Path(base) / f"kernels-{digest.hexdigest()[:12]}")

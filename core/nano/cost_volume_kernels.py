@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from core.kernels.jit import f32, kernel, next_unit, run_parallel
-from core.kernels.rays import piece_at, pieces_of, pixel_along, ray_in_view
+from core.cpu.jit import f32, kernel, next_unit, run_parallel
+from core.nano.ray_kernels import piece_at, pieces_of, pixel_along, ray_in_view
 
 
 @kernel
@@ -69,7 +69,7 @@ def compare_neighbours(
     """Fill ``result``; all on the CPU, numbers in float32.
 
     Args:
-        pixels, counts, feet, directions: of `core.hull.Rays`.
+        pixels, counts, feet, directions: of `core.nano.visual_hull.Rays`.
         depths: ``[N, V, P]``: where the ray of each of the P pixels enters the hull.
         offsets: ``[K]``: world units behind it.
         turns: ``[M]``: from a view to its neighbours.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.cameras import Cameras
 from core.images import resize_area
-from core.kernels.hull import enter_hull
+from core.nano.visual_hull_kernels import enter_hull
 
 REACH = 0.9  # world units before and behind the point of a ray that is nearest to the origin
 _STEPS = 64

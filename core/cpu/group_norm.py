@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from core.kernels.group_norm import channel_sums, gradient_of_input, gradient_sums, scale_shift
-from core.kernels.jit import run_parallel
+from core.cpu.group_norm_kernels import channel_sums, gradient_of_input, gradient_sums, scale_shift
+from core.cpu.jit import run_parallel
 
 # Both go by one image, never by the batch: what a sample gives does not depend on its company.
 _LEAST = 1 << 14  # values of an image; below, waking the threads costs more than it saves

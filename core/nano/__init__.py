@@ -1,0 +1,1 @@
+"""What is this project's own in `nano`: visual hull, cost volume, ray head."""
