@@ -17,7 +17,7 @@ from core.data.batch import ClipBatch
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.losses import LossWeights, training_loss
-from core.options import TrainOptions
+from core.options import Options, TrainOptions
 from core.rendering import make_renderer
 from core.training.build import make_accelerator, make_dataset, make_model, make_optimizer, make_schedule, tracker_name
 from core.training.rollout import predict_in_turn
@@ -224,10 +224,10 @@ def test_trackers_are_those_of_accelerate() -> None:
 
 def test_half_precision_needs_a_gpu() -> None:
     if torch.accelerator.is_available():
-        assert make_accelerator(TrainOptions(mixed_precision="fp16")).scaler is not None
+        assert make_accelerator(Options(train=TrainOptions(mixed_precision="fp16"))).scaler is not None
     else:
         with pytest.raises(UserError, match="fp16 needs a GPU"):
-            make_accelerator(TrainOptions(mixed_precision="fp16"))
+            make_accelerator(Options(train=TrainOptions(mixed_precision="fp16")))
 
 
 @pytest.mark.gpu

@@ -80,7 +80,7 @@ class Evaluation:
     @cached_property
     def workspace(self) -> Path:
         """Where results go."""
-        return Path(self.options.train.workspace)
+        return Path(self.options.run.workspace)
 
     @cached_property
     def systems(self) -> list[Checkpoint]:

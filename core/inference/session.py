@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -56,9 +55,8 @@ class Session:
     """
 
     def __init__(self, options: Options, *, still: bool = False) -> None:
-        check_options(options)
         self.options, self.still = options, still
-        self.workspace = Path(options.train.workspace)
+        self.workspace = Path(options.run.workspace)
         self.device = default_device()
         self.dtype = choose_dtype(options.infer.precision, self.device)
         self.orbit = OrbitRenderer(options.camera, options.data.output_size, self.device)
@@ -67,7 +65,7 @@ class Session:
     @cached_property
     def network(self) -> Network:
         """The reconstruction model."""
-        resume = self.options.train.resume
+        resume = self.options.run.resume
         if resume is None:
             raise UserError("--resume is missing: give the checkpoint of the reconstruction model")
         model = self.options.model
@@ -82,7 +80,7 @@ class Session:
     def interpolation(self) -> Network | None:
         """The interpolation model; None where none is asked for. It may be the reconstruction model itself."""
         path = self.options.infer.interpresume
-        if path and path == self.options.train.resume:
+        if path and path == self.options.run.resume:
             return self.network
         return self._load(path, self.options.model) if path else None
 
@@ -107,7 +105,7 @@ class Session:
             return self.network
         nano = PRESETS["nano"]
         try:
-            return self._load(str(nano.train.resume), nano.model)
+            return self._load(str(nano.run.resume), nano.model)
         except UserError as error:
             raise UserError(
                 f"there are no side-view images, and the model that would make them cannot be loaded: {error}"
@@ -120,7 +118,7 @@ class Session:
         _log.info("views are made by %s: %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"), why)
         if name == "single-view":
             return SingleViewSeeder(self.single_view, self.orbit)
-        return ImageDreamSeeder(self.diffusion("imagedream"), self.sampling(5.0), self.options.train.seed)
+        return ImageDreamSeeder(self.diffusion("imagedream"), self.sampling(5.0), self.options.run.seed)
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
         """ImageDream or MVDream. On a CPU it is float32 unless another type is asked for."""
@@ -170,29 +168,9 @@ class Session:
             "precision": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
             "renderer": self.orbit.name,
-            "seed": self.options.train.seed if self.repositories else "none: nothing is random",
+            "seed": self.options.run.seed if self.repositories else "none: nothing is random",
             "versions": versions(),
         }
 
     def _load(self, path: str, model: ModelOptions) -> Network:
         return Network(path, model, self.options.camera, device=self.device, dtype=self.dtype)
-
-
-def check_options(options: Options) -> None:
-    """Refuse option values that cannot be.
-
-    Raises:
-        UserError: naming the option.
-    """
-    least_one = {
-        "num_frames": options.data.num_frames,
-        "output_size": options.data.output_size,
-        "interpolate_rate": options.infer.interpolate_rate,
-        "interp_batch": options.infer.interp_batch,
-        "chunk_lanes": options.infer.chunk_lanes,
-    }
-    for name, value in least_one.items():
-        if value < 1:
-            raise UserError(f"--{name} is {value} and must be at least 1")
-    if not (math.isfinite(options.infer.target_fps) and options.infer.target_fps > 0):
-        raise UserError(f"--target_fps is {options.infer.target_fps} and must be a positive number")

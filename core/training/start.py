@@ -49,7 +49,7 @@ def decide(options: Options) -> Start:
         UserError: the workspace holds a run that started from something else or has another network, or the named
             state is none.
     """
-    asked, workspace = options.train.resume, Path(options.train.workspace)
+    asked, workspace = options.run.resume, Path(options.run.workspace)
     states = saved_states(workspace)
     if states:
         return _go_on(options, workspace, states[-1])
@@ -61,8 +61,8 @@ def decide(options: Options) -> Start:
 
 
 def _go_on(options: Options, workspace: Path, state: Path) -> Start:
-    asked, before = options.train.resume, read_options(workspace)
-    origin = before["train"]["resume"]
+    asked, before = options.run.resume, read_options(workspace)
+    origin = before["run"]["resume"]
     if asked != AUTO and _path(asked) != _path(origin):
         raise UserError(
             f"the workspace {workspace} holds a run that started from {origin}, and --resume {asked} asks for another "
@@ -88,8 +88,9 @@ def read_options(workspace: Path) -> dict[str, dict[str, object]]:
     """
     path = workspace / "options.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        stored = json.loads(path.read_text())
+        return {"run": stored["train"], **stored}  # version 0.1 had these options under train
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{workspace} holds saved states but {path} cannot be read ({error}); choose another --workspace"
         ) from error
@@ -112,9 +113,9 @@ def _changes(before: dict, options: Options, workspace: Path) -> dict[str, tuple
         )
     return {
         name: (before[section].get(name), value)
-        for section in ("model", "camera", "data", "train")
+        for section in ("model", "camera", "data", "train", "run")
         for name, value in now[section].items()
-        if name not in ("workspace", "resume") and before[section].get(name) != value
+        if name not in ("workspace", "resume", "device") and before[section].get(name) != value
     }
 
 
