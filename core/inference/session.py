@@ -15,7 +15,7 @@ from torch import Tensor
 from core.cameras import INPUT_AZIMUTHS
 from core.checkpoint import look_into
 from core.errors import UserError
-from core.inference.network import Network, choose_dtype, default_device
+from core.inference.network import Network, choose_device, choose_dtype
 from core.inference.provenance import versions
 from core.inference.seeding import Chosen, ImageDreamSeeder, Seeder, SingleViewSeeder, choose_seeder, seed_views
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
@@ -57,7 +57,7 @@ class Session:
     def __init__(self, options: Options, *, still: bool = False) -> None:
         self.options, self.still = options, still
         self.workspace = Path(options.run.workspace)
-        self.device = default_device()
+        self.device = choose_device(options.run.device)
         self.dtype = choose_dtype(options.infer.precision, self.device)
         self.orbit = OrbitRenderer(options.camera, options.data.output_size, self.device)
         self.repositories: dict[Kind, str] = {}  # of multi-view diffusion, those that were used
