@@ -37,7 +37,7 @@ def make_renderer(
     """
     on_gpu = torch.cuda.is_available() if device is None else device.type != "cpu"
     if name == "auto":
-        return _choose(near, far, on_gpu)
+        return _choose(near, far, device, on_gpu)
     if name == "numba":
         from .numba_backend import NumbaRenderer
 
@@ -57,7 +57,7 @@ def make_renderer(
     raise UserError(f"unknown renderer {name!r}: choose one of auto, numba, gsplat, diff-gaussian")
 
 
-def _choose(near: float, far: float, on_gpu: bool) -> Renderer:
+def _choose(near: float, far: float, device: torch.device | None, on_gpu: bool) -> Renderer:
     """gsplat on a GPU where it runs, else numba; says which and, on a GPU, why not gsplat."""
     why = "there is no GPU in use"
     if on_gpu and importlib.util.find_spec("gsplat") is None:
@@ -71,4 +71,4 @@ def _choose(near: float, far: float, on_gpu: bool) -> Renderer:
             _log.info("renderer: gsplat (chosen by 'auto')")
             return renderer
     _log.info("renderer: numba (chosen by 'auto': %s)", why)
-    return make_renderer("numba", near=near, far=far, device=torch.device(0) if on_gpu else torch.device("cpu"))
+    return make_renderer("numba", near=near, far=far, device=device)
