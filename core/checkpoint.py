@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.files import atomic_path
+from core.places import find, looked_in
 
 _PUBLISHED = {
     "recon.safetensors": "Hugging Face, jiawei011/L4GM, file recon.safetensors",
@@ -64,7 +65,7 @@ def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = F
         UserError: the file is missing, truncated, a pickle with code, holds NaN or infinity, or does not fit:
             a tensor is missing, unexpected or of another shape (all named, shapes on both sides).
     """
-    path = Path(path)
+    path = find(path)
     state, metadata = read_tensors(path)
     own = model.state_dict()
     left_out = [name for name in state.keys() - own.keys() if fresh_temporal and "t_attns." in name]
@@ -97,7 +98,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UserError: the file is missing, is no checkpoint or a truncated one, or is a pickle that would run code.
     """
-    path = Path(path)
+    path = find(path)
     if not path.is_file():
         raise UserError(_not_found(path))
     try:
@@ -125,7 +126,7 @@ def look_into(path: str | Path) -> tuple[frozenset[str], dict[str, str]]:
     Raises:
         UserError: as `read_tensors`.
     """
-    path = Path(path)
+    path = find(path)
     if path.suffix == ".safetensors" and path.is_file():
         try:
             with safe_open(path, framework="pt") as file:
@@ -171,7 +172,7 @@ def file_hash(path: str | Path) -> str:
 
 
 def _not_found(path: Path) -> str:
-    message = f"checkpoint {path} does not exist"
+    message = f"checkpoint {path} does not exist{looked_in(path)}"
     if path.name in _PUBLISHED:
         return f"{message}; it is published at {_PUBLISHED[path.name]}: download it to {path}"
     return f"{message}; give a file that does (--resume, --interpresume, --ends_from), or train one with main.py"

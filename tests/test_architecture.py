@@ -19,6 +19,7 @@ SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "eval.py")
 LAYERS = {
     "errors": 0,
     "files": 1,
+    "places": 1,
     "cpu": 1,
     "options": 2,
     "cameras": 2,

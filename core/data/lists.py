@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.options import DataOptions
+from core.places import find, looked_in
 
 
 def data_home(option: str) -> Path:
@@ -31,9 +32,11 @@ def read_groups(datalist: str) -> list[tuple[str, ...]]:
     Raises:
         UserError: the list is missing or empty, or a clip stands in it twice.
     """
-    path = Path(datalist)
+    path = find(datalist)
     if not datalist or not path.is_file():
-        raise UserError(f"The clip list {datalist!r} (datalist) does not exist; it holds one clip name a line.")
+        raise UserError(
+            f"The clip list {datalist!r} (datalist) does not exist{looked_in(datalist)}; it holds one clip name a line."
+        )
     groups: dict[str, list[str]] = {}
     seen: set[str] = set()
     for line in filter(None, map(str.strip, path.read_text().splitlines())):

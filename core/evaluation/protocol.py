@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from core.errors import UserError
+from core.places import find, looked_in
 
 Task = Literal["reconstruct", "interpolate", "autoregress", "still"]
 
@@ -82,11 +83,13 @@ def read_protocol(path: str | Path) -> Protocol:
     Raises:
         UserError: the file is missing, is no TOML, or a field is unknown, missing or of the wrong kind (named).
     """
-    path = Path(path)
+    path = find(path)
     try:
         values = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the protocol {path}: {error}; see data_test/protocols for examples") from error
+        raise UserError(
+            f"cannot read the protocol {path}{looked_in(path)}: {error}; see data_test/protocols for examples"
+        ) from error
     problems = _problems(values)
     if not problems:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -19,6 +19,7 @@ from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
 from core.model import L4GM
 from core.options import CameraOptions, ModelOptions
+from core.places import find
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -74,7 +75,7 @@ class Network:
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.path = Path(path)
+        self.path = find(path)
         self.size = model.input_size
         self.device = device or torch.device("cpu")
         self.model = _load(self.path, model, self.device, dtype)

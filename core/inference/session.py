@@ -22,6 +22,7 @@ from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.hub import Kind
 from core.multiview.repository import open_repository
 from core.options import PRESETS, ModelOptions, Options
+from core.places import find
 from core.rendering.orbit import OrbitRenderer
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Session:
         if resume is None:
             raise UserError("--resume is missing: give the checkpoint of the reconstruction model")
         model = self.options.model
-        if self.still and model.use_temp_attn and Path(resume).is_file():
+        if self.still and model.use_temp_attn and find(resume).is_file():
             names, _ = look_into(resume)
             if not any("t_attns." in name for name in names):
                 _log.info("%s is a file of LGM: the network is built without temporal attention", resume)
