@@ -41,6 +41,7 @@ ROOM_OF_MODULE = {
     "nano": "model",
     "lpips": "losses",
     "rotations": "gaussians",
+    "tensor_files": "checkpoint",
 }
 
 # Where a package with a price may be imported: a file, a folder (ending in /), or several of them.

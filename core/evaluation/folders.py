@@ -25,7 +25,7 @@ from core.evaluation.metrics import Prediction
 from core.evaluation.protocol import Protocol
 from core.evaluation.truth import SIDES, Truth, file_name
 from core.files import atomic_path
-from core.images import resize_area, to_uint8
+from core.images import open_image, resize_area, to_uint8
 from core.options import CameraOptions
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -165,12 +165,7 @@ def read_view(folder: Path, size: int, background: Sequence[float]) -> tuple[Ten
 
 def _read(path: Path) -> Tensor:
     """``[3 or 4, S, S]`` in [0, 1]."""
-    try:
-        with Image.open(path) as image:
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            pixels = np.array(image.convert("RGBA" if has_alpha else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read image {path}: {error}; give a whole PNG, JPEG or WebP file") from error
+    pixels = np.array(open_image(path))
     if pixels.shape[0] != pixels.shape[1]:
         raise UserError(f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels; compared images must be square")
     return rearrange(torch.from_numpy(pixels), "h w c -> c h w").float() / 255

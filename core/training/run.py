@@ -64,7 +64,7 @@ class Training:
         model = make_model(options)
         self._say(self.start.said)
         if self.start.weights is not None:
-            self._say(f"start: {load_weights(model, self.start.weights, fresh_temporal=True)}")
+            self._say(f"start: {load_weights(model, self.start.weights, strict=self.validate_only)}")
         self.renderer = make_renderer(
             options.camera.renderer,
             near=options.camera.znear,
