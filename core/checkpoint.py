@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.errors import UserError, printable
-from core.files import atomic_path
+from core.files import atomic_path, is_like, parse_table
 from core.options import PRESETS, ModelOptions
 from core.tensor_files import look_into, read_tensors
 
@@ -110,12 +109,14 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
 
 
 def stored_model_options(metadata: Mapping[str, str]) -> dict[str, object]:
-    """The network's options that a training run wrote into the file, by name; empty where there are none."""
+    """The network's options that a training run wrote into the file, by name; without values of a wrong type."""
     try:
-        stored = json.loads(metadata.get("options", "{}"))["model"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        stored = parse_table(metadata.get("options", "{}")).get("model")
+    except ValueError:
         return {}
-    return stored if isinstance(stored, dict) else {}
+    defaults = vars(ModelOptions())
+    usable = stored.items() if isinstance(stored, dict) else ()
+    return {name: value for name, value in usable if name not in defaults or is_like(value, defaults[name])}
 
 
 def save_weights(

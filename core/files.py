@@ -97,17 +97,34 @@ def read_toml(path: str | Path, what: str = "file") -> dict[str, Any]:
     return _read_table(path, what, "TOML", tomllib.loads)
 
 
-def _read_table(path: str | Path, what: str, kind: str, parse: Callable[[str], object]) -> dict[str, Any]:
-    text = read_text(path, what)
+def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[str, Any]:
+    """The object in a text that nobody vouches for; the parser is that of JSON or TOML.
+
+    Raises:
+        ValueError: it does not parse, is nested too deep, or holds something else than an object.
+    """
     try:
         table = parse(text)
     except RecursionError as error:
-        raise UserError(f"cannot read {what} {path}: its {kind} is nested too deep; write it again") from error
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(table, dict):
+        raise ValueError("it holds no JSON object")
+    return table
+
+
+def is_like(value: object, default: object) -> bool:
+    """Whether a value out of a file has the type of a default; a list stands for a tuple, an int for a float."""
+    if isinstance(default, tuple):
+        return isinstance(value, list | tuple) and all(is_like(item, default[0]) for item in value)
+    return type(value) is type(default) or (isinstance(default, float) and type(value) is int)
+
+
+def _read_table(path: str | Path, what: str, kind: str, parse: Callable[[str], object]) -> dict[str, Any]:
+    text = read_text(path, what)
+    try:
+        return parse_table(text, parse)
     except ValueError as error:
         raise UserError(f"cannot read {what} {path}: it is no {kind} ({reason(error)}); write it again") from error
-    if not isinstance(table, dict):
-        raise UserError(f"cannot read {what} {path}: it holds no {kind} object; write it again")
-    return table
 
 
 @contextmanager

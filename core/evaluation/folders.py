@@ -24,7 +24,7 @@ from core.errors import UserError
 from core.evaluation.metrics import Prediction
 from core.evaluation.protocol import Protocol
 from core.evaluation.truth import SIDES, Truth, file_name
-from core.files import atomic_path
+from core.files import atomic_path, read_text
 from core.images import open_image, resize_area, to_uint8
 from core.options import CameraOptions
 
@@ -51,10 +51,7 @@ class FolderTruths:
         if self.protocol.objects:
             return list(self.protocol.objects)
         if self.protocol.list:
-            path = Path(self.protocol.list)
-            if not path.is_file():
-                raise UserError(f"protocol {self.protocol.name}: its list {path} does not exist")
-            return path.read_text().split()
+            return read_text(self.protocol.list, f"the list of the protocol {self.protocol.name}").split()
         found = sorted(path.name for path in self.home.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not found:
             raise UserError(f"{self.home} holds no folders; it should hold OBJECT/VIEW/FRAME.png")

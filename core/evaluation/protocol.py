@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 import types
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from core.errors import UserError
+from core.files import read_toml
 
 Task = Literal["reconstruct", "interpolate", "autoregress", "still"]
 
@@ -83,10 +83,7 @@ def read_protocol(path: str | Path) -> Protocol:
         UserError: the file is missing, is no TOML, or a field is unknown, missing or of the wrong kind (named).
     """
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the protocol {path}: {error}; see data_test/protocols for examples") from error
+    values = read_toml(path, "the protocol")
     problems = _problems(values)
     if not problems:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
