@@ -39,7 +39,7 @@ from core.training.log import Meter, RunLog
 from core.training.objective import Objective
 from core.training.preview import save_preview
 from core.training.start import Start, decide, plain
-from core.training.state import Progress, clear_unfinished, save_run
+from core.training.state import Progress, clear_unfinished, load_run, save_run
 from core.training.step import Outcome, Stepper
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Training:
         self.progress = Progress(total_steps=steps, step_samples=samples, groups=groups)
 
     def _load(self, state: Path) -> None:
-        self.accelerator.load_state(str(state))
+        load_run(self.accelerator, state)
         self.accelerator.step = 0  # its counter of batches; states are saved between steps, which may now have others
         for name, (before, now) in (self.start.changed or {}).items():
             self._say(f"resume: --{name} is {now} from here on; it was {before}")
