@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from core.errors import UserError
 from core.files import read_toml
 
+_MOST = {"frames": 10_000, "size": 4096, "chunk": 1000, "chunks": 1000, "rate": 1000}
 Task = Literal["reconstruct", "interpolate", "autoregress", "still"]
 
 
@@ -91,7 +93,7 @@ def read_protocol(path: str | Path) -> Protocol:
         problems = _contradictions(protocol)
     if problems:
         raise UserError(f"protocol {path}: {'; '.join(problems)}")
-    listed = str((path.parent / protocol.list).resolve()) if protocol.list else ""
+    listed = os.path.realpath(path.parent / protocol.list) if protocol.list else ""
     return Protocol(**{**vars(protocol), "list": listed})
 
 
@@ -118,6 +120,11 @@ def _contradictions(protocol: Protocol) -> list[str]:
             "rate": 2,
         }.items()
         if getattr(protocol, name) < least
+    ]
+    found += [
+        f"{name} is {getattr(protocol, name)} and may be at most {most}"
+        for name, most in _MOST.items()
+        if getattr(protocol, name) > most
     ]
     if protocol.source == "clips" and not protocol.list and not protocol.objects:
         found.append("clips need a list, or objects")

@@ -64,6 +64,8 @@ def _parse(text: str, options: Options, interpolation: str | None) -> Checkpoint
         options = replace(given, infer=infer, camera=camera, eval=options.eval)
         rest, interpolation = path, infer.interpresume
     recon, _, interp = rest.partition("+")
+    if not recon:
+        raise UserError(f"--compare {text!r} names no checkpoint; give [NAME=][PRESET:]FILE[+FILE]")
     infer = replace(options.infer, interpresume=interp or interpolation)
     train = replace(options.train, resume=recon)
     return Checkpoint(name or Path(recon).stem, replace(options, train=train, infer=infer))
