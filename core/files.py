@@ -20,7 +20,7 @@ from typing import Any
 from core.errors import UserError, reason
 
 MAX_TEXT = 64 << 20
-"""Bytes of the largest JSON, TOML or list file that is read; the largest of this project's own has 1 MiB."""
+"""Bytes of the largest JSON, TOML or list file that is read."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -115,7 +115,7 @@ def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[
 def is_like(value: object, default: object) -> bool:
     """Whether a value out of a file has the type of a default; a list stands for a tuple, an int for a float."""
     if isinstance(default, tuple):
-        return isinstance(value, list | tuple) and all(is_like(item, default[0]) for item in value)
+        return isinstance(value, list | tuple) and all(is_like(item, default[0]) for item in value if default)
     return type(value) is type(default) or (isinstance(default, float) and type(value) is int)
 
 

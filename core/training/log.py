@@ -88,7 +88,7 @@ def read_log(workspace: Path) -> list[dict]:
         raise UserError(f"{workspace} holds no {LOG_FILE}; give the workspace of a training run")
     records: list[dict] = []
     cut = 0
-    for number, line in enumerate(read_text(path, "the log").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "the log", limit=1 << 32).splitlines(), 1):
         try:
             record = parse_table(line)
         except ValueError:
