@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.scheduler import AcceleratedScheduler
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from core.checkpoint import read_tensors
@@ -17,9 +24,17 @@ from core.data.batch import ClipBatch
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.losses import LossWeights, training_loss
-from core.options import TrainOptions
+from core.options import PRESETS, TrainOptions
 from core.rendering import make_renderer
-from core.training.build import make_accelerator, make_dataset, make_model, make_optimizer, make_schedule, tracker_name
+from core.training.build import (
+    make_accelerator,
+    make_average,
+    make_dataset,
+    make_model,
+    make_optimizer,
+    make_schedule,
+    tracker_name,
+)
 from core.training.rollout import predict_in_turn
 from core.training.run import Training
 from tests.tiny_training import command_line, losses, options_for, start_main
@@ -27,10 +42,17 @@ from tests.tiny_training import command_line, losses, options_for, start_main
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def rates(lr: float, warmup: int, total: int, step: int = 0, last: int | None = None) -> list[float]:
+def one_weight(lr: float) -> Optimizer:
+    return make_optimizer({"lr": {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr}})
+
+
+def rates(
+    lr: float, warmup: int, total: int, step: int = 0, last: int | None = None, processes: int = 1, share: bool = True
+) -> list[float]:
     """Learning rates of the steps from ``step`` to ``last`` - 1, the run's end by default."""
-    optimizer = make_optimizer({"lr": {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr}})
-    schedule = make_schedule(optimizer, [lr], TrainOptions(lr=lr, warmup_steps=warmup), total, step)
+    optimizer = one_weight(lr)
+    options = TrainOptions(lr=lr, warmup_steps=warmup, share_warmup=share)
+    schedule = make_schedule(optimizer, [lr], options, total, step, processes)
     found = []
     for _ in range(step, last or total):
         found.append(schedule.get_last_lr()[0])
@@ -55,6 +77,44 @@ def test_the_schedule_is_a_function_of_the_step() -> None:
     whole = rates(1e-3, 5, 40)
     for step in (1, 4, 6, 39):
         assert rates(1e-3, 5, 40, step) == whole[step:]
+
+
+@pytest.mark.parametrize(("processes", "share", "peak"), [(1, True, 3000), (8, True, 375), (8, False, 3000)])
+def test_processes_share_the_warm_up(processes: int, share: bool, peak: int) -> None:
+    found = rates(4e-4, 3000, 12_500, last=3100, processes=processes, share=share)
+    assert found.index(max(found)) == pytest.approx(peak, abs=1)
+    assert max(found) == pytest.approx(4e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 8])
+def test_the_shared_warm_up_is_the_published_one(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published: OneCycle over all batches, which Accelerate's scheduler steps once per process."""
+    batches, warmup = 4000, 300
+    optimizer = one_weight(4e-4)
+    accelerator = Accelerator(cpu=True)
+    cycle = OneCycleLR(optimizer, max_lr=4e-4, total_steps=batches, pct_start=warmup / batches)
+    published = AcceleratedScheduler(cycle, accelerator.prepare(optimizer))
+    monkeypatch.setitem(AcceleratorState._shared_state, "num_processes", processes)
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", processes)
+    expected = []
+    for _ in range(batches // processes):
+        expected.append(published.get_last_lr()[0])
+        optimizer.step()
+        published.step()
+    found = rates(4e-4, warmup, batches // processes, processes=processes)
+    assert found.index(max(found)) == pytest.approx(expected.index(max(expected)), abs=1)
+    half_cycle = 4e-4 / (warmup / processes)  # the two schedules differ by one step of the cycle's end
+    assert found == pytest.approx(expected, abs=2 * half_cycle)
+
+
+def test_only_the_presets_of_this_project_keep_the_warm_up_to_themselves() -> None:
+    assert {name: options.train.share_warmup for name, options in PRESETS.items()} == {
+        "lrm": True,
+        "small": True,
+        "big": True,
+        "tiny": True,
+        "nano": False,
+    }
 
 
 def test_temporal_layers_get_their_own_rate(training_clips: Path, tmp_path: Path) -> None:
@@ -92,6 +152,16 @@ def test_the_average_is_the_exponential_mean_of_the_weights(training_clips: Path
     kept = read_tensors(tmp_path / "model.safetensors")[0]
     torch.testing.assert_close(kept["unet.conv_in.weight"], expected)
     assert not torch.equal(kept["unet.conv_in.weight"], weight)
+
+
+def test_the_average_is_on_the_device_of_the_run(training_clips: Path, tmp_path: Path) -> None:
+    """The model itself moves later, in `Accelerator.prepare`. The device "meta" stands for a GPU."""
+    options = options_for(training_clips, tmp_path, ema_decay=0.9)
+    accelerator = SimpleNamespace(device=torch.device("meta"), distributed_type=DistributedType.NO)
+    model = make_model(options)
+    average = make_average(model, accelerator, 0.9)
+    tensors = [*average.parameters(), *average.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
 def gradients(options: Callable, folder: Path, **train: object) -> tuple[dict[str, Tensor], int]:
