@@ -1,4 +1,4 @@
-"""Camera rigs of a clip, without Blender: which views, where they stand, and their matrices.
+"""Cameras and lights of a clip, without Blender: view numbers, poses, matrices, directions of the suns.
 
 World: y up, the glTF convention; the front of an object (glTF +Z) faces azimuth 0. Angles are degrees. A positive
 elevation is above the horizon; this is also what clips store (their readers negate it for the published orbit function,
@@ -15,6 +15,42 @@ import numpy as np
 RADIUS = 1.5
 LENS_MM, SENSOR_MM = 35.0, 32.0  # field of view 2 atan(16 / 35) = 49.13 degrees
 ELEVATION_RANGE = (-5.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Sun:
+    """A directional light.
+
+    Attributes:
+        energy: W/m2, Blender's unit.
+        azimuth, elevation: direction that the light comes from, degrees, as in `View`.
+        shadow: whether objects cast shadows.
+    """
+
+    name: str
+    energy: float
+    azimuth: float
+    elevation: float
+    shadow: bool = True
+
+
+LIGHTS = {
+    # The published directions and energies; the published script asks for no shadows.
+    "published": (
+        Sun("key", 4.0, -45.0, 45.0, shadow=False),
+        Sun("fill", 3.0, 135.0, 45.0, shadow=False),
+        Sun("rim", 4.0, -45.0, 45.0, shadow=False),
+        Sun("bottom", 2.0, 0.0, -90.0, shadow=False),
+    ),
+    # The same energies from all sides: no side of a white object is far above or below full exposure.
+    "soft": (
+        Sun("key", 4.0, -45.0, 30.0),
+        Sun("fill", 3.0, 75.0, 10.0),
+        Sun("rim", 4.0, 180.0, 30.0),
+        Sun("bottom", 2.0, 0.0, -89.0),
+    ),
+}
+"""Lights by name."""
 
 # Blender's world is z up: its importer maps glTF (x, y, z) to (x, -z, y).
 _Y_UP_TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
