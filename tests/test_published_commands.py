@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,8 @@ accelerate launch \
     --datalist data_train/datalist_24fps.txt \
 """
 VIDEO = "otter-on-surfboard_fg"
-IMAGES = [f"{VIDEO}_{view:03d}.png" for view in range(4)] + [f"{VIDEO}_mv_{view:03d}.png" for view in range(4)]
-VIDEOS = [f"{kind}_{VIDEO}{end}.mp4" for kind in ("wo_interp", "w_interp") for end in ("", "_fixed")]
+with (ROOT / "docs/published.csv").open(newline="") as table:
+    OUTPUTS = [row for row in csv.DictReader(table) if row["kind"] == "output"]
 FAST = {"max_steps": 2, "batch_size": 1, "lambda_lpips": 0.0, "mixed_precision": "no", "eval_lpips": False}
 
 
@@ -66,12 +67,19 @@ def script_and_options(line: str) -> tuple[str, str]:
     return Path(words[place]).stem, " ".join(words[place + 1 :])
 
 
+def expected_outputs(video: str | None) -> set[str]:
+    """The published names of files in the table that exist here: those of a video, or of a training."""
+    names = [row["published"] if row["here"] == "same" else row["here"] for row in OUTPUTS]
+    return {name.replace("NAME", video or "") for name in names if ("NAME" in name) == bool(video)}
+
+
 def test_inference(call: Call) -> None:
     square_video(Path(f"data_test/{VIDEO}.mp4"))
     assert call(*script_and_options(GENERATE_3D)) == (0, "")
-    assert {f"{VIDEO}.mp4", f"{VIDEO}_orig.png", *IMAGES} <= files()
     assert call(*script_and_options(GENERATE_4D)) == (0, "")
-    assert set(VIDEOS) <= files()
+    names = expected_outputs(VIDEO)
+    assert len(names) == 15
+    assert names <= files()
 
 
 @pytest.fixture
@@ -84,7 +92,7 @@ def training_place(place: Path, training_clips: Path, monkeypatch: pytest.Monkey
     write_checkpoint(Path("pretrained/model_fixrot.safetensors"), model=replace(TINY_MODEL, use_temp_attn=False))
     big = PRESETS["big"]
     data = replace(big.data, num_views=8, num_workers=0)
-    train = replace(big.train, **FAST, log_every=1, preview_every=0, tracker="none")
+    train = replace(big.train, **FAST, log_every=1, preview_every=1, tracker="none")
     monkeypatch.setitem(PRESETS, "big", replace(big, data=data, train=train))
 
 
@@ -93,6 +101,9 @@ def test_training(training_place: None, call: Call) -> None:
     for line, workspace in ((TRAIN_RECONSTRUCTION, "workspace_recon"), (TRAIN_INTERPOLATION, "workspace_interp")):
         status, text = call(*script_and_options(line))
         assert status == 0, text
+        names = {name.replace("E_I", "0_2").replace("STEP", "00000002") for name in expected_outputs(None)}
+        assert len(names) == 6
+        assert all(Path(workspace, name).exists() for name in names)
         assert [record["step"] for record in log_of(Path(workspace))] == [1, 2]
         assert any("t_attns" in name for name in read_tensors(Path(workspace, "model.safetensors"))[0])
         (start,) = log_of(Path(workspace), "start")
