@@ -35,7 +35,8 @@ class Sun:
 
 
 LIGHTS = {
-    # The published directions and energies; the published script asks for no shadows.
+    # The published directions and energies. The published script turns shadows off; Cycles in Blender 3, the version
+    # that it names, ignores that switch.
     "published": (
         Sun("key", 4.0, -45.0, 45.0, shadow=False),
         Sun("fill", 3.0, 135.0, 45.0, shadow=False),
@@ -73,8 +74,8 @@ def fixed_views(count: int = 16, step: int = 1) -> list[View]:
 def random_views(count: int, seed: int, name: str) -> list[View]:
     """Random cameras: azimuth uniform in [0, 360), elevation uniform in [-5, 30).
 
-    The draw depends on the seed and the clip's name alone, so a clip has the same cameras whenever, wherever and after
-    whatever other clips it is rendered, and a smaller ``count`` is a prefix of a larger one.
+    The draw depends only on the seed and the clip's name, not on other clips; a smaller ``count`` gives a prefix of a
+    larger one.
     """
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     draws = generator.uniform((0.0, ELEVATION_RANGE[0]), (360.0, ELEVATION_RANGE[1]), size=(count, 2))
@@ -103,10 +104,9 @@ def world_to_camera(view: View, radius: float = RADIUS) -> np.ndarray:
 
 
 def rigid_motion(frame: int, seed: int, name: str) -> np.ndarray:
-    """A pose ``[4, 4]`` in the y-up world for a static object of unit size: turning, rocking and hopping.
+    """Pose ``[4, 4]`` of a static object of unit size in the y-up world: rotation, rocking and translation.
 
-    The motion takes a second (24 frames) and ends where it begins. As with the cameras it depends on the seed and the
-    clip's name alone.
+    The motion has a period of one second (24 frames) and depends only on the seed and the clip's name.
     """
     generator = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
     turns = generator.choice([-1.0, 0.0, 0.0, 1.0])
