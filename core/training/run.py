@@ -46,16 +46,30 @@ logger = logging.getLogger(__name__)
 
 
 def make_renderer_in_turn(options: Options, accelerator: accelerate.Accelerator) -> Renderer:
-    """The renderer, made by the local main process first.
+    """Make the renderer, on the local main process first; all processes fail together.
 
     gsplat compiles its kernels at first use, and processes that compile at the same time delete each other's build.
 
     Raises:
-        UserError: the renderer cannot run here.
+        UserError: the renderer cannot run on this machine, or on another one of the run.
     """
     camera = options.camera
-    with accelerator.local_main_process_first():
+
+    def make() -> Renderer:
         return make_renderer(camera.renderer, near=camera.znear, far=camera.zfar, device=accelerator.device)
+
+    renderer, error = None, None
+    try:
+        renderer = make() if accelerator.is_local_main_process else None
+    except UserError as caught:
+        error = caught
+    # The other processes wait here.
+    failures = accelerator.reduce(torch.tensor([float(error is not None)], device=accelerator.device))
+    if error is not None:
+        raise error
+    if failures.item() > 0:
+        raise UserError("the local main process has no renderer; its message gives the cause")
+    return renderer or make()
 
 
 class Training:
