@@ -72,7 +72,7 @@ SPOILT = {
     "config nested deep": (lambda f: (f / "unet/config.json").write_text("[" * 200_000), "nested too deep"),
     "config of text": (lambda f: (f / "unet/config.json").write_text('{"channel_mult": "abc"}'), "channel_mult is abc"),
     "config of no network": (
-        lambda f: (f / "unet/config.json").write_text('{"ip_dim": 16, "num_head_channels": 0}'),
+        lambda f: (f / "unet/config.json").write_text('{"ip_dim": 16, "model_channels": 7}'),
         "of no network that can be built",
     ),
     "config truncated": (lambda f: cut(f / "unet/config.json"), "damaged file, unet/config.json"),

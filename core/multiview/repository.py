@@ -92,7 +92,7 @@ class Repository:
         try:
             with torch.device("meta"):
                 unet = MultiViewUNet(self.unet_config)
-        except (ArithmeticError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:
             raise self._error(f"has a unet/config.json of no network that can be built ({reason(error)})") from error
         state, _ = read_tensors(self._weights("unet"))
         own = unet.state_dict()
