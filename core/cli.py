@@ -25,10 +25,13 @@ Column = tuple[str, Any, Any]  # name, type with its help text, default
 
 _log = logging.getLogger(__name__)
 _REST = "not_shown"  # title of what help leaves out
-# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 # What torch's allocators say; on a CPU in a plain RuntimeError.
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included; and an impossible path.
+_NO_ROOM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+)
 # mallopt's names for three of glibc's parameters, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _LARGEST_KEPT = 1 << 30  # bytes

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from core.errors import UserError
+from core.files import read_text
 from core.options import DataOptions
 from core.places import find, looked_in
 
@@ -33,13 +34,12 @@ def read_groups(datalist: str) -> list[tuple[str, ...]]:
         UserError: the list is missing or empty, or a clip stands in it twice.
     """
     path = find(datalist)
-    if not datalist or not path.is_file():
-        raise UserError(
-            f"The clip list {datalist!r} (datalist) does not exist{looked_in(datalist)}; it holds one clip name a line."
-        )
+    if not datalist or not os.path.lexists(path):
+        where = looked_in(datalist)
+        raise UserError(f"The clip list {datalist!r} (datalist) does not exist{where}; it holds one clip name a line.")
     groups: dict[str, list[str]] = {}
     seen: set[str] = set()
-    for line in filter(None, map(str.strip, path.read_text().splitlines())):
+    for line in filter(None, map(str.strip, read_text(path, "the clip list").splitlines())):
         tokens = line.split("-")
         if line in seen:
             raise UserError(f"The clip list {datalist} names {line} twice; it would be drawn twice as often.")

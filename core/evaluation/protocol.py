@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 import types
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from core.errors import UserError
+from core.files import read_toml
 from core.places import find, looked_in
 
+_MOST = {"frames": 10_000, "size": 4096, "chunk": 1000, "chunks": 1000, "rate": 1000}
 Task = Literal["reconstruct", "interpolate", "autoregress", "still"]
 
 
@@ -84,12 +86,10 @@ def read_protocol(path: str | Path) -> Protocol:
         UserError: the file is missing, is no TOML, or a field is unknown, missing or of the wrong kind (named).
     """
     path = find(path)
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(
-            f"cannot read the protocol {path}{looked_in(path)}: {error}; see data_test/protocols for examples"
-        ) from error
+    if not os.path.lexists(path):
+        where = looked_in(path)
+        raise UserError(f"cannot read the protocol {path}: no such file{where}; see data_test/protocols for examples")
+    values = read_toml(path, "the protocol")
     problems = _problems(values)
     if not problems:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
@@ -97,7 +97,7 @@ def read_protocol(path: str | Path) -> Protocol:
         problems = _contradictions(protocol)
     if problems:
         raise UserError(f"protocol {path}: {'; '.join(problems)}")
-    listed = str((path.parent / protocol.list).resolve()) if protocol.list else ""
+    listed = os.path.realpath(path.parent / protocol.list) if protocol.list else ""
     return Protocol(**{**vars(protocol), "list": listed})
 
 
@@ -124,6 +124,11 @@ def _contradictions(protocol: Protocol) -> list[str]:
             "rate": 2,
         }.items()
         if getattr(protocol, name) < least
+    ]
+    found += [
+        f"{name} is {getattr(protocol, name)} and may be at most {most}"
+        for name, most in _MOST.items()
+        if getattr(protocol, name) > most
     ]
     if protocol.source == "clips" and not protocol.list and not protocol.objects:
         found.append("clips need a list, or objects")

@@ -74,7 +74,7 @@ _NANO = Options(
         prob_cam_jitter=0.0,
         prob_view_dropout=0.3,
     ),
-    train=TrainOptions(batch_size=4, warmup_steps=200, lambda_hull=1.0),
+    train=TrainOptions(batch_size=4, warmup_steps=200, share_warmup=False, lambda_hull=1.0),
     run=RunOptions(resume="pretrained/nano_recon.safetensors"),
     infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", handover="first", chunk_lanes=2),
 )
