@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import tyro
 
@@ -50,11 +53,15 @@ def keep_freed_memory() -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's ``main`` and exit: 0, 2 for what the user can mend (one line says how), 130 after Ctrl-C."""
+    """Run a script's ``main`` and exit: 0, 2 for what the user can mend (one line says how), 130 after Ctrl-C.
+
+    SIGTERM ends it as Ctrl-C does, so that no temporary file is left.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory()
     try:
-        main()
+        with _sigterm_interrupts():
+            main()
     except UserError as error:
         sys.exit(_report(f"error: {error}", 2))
     except OSError as error:
@@ -70,3 +77,18 @@ def run(main: Callable[[], None]) -> None:
 def _report(line: str, status: int) -> int:
     print(line, file=sys.stderr)
     return status
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """While it is open, the first SIGTERM raises KeyboardInterrupt and later ones do nothing."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -6,7 +6,10 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from core.files import atomic_path
 from core.images import load_image, save_image
-from core.options import CameraOptions
-from core.ply import load_ply
+from core.media import write_video
+from core.options import PRESETS, CameraOptions
 from core.rendering.orbit import OrbitRenderer
 from tests.tiny import (
     LINE_4D,
@@ -182,24 +185,115 @@ def test_a_workspace_that_is_a_file(call: Call) -> None:
     assert Path("results").read_text() == "mine"
 
 
-def test_ctrl_c_leaves_finished_frames_valid(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted while the third .ply is being written."""
+def _interrupt_with(number: int, call: Call, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """infer_4d, sent a signal while the third .ply is being written."""
 
     def interrupted(path: Path) -> object:
         if path.name == "frame0003.ply":
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return atomic_path(path)
 
-    monkeypatch.setattr("core.ply.atomic_path", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr("core.ply.atomic_path", interrupted)
+        return call("infer_4d", SHORT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_finished_frames_valid_and_nothing_else(
+    call: Call, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     # A job in the background inherits that Ctrl-C is ignored.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        status, line = call("infer_4d", SHORT)
+        status, line = _interrupt_with(number, call, monkeypatch)
     finally:
         signal.signal(signal.SIGINT, previous)
     assert (status, len(line.strip().splitlines())) == (130, 1)
     plys = sorted(Path("results/x").glob("*.ply"))
     assert [path.name for path in plys] == ["frame0001.ply", "frame0002.ply"]
-    assert all(load_ply(path).is_finite() for path in plys)
     assert metadata()["complete"] is False
-    assert files() == {*(f"x_{v:03d}.png" for v in range(4)), *(f"x/{p.name}" for p in plys), "x/metadata.json"}
+    assert files() == {*(f"x_{v:03d}.png" for v in range(4)), *(f"x/{p.name}" for p in plys), "x_metadata.json"}
+    kept = {path: path.read_bytes() for path in plys}
+    assert call("infer_4d", SHORT)[0] == 0
+    assert {path: path.read_bytes() for path in plys} == kept, "as a whole run writes them"
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+def test_what_a_killed_run_left_is_removed_and_nothing_of_others(call: Call, script: str) -> None:
+    """Temporary files of a process that is gone; not those of one that runs, nor what only looks alike."""
+    Path("results/x").mkdir(parents=True)
+    kept = [Path("results", name) for name in (".x.part.mp4", ".mine.part", "x.123.part.png")]
+    with suppress(RuntimeError), atomic_path(Path("results/other.png")) as own:
+        left = Path("results", own.name.replace(str(os.getpid()), str(_finished_process())))
+        nested = Path("results/x", left.name).with_suffix(".ply")
+        for path in (own, left, nested, *kept):
+            path.write_text("partial")
+        assert call(script, SHORT)[0] == 0
+        assert not left.exists() and not nested.exists()
+        assert all(path.read_text() == "partial" for path in (own, *kept))
+        raise RuntimeError  # no file comes of it
+
+
+def _finished_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    "name", ["...mp4", "..mp4", ".mp4", ".hidden.mp4", "a\\b.mp4", "a\tb.mp4", "a\nb.mp4", "é" * 122 + ".mp4"]
+)
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+def test_names_that_no_result_can_have(call: Call, script: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written, neither in the workspace nor beside it."""
+    Path("data_test/x.mp4").rename(Path("data_test", name))
+    Path("metadata.json").write_text("mine")
+    before = files(".")
+    nano = PRESETS["nano"]  # the name holds what a command line in one string would be split at
+    monkeypatch.setitem(PRESETS, "nano", replace(nano, infer=replace(nano.infer, test_path=f"data_test/{name}")))
+    _refused(call(script, "nano"), "data_test/", "rename the video")
+    assert files(".") == before
+
+
+def test_a_name_as_long_as_can_be(call: Call) -> None:
+    """The longest result name has 255 bytes."""
+    name = "n" * (255 - len("wo_interp__fixed.mp4"))
+    Path("data_test/x.mp4").rename(f"data_test/{name}.mp4")
+    assert call("infer_4d", f"nano --test_path data_test/{name}.mp4 --interpresume None")[0] == 0
+    assert Path("results", f"wo_interp_{name}_fixed.mp4").is_file()
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+@pytest.mark.parametrize("make", [_fifo, _loop])
+def test_what_is_no_file_is_refused(call: Call, script: str, make: Callable) -> None:
+    make(Path("data_test/y.mp4"))
+    _refused(call(script, "nano --test_path data_test/y.mp4"), "data_test/y.mp4")
+    assert call(script, "nano --test_path data_test")[0] == 0, "in a folder they are passed over"
+
+
+def test_a_workspace_that_is_a_loop_of_links(call: Call) -> None:
+    _loop(Path("loop"))
+    _refused(call("infer_4d", f"{SHORT} --workspace loop"), "loop", "symbolic link")
+
+
+def test_too_long_a_path(call: Call) -> None:
+    _refused(call("infer_4d", f"nano --test_path {'a' * 300}.mp4"), "too long")
+
+
+def test_a_video_with_a_background(call: Call) -> None:
+    with write_video("data_test/y.mp4", 8, (SIZE, SIZE)) as video:
+        for index in range(2):
+            video.write(square_frame(index) * 0.7)
+    line = "nano --test_path data_test/y.mp4 --interpresume None"
+    for script in ("infer_3d", "infer_4d"):
+        _refused(call(script, line), "data_test/y.mp4 has a background", "--allow_background")
+    assert not Path("results").exists()
+    assert call("infer_4d", f"{line} --allow_background")[0] == 0

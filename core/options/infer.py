@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 Handover = Literal["last", "first"]
 
@@ -29,5 +31,9 @@ class InferOptions:
     """Video frames are skipped evenly until the rate is near this one; slower videos keep theirs."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the network's weights; auto: fp16 on a GPU, on a CPU bf16 where it is fast, otherwise fp32."""
+    output_size: Annotated[int, tyro.conf.Suppress] = 512
+    """Side in pixels of the turntables and fixed views that are written; a wide video gives them its own shape."""
+    allow_background: bool = False
+    """Take videos that do not show their object on white or with alpha; the background is reconstructed with it."""
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the PLY files: 'viewer' opens upright in common viewers, 'world' keeps y up."""
