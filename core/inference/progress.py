@@ -23,7 +23,9 @@ class Progress:
 
     def __init__(self, name: str, total: int) -> None:
         self.name, self.current = name, ""
-        self.bar = tqdm(total=total, desc=name, unit="frame", disable=None)
+        # Without a rate: stages differ too much for a forecast.
+        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+        self.bar = tqdm(total=total, desc=name, bar_format=form, disable=None)
         self._done = Event()
 
     def __enter__(self) -> Progress:
