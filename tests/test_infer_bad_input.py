@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from core.files import atomic_path
 from core.images import load_image, save_image
-from core.media import write_video
-from core.options import PRESETS, CameraOptions
+from core.options import CameraOptions
 from core.rendering.orbit import OrbitRenderer
 from tests.tiny import (
     LINE_4D,
@@ -69,6 +68,9 @@ BAD_VIDEO = {
     "empty": (lambda p: Path(p).write_bytes(b""), "empty"),
     "truncated": (lambda p: _cut(p, 0.6), "truncated"),
     "text": (lambda p: Path(p).write_text("no video at all\n" * 200), "not a video|text file"),
+    "pipe": (lambda p: (Path(p).unlink(), os.mkfifo(p)), "named pipe"),
+    "loop": (lambda p: (Path(p).unlink(), Path(p).symlink_to("x.mp4")), "symbolic link"),
+    "playlist": (lambda p: Path(p).write_text("ffconcat version 1.0\nfile '/etc/passwd'\n"), "playlist"),
     "folder without videos": (lambda p: (Path(p).unlink(), Path(p).mkdir()), "no video in the folder"),
 }
 BAD_CHECKPOINT = {
@@ -76,10 +78,12 @@ BAD_CHECKPOINT = {
     "truncated": (lambda p: _cut(p, 0.5), "truncated"),
     "of another preset": (_other_preset, "another preset"),
     "with NaN": (_with_nan, "NaN"),
+    "text": (lambda p: Path(p).write_text("weights\n" * 50), "truncated or damaged"),
+    "pipe": (lambda p: (Path(p).unlink(), os.mkfifo(p)), "named pipe"),
 }
 
 
-def _refused(result: tuple[int, str], *words: str) -> None:
+def refused(result: tuple[int, str], *words: str) -> None:
     status, text = result
     assert status == 2
     assert len(text.strip().splitlines()) == 1, text
@@ -93,7 +97,7 @@ def _refused(result: tuple[int, str], *words: str) -> None:
 def test_bad_video(call: Call, script: str, spoil: Callable, reason: str) -> None:
     spoil("data_test/x.mp4")
     result = call(script, SHORT)
-    _refused(result, "data_test/x.mp4")
+    refused(result, "data_test/x.mp4")
     assert any(word in result[1] for word in reason.split("|"))
     assert not Path("results").exists()
 
@@ -102,13 +106,13 @@ def test_bad_video(call: Call, script: str, spoil: Callable, reason: str) -> Non
 @pytest.mark.parametrize(("spoil", "reason"), BAD_CHECKPOINT.values(), ids=BAD_CHECKPOINT)
 def test_bad_checkpoint(call: Call, name: str, spoil: Callable, reason: str) -> None:
     spoil(f"pretrained/{name}.safetensors")
-    _refused(call("infer_4d", LINE_4D), f"pretrained/{name}.safetensors", reason)
+    refused(call("infer_4d", LINE_4D), f"pretrained/{name}.safetensors", reason)
     assert not Path("results").exists()
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(call: Call) -> None:
     _pickle("pretrained/recon.pt")
-    _refused(call("infer_3d", f"{SHORT} --resume pretrained/recon.pt"), "recon.pt", "refused")
+    refused(call("infer_3d", f"{SHORT} --resume pretrained/recon.pt"), "recon.pt", "refused")
     assert not Path("executed").exists()
 
 
@@ -128,7 +132,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(call: Call) -> None:
     ],
 )
 def test_bad_options(call: Call, line: str, word: str) -> None:
-    _refused(call("infer_4d", line), word)
+    refused(call("infer_4d", line), word)
     assert not Path("results").exists()
 
 
@@ -137,7 +141,7 @@ def test_bad_options(call: Call, line: str, word: str) -> None:
 def test_workspace_equal_to_the_input_folder_is_refused(call: Call, script: str, workspace: str) -> None:
     Path("link").symlink_to("data_test")
     before = Path("data_test/x.mp4").read_bytes()
-    _refused(call(script, f"{SHORT} --workspace {workspace}"), "choose another --workspace", "x.mp4")
+    refused(call(script, f"{SHORT} --workspace {workspace}"), "choose another --workspace", "x.mp4")
     assert files("data_test") == {"x.mp4"}
     assert Path("data_test/x.mp4").read_bytes() == before
 
@@ -145,20 +149,20 @@ def test_workspace_equal_to_the_input_folder_is_refused(call: Call, script: str,
 def test_an_input_that_is_a_link_into_the_workspace_is_not_overwritten(call: Call) -> None:
     square_video(Path("results/y.mp4"))
     Path("data_test/y.mp4").symlink_to(Path("results/y.mp4").resolve())
-    _refused(call("infer_3d", "nano --test_path data_test/y.mp4"), "choose another --workspace")
+    refused(call("infer_3d", "nano --test_path data_test/y.mp4"), "choose another --workspace")
 
 
 @pytest.mark.parametrize("other", ["x.mov", "X.mkv", "x_mv.mp4"])
 def test_two_videos_that_would_write_one_file_are_refused(call: Call, other: str) -> None:
     """Also where it is not plain to see: the side views of x_mv are called like the raw ones of x."""
     square_video(Path("data_test") / other)
-    _refused(call("infer_3d", "nano --test_path data_test"), "x.mp4", other, "rename")
+    refused(call("infer_3d", "nano --test_path data_test"), "x.mp4", other, "rename")
     assert not Path("results").exists()
 
 
 def test_incomplete_side_views_are_refused(call: Call) -> None:
     save_image(square_frame(0), "data_test/x_002.png")
-    _refused(call("infer_4d", SHORT), "x_000.png, x_001.png, x_003.png missing")
+    refused(call("infer_4d", SHORT), "x_000.png, x_001.png, x_003.png missing")
 
 
 @pytest.mark.parametrize("limit", [2_000, 20_000])
@@ -172,7 +176,7 @@ def test_full_disk(call: Call, script: str, limit: int) -> None:
         result = call(script, SHORT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    _refused(result, "cannot write", "free some space")
+    refused(result, "cannot write", "free some space")
     for path in map(Path("results").joinpath, files()):
         assert path.suffix in {".png", ".json"}
         assert ".part" not in path.name
@@ -181,8 +185,20 @@ def test_full_disk(call: Call, script: str, limit: int) -> None:
 
 def test_a_workspace_that_is_a_file(call: Call) -> None:
     Path("results").write_text("mine")
-    _refused(call("infer_4d", SHORT), "cannot write", "results")
+    refused(call("infer_4d", SHORT), "cannot write", "results")
     assert Path("results").read_text() == "mine"
+
+
+def test_a_result_folder_that_is_a_file(call: Call) -> None:
+    Path("results").mkdir()
+    Path("results/x").write_text("mine")
+    refused(call("infer_4d", SHORT), "cannot write", "results/x")
+    assert Path("results/x").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", ["--workspace", "--resume", "--test_path"])
+def test_names_that_no_file_system_takes(call: Call, option: str) -> None:
+    refused(call("infer_4d", f"{SHORT} {option} {'w' * 300}"), "w" * 300)
 
 
 def _interrupt_with(number: int, call: Call, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
@@ -238,62 +254,3 @@ def _finished_process() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
-
-
-@pytest.mark.parametrize(
-    "name", ["...mp4", "..mp4", ".mp4", ".hidden.mp4", "a\\b.mp4", "a\tb.mp4", "a\nb.mp4", "é" * 122 + ".mp4"]
-)
-@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
-def test_names_that_no_result_can_have(call: Call, script: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written, neither in the workspace nor beside it."""
-    Path("data_test/x.mp4").rename(Path("data_test", name))
-    Path("metadata.json").write_text("mine")
-    before = files(".")
-    nano = PRESETS["nano"]  # the name holds what a command line in one string would be split at
-    monkeypatch.setitem(PRESETS, "nano", replace(nano, infer=replace(nano.infer, test_path=f"data_test/{name}")))
-    _refused(call(script, "nano"), "data_test/", "rename the video")
-    assert files(".") == before
-
-
-def test_a_name_as_long_as_can_be(call: Call) -> None:
-    """The longest result name has 255 bytes."""
-    name = "n" * (255 - len("wo_interp__fixed.mp4"))
-    Path("data_test/x.mp4").rename(f"data_test/{name}.mp4")
-    assert call("infer_4d", f"nano --test_path data_test/{name}.mp4 --interpresume None")[0] == 0
-    assert Path("results", f"wo_interp_{name}_fixed.mp4").is_file()
-
-
-def _fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _loop(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
-@pytest.mark.parametrize("make", [_fifo, _loop])
-def test_what_is_no_file_is_refused(call: Call, script: str, make: Callable) -> None:
-    make(Path("data_test/y.mp4"))
-    _refused(call(script, "nano --test_path data_test/y.mp4"), "data_test/y.mp4")
-    assert call(script, "nano --test_path data_test")[0] == 0, "in a folder they are passed over"
-
-
-def test_a_workspace_that_is_a_loop_of_links(call: Call) -> None:
-    _loop(Path("loop"))
-    _refused(call("infer_4d", f"{SHORT} --workspace loop"), "loop", "symbolic link")
-
-
-def test_too_long_a_path(call: Call) -> None:
-    _refused(call("infer_4d", f"nano --test_path {'a' * 300}.mp4"), "too long")
-
-
-def test_a_video_with_a_background(call: Call) -> None:
-    with write_video("data_test/y.mp4", 8, (SIZE, SIZE)) as video:
-        for index in range(2):
-            video.write(square_frame(index) * 0.7)
-    line = "nano --test_path data_test/y.mp4 --interpresume None"
-    for script in ("infer_3d", "infer_4d"):
-        _refused(call(script, line), "data_test/y.mp4 has a background", "--allow_background")
-    assert not Path("results").exists()
-    assert call("infer_4d", f"{line} --allow_background")[0] == 0

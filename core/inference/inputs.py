@@ -138,7 +138,7 @@ def _find_videos(test_path: str | None) -> list[Path]:
         raise UserError("--test_path is missing: give a video or a picture, or a folder of them")
     path = Path(test_path)
     try:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             return [regular_file(path, "video")]
         files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as error:
@@ -152,10 +152,12 @@ def _find_videos(test_path: str | None) -> list[Path]:
 
 
 def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
+    if os.path.islink(workspace) and not os.path.isdir(workspace):
+        raise UserError(f"the workspace {workspace} is a symbolic link to no folder; repair it or choose another")
     claimed: dict[str, Path] = {}
-    folder = _resolved(workspace)
+    real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
     for path in paths:
-        if folder in (_resolved(path.parent), _resolved(path).parent):
+        if real(workspace) in (real(path.parent), os.path.dirname(real(path))):
             raise UserError(
                 f"the workspace {workspace} is the folder of the input {path}, where results could overwrite it; "
                 f"choose another --workspace"
@@ -167,13 +169,6 @@ def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], 
             other = claimed.setdefault(output.lower(), path)
             if other != path:
                 raise UserError(f"{other} and {path} would both write {workspace / output}; rename one of the videos")
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12
-        raise UserError(f"{path} cannot be found: it is a loop of symbolic links; repair the link") from error
 
 
 def check_name(path: Path, outputs: Sequence[str]) -> None:
