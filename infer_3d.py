@@ -11,8 +11,8 @@ from core.cli import parse_options, run
 from core.errors import UserError
 from core.inference.inputs import open_sources
 from core.inference.outputs import lift_outputs
+from core.inference.programs import lift_prompt, lift_video
 from core.inference.session import Session
-from core.inference.still import lift_prompt, lift_video
 from core.options.offers import INFER_3D
 
 
@@ -27,7 +27,8 @@ def main() -> None:
     if views.prompt:
         lift_prompt(session, views.prompt)
         return
-    for source in open_sources(infer.test_path, workspace, infer.target_fps, lift_outputs, views.recenter):
+    names = (infer.test_path, workspace, infer.target_fps)
+    for source in open_sources(*names, lift_outputs, views.recenter, infer.allow_background):
         lift_video(session, source)
 
 

@@ -21,9 +21,8 @@ def main() -> None:
     infer, views = options.infer, options.views
     if views.prompt:
         raise UserError("--prompt is for infer_3d.py: infer_4d.py needs a video")
-    for source in open_sources(
-        infer.test_path, options.run.workspace, infer.target_fps, sequence_outputs, views.recenter
-    ):
+    names = (infer.test_path, options.run.workspace, infer.target_fps)
+    for source in open_sources(*names, sequence_outputs, views.recenter, infer.allow_background):
         reconstruct_video(session, source)
 
 

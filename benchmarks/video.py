@@ -78,7 +78,8 @@ def options_of(preset: str, folder: Path, frames: int, tiny: bool) -> Options:
     options = PRESETS[preset]
     write_clip(folder / "clip.mp4", frames)
     run = replace(options.run, workspace=str(folder / "results"))
-    infer = replace(options.infer, test_path=str(folder / "clip.mp4"))
+    size = 32 if tiny else options.data.output_size  # of pictures as well: rows stay comparable with earlier ones
+    infer = replace(options.infer, test_path=str(folder / "clip.mp4"), output_size=size)
     if tiny or preset != "nano":
         model = SMALL if tiny else options.model
         options = replace(options, model=model)
@@ -87,8 +88,7 @@ def options_of(preset: str, folder: Path, frames: int, tiny: bool) -> Options:
             save_weights(L4GM(model), folder / f"{name}.safetensors", dtype=torch.float16)
         run = replace(run, resume=str(folder / "recon.safetensors"))
         infer = replace(infer, interpresume=str(folder / "interp.safetensors"))
-    data = replace(options.data, num_frames=2 if tiny else 16, prob_view_dropout=0.3)
-    data = replace(data, output_size=32) if tiny else data
+    data = replace(options.data, num_frames=2 if tiny else 16, prob_view_dropout=0.3, output_size=size)
     return replace(options, data=data, run=run, infer=infer)
 
 

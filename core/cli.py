@@ -8,11 +8,14 @@ import errno
 import inspect
 import logging
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import field, make_dataclass, replace
 from functools import cache
 from itertools import pairwise
+from types import FrameType
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -129,11 +132,15 @@ def keep_freed_memory() -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's ``main`` and exit: 0, 2 for what the user can mend (one line says how), 130 after Ctrl-C."""
+    """Run a script's ``main`` and exit: 0, 2 for what the user can mend (one line says how), 130 after Ctrl-C.
+
+    SIGTERM ends it as Ctrl-C does, so that no temporary file is left.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory()
     try:
-        main()
+        with _sigterm_interrupts():
+            main()
     except UserError as error:
         sys.exit(_report(f"error: {error}", 2))
     except OSError as error:
@@ -154,3 +161,18 @@ def run(main: Callable[[], None]) -> None:
 def _report(line: str, status: int) -> int:
     print(line, file=sys.stderr)
     return status
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """While it is open, the first SIGTERM raises KeyboardInterrupt and later ones do nothing."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -196,8 +196,12 @@ class VideoEncoder:
         """Append one frame ``[3, H, W]`` in [0, 1]."""
         if frame.shape != (3, *self.size):
             raise ValueError(f"{self.path} takes frames {(3, *self.size)}, got {tuple(frame.shape)}")
+        self.write_pixels(to_uint8(frame))
+
+    def write_pixels(self, pixels: np.ndarray) -> None:
+        """Append one frame as uint8 ``[H, W, 3]``."""
         height, width = self.size
-        pixels = np.pad(to_uint8(frame), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         with self._reporting():
             self.process.stdin.write(pixels.tobytes())
         self.num_frames += 1

@@ -9,7 +9,7 @@ import torch
 
 from core.cameras import orbit_cameras
 from core.gaussians import Gaussians
-from core.inference.align import Pose, aligned, find_pose
+from core.inference.align import SEARCH_SIZE, Pose, aligned, find_pose, lift
 from core.options import CameraOptions
 from core.rendering.orbit import OrbitRenderer
 from core.rotations import mirrored, scaled, tilt, turn
@@ -117,3 +117,14 @@ def test_large_renders_are_cut_into_calls_and_come_out_the_same(
     torch.testing.assert_close(orbit(both, **views), whole)
     monkeypatch.setattr("core.rendering.orbit._PIXELS_AT_ONCE", 17 * SIZE**2)
     torch.testing.assert_close(orbit(both, **views), whole)
+
+
+def test_lifted_views_begin_at_the_frame() -> None:
+    orbit = OrbitRenderer(CameraOptions(renderer="numba"), 48)
+    true = lopsided_gaussians()
+    frame = orbit(true, [0], size=SEARCH_SIZE)[0, 0]
+    lifted = lift(turn(true, 64), frame, orbit)
+    assert lifted.pose == Pose(64)
+    assert lifted.error < 1e-4
+    torch.testing.assert_close(lifted.views, orbit(true)[0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(lifted.gaussians.means, true.means[0], atol=1e-5, rtol=0)

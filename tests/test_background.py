@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from core.errors import UserError
 from core.gaussians import Gaussians
-from core.multiview.background import centered, foreground
+from core.media import read_video
+from core.multiview.background import centered, check_white, foreground
 from core.multiview.single_view import VARIANTS, Variant, variants_of, views_from_frame
 from core.options import CameraOptions
 from core.rendering.orbit import OrbitRenderer
@@ -42,6 +45,37 @@ def test_a_little_noise_does_not_matter_and_another_colour_at_the_edge_does() ->
         foreground(halves, "x")
     with pytest.raises(UserError, match=r"^x is empty"):
         foreground(torch.full((3, 8, 8), 0.3), "x")
+
+
+def on(ground: torch.Tensor) -> torch.Tensor:
+    """A frame of a video: a dark square on this ground ``[3, SIZE, SIZE]``."""
+    frame = ground.clone()
+    frame[:, 15:35, 15:35] = 0.2
+    return frame
+
+
+WHITE = torch.ones(3, SIZE, SIZE)
+GRADIENT = torch.linspace(1, 0.3, SIZE)[:, None].expand(3, SIZE, SIZE)
+NOISE = torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+GREEN = torch.tensor([0.1, 0.8, 0.2])[:, None, None].expand(3, SIZE, SIZE)
+SHADOW = WHITE.clone()
+SHADOW[:, 40:, 10:] = 0.7
+
+
+@pytest.mark.parametrize("ground", [WHITE, (WHITE + 0.03 * NOISE).clamp(0, 1), WHITE * 0.96, SHADOW])
+def test_white_is_white_with_noise_of_compression_and_a_shadow(ground: torch.Tensor) -> None:
+    check_white(on(ground), "x")
+
+
+@pytest.mark.parametrize("ground", [WHITE * 0.02, GREEN, GRADIENT, WHITE * 0.8, (0.5 + 0.2 * NOISE).clamp(0, 1)])
+def test_a_background_is_not_white(ground: torch.Tensor) -> None:
+    with pytest.raises(UserError, match=r"^x has a background: .* --allow_background takes it as it is"):
+        check_white(on(ground), "x")
+
+
+@pytest.mark.parametrize("name", ["beast", "mech", "trex", "truck"])
+def test_the_sample_videos_are_on_white(name: str) -> None:
+    check_white(next(read_video(Path(__file__).parents[1] / f"data_test/{name}.mp4").frames([0])), name)
 
 
 def test_centred_object_has_80_percent_of_a_white_square() -> None:

@@ -6,7 +6,10 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from core.files import atomic_path
 from core.images import load_image, save_image
 from core.options import CameraOptions
-from core.ply import load_ply
 from core.rendering.orbit import OrbitRenderer
 from tests.tiny import (
     LINE_4D,
@@ -81,7 +83,7 @@ BAD_CHECKPOINT = {
 }
 
 
-def _refused(result: tuple[int, str], *words: str) -> None:
+def refused(result: tuple[int, str], *words: str) -> None:
     status, text = result
     assert status == 2
     assert len(text.strip().splitlines()) == 1, text
@@ -95,7 +97,7 @@ def _refused(result: tuple[int, str], *words: str) -> None:
 def test_bad_video(call: Call, script: str, spoil: Callable, reason: str) -> None:
     spoil("data_test/x.mp4")
     result = call(script, SHORT)
-    _refused(result, "data_test/x.mp4")
+    refused(result, "data_test/x.mp4")
     assert any(word in result[1] for word in reason.split("|"))
     assert not Path("results").exists()
 
@@ -104,13 +106,13 @@ def test_bad_video(call: Call, script: str, spoil: Callable, reason: str) -> Non
 @pytest.mark.parametrize(("spoil", "reason"), BAD_CHECKPOINT.values(), ids=BAD_CHECKPOINT)
 def test_bad_checkpoint(call: Call, name: str, spoil: Callable, reason: str) -> None:
     spoil(f"pretrained/{name}.safetensors")
-    _refused(call("infer_4d", LINE_4D), f"pretrained/{name}.safetensors", reason)
+    refused(call("infer_4d", LINE_4D), f"pretrained/{name}.safetensors", reason)
     assert not Path("results").exists()
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(call: Call) -> None:
     _pickle("pretrained/recon.pt")
-    _refused(call("infer_3d", f"{SHORT} --resume pretrained/recon.pt"), "recon.pt", "refused")
+    refused(call("infer_3d", f"{SHORT} --resume pretrained/recon.pt"), "recon.pt", "refused")
     assert not Path("executed").exists()
 
 
@@ -130,7 +132,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(call: Call) -> None:
     ],
 )
 def test_bad_options(call: Call, line: str, word: str) -> None:
-    _refused(call("infer_4d", line), word)
+    refused(call("infer_4d", line), word)
     assert not Path("results").exists()
 
 
@@ -139,7 +141,7 @@ def test_bad_options(call: Call, line: str, word: str) -> None:
 def test_workspace_equal_to_the_input_folder_is_refused(call: Call, script: str, workspace: str) -> None:
     Path("link").symlink_to("data_test")
     before = Path("data_test/x.mp4").read_bytes()
-    _refused(call(script, f"{SHORT} --workspace {workspace}"), "choose another --workspace", "x.mp4")
+    refused(call(script, f"{SHORT} --workspace {workspace}"), "choose another --workspace", "x.mp4")
     assert files("data_test") == {"x.mp4"}
     assert Path("data_test/x.mp4").read_bytes() == before
 
@@ -147,20 +149,20 @@ def test_workspace_equal_to_the_input_folder_is_refused(call: Call, script: str,
 def test_an_input_that_is_a_link_into_the_workspace_is_not_overwritten(call: Call) -> None:
     square_video(Path("results/y.mp4"))
     Path("data_test/y.mp4").symlink_to(Path("results/y.mp4").resolve())
-    _refused(call("infer_3d", "nano --test_path data_test/y.mp4"), "choose another --workspace")
+    refused(call("infer_3d", "nano --test_path data_test/y.mp4"), "choose another --workspace")
 
 
 @pytest.mark.parametrize("other", ["x.mov", "X.mkv", "x_mv.mp4"])
 def test_two_videos_that_would_write_one_file_are_refused(call: Call, other: str) -> None:
     """Also where it is not plain to see: the side views of x_mv are called like the raw ones of x."""
     square_video(Path("data_test") / other)
-    _refused(call("infer_3d", "nano --test_path data_test"), "x.mp4", other, "rename")
+    refused(call("infer_3d", "nano --test_path data_test"), "x.mp4", other, "rename")
     assert not Path("results").exists()
 
 
 def test_incomplete_side_views_are_refused(call: Call) -> None:
     save_image(square_frame(0), "data_test/x_002.png")
-    _refused(call("infer_4d", SHORT), "x_000.png, x_001.png, x_003.png missing")
+    refused(call("infer_4d", SHORT), "x_000.png, x_001.png, x_003.png missing")
 
 
 @pytest.mark.parametrize("limit", [2_000, 20_000])
@@ -174,7 +176,7 @@ def test_full_disk(call: Call, script: str, limit: int) -> None:
         result = call(script, SHORT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    _refused(result, "cannot write", "free some space")
+    refused(result, "cannot write", "free some space")
     for path in map(Path("results").joinpath, files()):
         assert path.suffix in {".png", ".json"}
         assert ".part" not in path.name
@@ -183,40 +185,72 @@ def test_full_disk(call: Call, script: str, limit: int) -> None:
 
 def test_a_workspace_that_is_a_file(call: Call) -> None:
     Path("results").write_text("mine")
-    _refused(call("infer_4d", SHORT), "cannot write", "results")
+    refused(call("infer_4d", SHORT), "cannot write", "results")
     assert Path("results").read_text() == "mine"
 
 
 def test_a_result_folder_that_is_a_file(call: Call) -> None:
     Path("results").mkdir()
     Path("results/x").write_text("mine")
-    _refused(call("infer_4d", SHORT), "cannot write", "results/x")
+    refused(call("infer_4d", SHORT), "cannot write", "results/x")
     assert Path("results/x").read_text() == "mine"
 
 
 @pytest.mark.parametrize("option", ["--workspace", "--resume", "--test_path"])
 def test_names_that_no_file_system_takes(call: Call, option: str) -> None:
-    _refused(call("infer_4d", f"{SHORT} {option} {'w' * 300}"), "w" * 300)
+    refused(call("infer_4d", f"{SHORT} {option} {'w' * 300}"), "w" * 300)
 
 
-def test_ctrl_c_leaves_finished_frames_valid(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted while the third .ply is being written."""
+def _interrupt_with(number: int, call: Call, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """infer_4d, sent a signal while the third .ply is being written."""
 
     def interrupted(path: Path) -> object:
         if path.name == "frame0003.ply":
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return atomic_path(path)
 
-    monkeypatch.setattr("core.ply.atomic_path", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr("core.ply.atomic_path", interrupted)
+        return call("infer_4d", SHORT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_finished_frames_valid_and_nothing_else(
+    call: Call, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     # A job in the background inherits that Ctrl-C is ignored.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        status, line = call("infer_4d", SHORT)
+        status, line = _interrupt_with(number, call, monkeypatch)
     finally:
         signal.signal(signal.SIGINT, previous)
     assert (status, len(line.strip().splitlines())) == (130, 1)
     plys = sorted(Path("results/x").glob("*.ply"))
     assert [path.name for path in plys] == ["frame0001.ply", "frame0002.ply"]
-    assert all(load_ply(path).is_finite() for path in plys)
     assert metadata()["complete"] is False
-    assert files() == {*(f"x_{v:03d}.png" for v in range(4)), *(f"x/{p.name}" for p in plys), "x/metadata.json"}
+    assert files() == {*(f"x_{v:03d}.png" for v in range(4)), *(f"x/{p.name}" for p in plys), "x_metadata.json"}
+    kept = {path: path.read_bytes() for path in plys}
+    assert call("infer_4d", SHORT)[0] == 0
+    assert {path: path.read_bytes() for path in plys} == kept, "as a whole run writes them"
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+def test_what_a_killed_run_left_is_removed_and_nothing_of_others(call: Call, script: str) -> None:
+    """Temporary files of a process that is gone; not those of one that runs, nor what only looks alike."""
+    Path("results/x").mkdir(parents=True)
+    kept = [Path("results", name) for name in (".x.part.mp4", ".mine.part", "x.123.part.png")]
+    with suppress(RuntimeError), atomic_path(Path("results/other.png")) as own:
+        left = Path("results", own.name.replace(str(os.getpid()), str(_finished_process())))
+        nested = Path("results/x", left.name).with_suffix(".ply")
+        for path in (own, left, nested, *kept):
+            path.write_text("partial")
+        assert call(script, SHORT)[0] == 0
+        assert not left.exists() and not nested.exists()
+        assert all(path.read_text() == "partial" for path in (own, *kept))
+        raise RuntimeError  # no file comes of it
+
+
+def _finished_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,10 +16,12 @@ from core.inference.turntable import AZIMUTHS as FULL_TURN
 from core.media import read_video
 from core.options import PRESETS
 from core.ply import load_ply
+from tests.drawn import assert_frame_is_as_shown, assert_lift_is_as_shown
 from tests.tiny import (
     LINE_3D,
     LINE_4D,
     SHORT,
+    SHOWN,
     SIZE,
     Call,
     files,
@@ -32,19 +35,19 @@ pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place")
 
 RESULTS_4D = ["wo_interp_x.mp4", "wo_interp_x_fixed.mp4", "w_interp_x.mp4", "w_interp_x_fixed.mp4"]
-RESULTS_4D += [f"x_{view:03d}.png" for view in range(4)] + ["x/metadata.json", "x/contact_sheet.png"]
+RESULTS_4D += [f"x_{view:03d}.png" for view in range(4)] + ["x_metadata.json", "x_contact_sheet.png"]
 
 
 def test_published_command_lines_run_verbatim(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """infer_3d hands its side views to infer_4d; every published name appears, and nothing else is left."""
     monkeypatch.setattr("core.inference.turntable.AZIMUTHS", FULL_TURN)
     assert call("infer_3d", LINE_3D)[0] == 0
-    lifted = {"x.mp4", "x.ply", "x_orig.png", "x/metadata.json"}
+    lifted = {"x.mp4", "x.ply", "x_orig.png", "x_metadata.json"}
     lifted |= {f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)}
     assert files() == lifted
     video = read_video("results/x.mp4")
-    assert (video.fps, video.num_frames, video.size) == (30, 90, (SIZE, SIZE))
-    assert load_ply("results/x.ply").num > 0
+    assert (video.fps, video.num_frames, video.size) == (30, 90, (SHOWN, SHOWN))
+    assert_lift_is_as_shown("x")
     side_views = metadata()["side_views"]
     handed_over = Path("results/x_001.png").read_bytes()
 
@@ -53,21 +56,23 @@ def test_published_command_lines_run_verbatim(call: Call, monkeypatch: pytest.Mo
     assert metadata()["side_views"] == side_views
     assert Path("results/x_001.png").read_bytes() == handed_over
     for name, fps, frames, width in [
-        ("wo_interp_x_fixed", 8, 3, 4 * SIZE),
-        ("w_interp_x_fixed", 24, 7, 4 * SIZE),
-        ("wo_interp_x", 30, 536, SIZE),
-        ("w_interp_x", 30, 536, SIZE),
+        ("wo_interp_x_fixed", 8, 3, 4 * SHOWN),
+        ("w_interp_x_fixed", 24, 7, 4 * SHOWN),
+        ("wo_interp_x", 30, 536, SHOWN),
+        ("w_interp_x", 30, 536, SHOWN),
     ]:
         video = read_video(f"results/{name}.mp4")
-        assert (video.fps, video.num_frames, video.size) == (fps, frames, (SIZE, width))
+        assert (video.fps, video.num_frames, video.size) == (fps, frames, (SHOWN, width))
 
 
 def test_short_form_does_everything(call: Call) -> None:
     """Side views, sets, videos and records, from a video alone."""
     assert call("infer_4d", SHORT) == (0, "")
     assert files() == {*RESULTS_4D, *(f"x/frame{number:04d}.ply" for number in range(1, 8))}
-    assert all(load_ply(path).is_finite() for path in Path("results/x").glob("*.ply"))
-    sheet = load_image("results/x/contact_sheet.png")
+    assert {path.suffix for path in Path("results/x").iterdir()} == {".ply"}, "viewers take nothing else there"
+    for number in (1, 2, 7):
+        assert_frame_is_as_shown(number)
+    sheet = load_image("results/x_contact_sheet.png")
     assert sheet.shape[-1] == 3 * 128, "a column for each of three frames"
     told = metadata()
     assert told["complete"]
@@ -97,6 +102,43 @@ def test_kept_side_views_in_lanes_give_every_time_as_well(call: Call, frames: in
     for index in range(used):
         alone, finer = (load_ply(path) for path in (f"results/x/frame{index + 1:04d}.ply", f"{index}.ply"))
         assert torch.equal(alone.means, finer.means)
+
+
+def test_the_folder_of_an_earlier_version_is_cleared_of_what_viewers_refuse(call: Call) -> None:
+    """And of nothing else: a file that is not ours stays."""
+    for name in ("x", "y"):
+        Path("results", name).mkdir(parents=True)
+        Path("results", name, "contact_sheet.png").touch()
+        Path("results", name, "metadata.json").write_text('{"program": "infer_4d"}' if name == "x" else "[]")
+        square_video(Path(f"data_test/{name}.mp4"), 1)
+    assert call("infer_4d", "nano --test_path data_test --interpresume None")[0] == 0
+    assert {path.name for path in Path("results/x").iterdir()} == {"frame0001.ply"}
+    assert {path.name for path in Path("results/y").iterdir()} == {
+        "frame0001.ply",
+        "metadata.json",
+        "contact_sheet.png",
+    }
+
+
+def test_the_last_line_names_what_was_written(call: Call, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert call("infer_3d", SHORT)[0] == 0
+        last_3d = caplog.messages[-1]
+        assert call("infer_4d", SHORT)[0] == 0
+        last_4d = caplog.messages[-1]
+    for line, names in (
+        (last_3d, ["x.ply", "x.mp4", "x_000.png"]),
+        (last_4d, ["x/frame0001.ply", "w_interp_x.mp4", "x_contact_sheet.png"]),
+    ):
+        for name in names:
+            assert f"results/{name}" in line and Path("results", name).is_file()
+
+
+def test_a_wide_video_gives_wide_pictures(call: Call) -> None:
+    square_video(Path("data_test/x.mp4"), 1, height=24, width=48)
+    assert call("infer_4d", f"{SHORT} --interpresume None")[0] == 0
+    assert read_video("results/wo_interp_x.mp4").size == (20, SHOWN)
+    assert read_video("results/wo_interp_x_fixed.mp4").size == (20, 4 * SHOWN)
 
 
 def test_without_interpolation_n_frames_give_n_sets_and_old_files_go(call: Call) -> None:
@@ -170,8 +212,8 @@ def test_a_folder_gives_every_video_of_it(call: Call) -> None:
     for view in range(4):
         save_image(square_frame(0), f"data_test/b_{view:03d}.png")
     assert call("infer_4d", "nano --test_path data_test --interpresume None")[0] == 0
-    assert metadata("results/b/metadata.json")["side_views"]["origin"] == "image files"
-    assert metadata("results/x/metadata.json")["side_views"]["origin"] == "single-view model"
+    assert metadata("results/b_metadata.json")["side_views"]["origin"] == "image files"
+    assert metadata("results/x_metadata.json")["side_views"]["origin"] == "single-view model"
     assert Path("results/b_003.png").is_file()
 
 

@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.images import load_image, save_image
 from core.inference.inputs import Source
 from core.inference.network import Network
-from core.inference.provenance import metadata_path, side_view_record, write_metadata
+from core.inference.outputs import metadata_path, side_view_record, write_metadata
 from core.inference.side_views import find_aligned_views, find_raw_views
 from core.media import read_video
 from core.multiview.files import find_views, load_views, save_views, view_paths
@@ -55,11 +55,11 @@ def test_aligned_views_are_four_or_none(source: Source, workspace: Path) -> None
         find_aligned_views(source, workspace, "auto")
 
 
-def test_some_raw_views_are_enough_where_a_seeder_may_make_the_others(source: Source, workspace: Path) -> None:
+def test_some_raw_views_are_enough_where_a_generator_may_make_the_others(source: Source, workspace: Path) -> None:
     paths = save_views(VIEWS, workspace, "x", "_mv")
     paths[0].unlink(), paths[2].unlink()
-    for seeder in ("auto", "single-view", "imagedream"):
-        assert find_raw_views(source, workspace, seeder) == {1: paths[1], 3: paths[3]}
+    for generator in ("auto", "single-view", "imagedream"):
+        assert find_raw_views(source, workspace, generator) == {1: paths[1], 3: paths[3]}
     with pytest.raises(UserError, match=r"x_mv_000\.png, x_mv_002\.png missing"):
         find_raw_views(source, workspace, "files")
 
@@ -116,9 +116,19 @@ def test_an_image_that_was_replaced_is_the_users_own(source: Source, workspace: 
     assert find_aligned_views(source, workspace, "auto") == files
 
 
+def test_metadata_in_the_folder_of_an_earlier_version_is_read(source: Source, workspace: Path) -> None:
+    files = save_views(VIEWS, workspace, "x")
+    remember(source, workspace, "infer_3d", files, sha256="of another video")
+    (workspace / "x").mkdir()
+    metadata_path(workspace, "x").rename(workspace / "x" / "metadata.json")
+    assert find_aligned_views(source, workspace, "auto") is None
+    remember(source, workspace, "infer_3d", files)
+    assert find_aligned_views(source, workspace, "auto") == files, "the newer record counts"
+
+
 def test_a_metadata_file_of_another_making_is_no_record(source: Source, workspace: Path) -> None:
     files = save_views(VIEWS, workspace, "x")
-    for text in ("", "[]", "{}", '{"side_views": {"files": []}}', '{"side_views": null}'):
+    for text in ("", "[]", "{}", "[" * 9999, '{"side_views": {"files": []}}', '{"side_views": null}'):
         metadata_path(workspace, "x").parent.mkdir(parents=True, exist_ok=True)
         metadata_path(workspace, "x").write_text(text)
         assert find_aligned_views(source, workspace, "auto") == files

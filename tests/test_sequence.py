@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
@@ -16,9 +17,10 @@ from torch import Tensor
 from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.network import Network
-from core.inference.sequence import Moment, between, in_chunks, insert, interpolate, reconstruct
+from core.inference.sequence import GaussianFrame, in_chunks, insert, interpolate, reconstruct, refine_pairs
 from core.options import CameraOptions
 from core.rendering.orbit import OrbitRenderer
+from core.rotations import turn
 from tests.tiny import SIZE, lopsided_gaussians, square_frame, tiny_network
 
 
@@ -55,7 +57,7 @@ def test_interpolation_gives_every_time_once_across_all_borders(length: int, rat
             return [window[0] + Fraction(step, rate) for step in steps]
 
         frames = in_chunks(map(Fraction, range(count)), length, None, lambda chunk, _: (chunk, None))
-        times = list(between(frames, pairs, run))
+        times = list(refine_pairs(frames, pairs, run))
         assert times == [Fraction(step, rate) for step in range(rate * (count - 1) + 1)]
         assert sum(calls) == count - 1
         assert len(calls) == ceil((count - 1) / pairs), "pairs run in full batches"
@@ -90,45 +92,52 @@ def test_reconstruction_equals_a_plain_loop(network: Network, orbit: OrbitRender
         views += [orbit(gaussians[None])[0] for gaussians in new]
         sides = resize_area(views[-1][1:], (SIZE, SIZE))
         start = len(expected) - (length > 1)
-    moments = list(reconstruct(iter(video), SIDES, length, network, orbit))
-    assert [moment.time for moment in moments] == list(range(count))
-    for index, moment in enumerate(moments):
-        assert moment.frame is video[index]
-        torch.testing.assert_close(moment.gaussians.means, expected[index].means, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(moment.views, views[index], atol=1e-4, rtol=0)
+    results = list(reconstruct(iter(video), SIDES, length, network, orbit))
+    assert [frame.time for frame in results] == list(range(count))
+    for index, frame in enumerate(results):
+        assert frame.image is video[index]
+        torch.testing.assert_close(frame.gaussians.means, expected[index].means, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(frame.views(), views[index], atol=1e-4, rtol=0)
 
 
 class Spy:
-    """A network that shows what it was given."""
+    """A network that shows what it was given. The first colour of what it makes is call / 10 + number / 100."""
 
     size = SIZE
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
 
+    def _made(self, count: int) -> Gaussians:
+        gaussians = lopsided_gaussians()[[0] * count]
+        tags = torch.arange(count) / 100 + len(self.calls) / 10
+        return replace(gaussians, colors=tags[:, None, None].expand_as(gaussians.colors))
+
     def reconstruct(self, frames: Tensor, side_views: Tensor) -> Gaussians:
         self.calls.append((frames, side_views))
-        return lopsided_gaussians()[[0] * len(frames)]
+        return self._made(len(frames))
 
     def interpolate(self, ends: Tensor, rate: int, *, first: bool = True) -> Gaussians:
         self.calls.append((ends, first))
-        return lopsided_gaussians()[[0] * (rate * (len(ends) - 1) + first)]
+        return self._made(rate * (len(ends) - 1) + first)
 
     def insert(self, first: Tensor, frames: Tensor, side_views: Tensor) -> Gaussians:
         self.calls.append((first, frames, side_views))
-        return lopsided_gaussians()[[0] * frames.shape[:2].numel()]
+        return self._made(frames.shape[:2].numel())
 
 
 class FlatOrbit:
-    """In place of a renderer: four grey views for every set, different in every call."""
+    """In place of a renderer: four views of one grey each, the first colour of the Gaussians + view / 1000."""
+
+    size = 2 * SIZE
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.drawn = 0
 
-    def __call__(self, gaussians: Gaussians) -> Tensor:
-        self.calls += 1
-        grey = torch.arange(len(gaussians.means) * 4.0).reshape(-1, 4, 1, 1, 1) / 1000 + self.calls / 10
-        return grey.expand(-1, 4, 3, 2 * SIZE, 2 * SIZE)
+    def __call__(self, gaussians: Gaussians, size: int) -> Tensor:
+        self.drawn += len(gaussians.means)
+        grey = gaussians.colors[:, None, 0, 0] + torch.arange(4) / 1000
+        return grey[..., None, None, None].expand(-1, 4, 3, size, size)
 
 
 def test_side_views_are_handed_over_or_kept() -> None:
@@ -142,37 +151,39 @@ def test_side_views_are_handed_over_or_kept() -> None:
 def test_kept_side_views_come_with_the_frame_they_belong_to(length: int) -> None:
     """It stands where chunks are joined, and nothing of that place goes on; a chunk of one frame has no such place."""
     network, video = Spy(), frames(7)
-    moments = list(reconstruct(iter(video), SIDES, length, network, FlatOrbit(), "first"))
+    orbit = FlatOrbit()
+    results = list(reconstruct(iter(video), SIDES, length, network, orbit, "first"))
+    assert not orbit.drawn, "what no network sees is not drawn"
     shown = [chunk for chunk, _ in network.calls]
     assert all(torch.equal(chunk[0], video[0]) for chunk in shown)
     assert torch.equal(torch.cat([shown[0][:1], *(chunk[1:] for chunk in shown)]), torch.stack(video))
-    assert all(moment.frame is frame for moment, frame in zip(moments, video, strict=True))
+    assert all(result.image is image for result, image in zip(results, video, strict=True))
     alone = Spy()
     list(reconstruct(iter(video), SIDES, 1, alone, FlatOrbit(), "first"))
     assert torch.equal(torch.cat([chunk for chunk, _ in alone.calls]), torch.stack(video))
 
 
-def test_chunks_in_lanes_equal_one_after_the_other(network: Network, orbit: OrbitRenderer) -> None:
-    one, two = (list(reconstruct(iter(frames(8)), SIDES, 3, network, orbit, "first", lanes)) for lanes in (1, 2))
-    assert [moment.time for moment in one] == [moment.time for moment in two] == list(range(8))
+def test_chunks_in_threads_equal_one_after_the_other(network: Network, orbit: OrbitRenderer) -> None:
+    one, two = (list(reconstruct(iter(frames(8)), SIDES, 3, network, orbit, "first", workers)) for workers in (1, 2))
+    assert [frame.time for frame in one] == [frame.time for frame in two] == list(range(8))
     for a, b in zip(one, two, strict=True):
         torch.testing.assert_close(a.gaussians.means, b.gaussians.means, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_inserted_sets_come_between_those_at_frames_which_stay(count: int, lanes: int) -> None:
+def test_inserted_sets_come_between_those_at_frames_which_stay(count: int, workers: int) -> None:
     video, between_them, spy = frames(5), torch.rand(4, count, 3, SIZE, SIZE), Spy()
-    moments = list(reconstruct(iter(video), SIDES, 3, Spy(), FlatOrbit(), "first"))
-    finer = list(insert(moments, between_them, SIDES, 2 * lanes, spy, FlatOrbit(), lanes))
-    assert [moment.time for moment in finer] == [Fraction(step, count + 1) for step in range(4 * (count + 1) + 1)]
-    assert all(a is b for a, b in zip(finer[:: count + 1], moments, strict=True))
-    assert all(moment.frame is None for step, moment in enumerate(finer) if step % (count + 1))
+    frames_alone = list(reconstruct(iter(video), SIDES, 3, Spy(), FlatOrbit(), "first"))
+    finer = list(insert(frames_alone, between_them, SIDES, 2 * workers, spy, FlatOrbit(), workers))
+    assert [frame.time for frame in finer] == [Fraction(step, count + 1) for step in range(4 * (count + 1) + 1)]
+    assert all(a is b for a, b in zip(finer[:: count + 1], frames_alone, strict=True))
+    assert all(frame.image is None for step, frame in enumerate(finer) if step % (count + 1))
     assert len(spy.calls) == (2 if count else 0)
     for first, shown, sides in spy.calls:
         assert first is video[0] and torch.equal(sides, SIDES)
         assert any(torch.equal(shown, between_them[start : start + 2]) for start in (0, 2))
-    assert list(insert(moments[:1], between_them, SIDES, 2, spy, FlatOrbit())) == moments[:1]
+    assert list(insert(frames_alone[:1], between_them, SIDES, 2, spy, FlatOrbit())) == frames_alone[:1]
     assert list(insert([], [], SIDES, 2, spy, FlatOrbit())) == []
 
 
@@ -192,34 +203,42 @@ def test_an_interval_is_shown_behind_the_frame_that_the_sides_belong_to(
     torch.testing.assert_close(colors[:, 1:, 0], shown, atol=1e-5, rtol=0)
 
 
+def test_each_size_is_drawn_once() -> None:
+    orbit = FlatOrbit()
+    frame = GaussianFrame(Fraction(0), lopsided_gaussians()[0], orbit)
+    assert frame.views().shape == (4, 3, 2 * SIZE, 2 * SIZE) and frame.views(8).shape == (4, 3, 8, 8)
+    assert frame.side_views(Spy()).shape == (3, 3, SIZE, SIZE)
+    assert frame.views(8) is frame.views(8) and frame.views(2 * SIZE) is frame.views()
+    assert orbit.drawn == 2
+
+
 @pytest.mark.parametrize("interpolated", [False, True])
 def test_side_views_carry_over_with_and_without_interpolation(interpolated: bool) -> None:
     network, orbit = Spy(), FlatOrbit()
-    moments = reconstruct(iter(frames(7)), SIDES, 3, network, orbit)
+    results = reconstruct(iter(frames(7)), SIDES, 3, network, orbit)
     if interpolated:
-        moments = interpolate(moments, 3, 2, Spy(), FlatOrbit())
-    assert len(list(moments)) == (19 if interpolated else 7)
+        results = interpolate(results, 3, 2, Spy(), FlatOrbit())
+    assert len(list(results)) == (19 if interpolated else 7)
     (_, first), (_, second), (_, third) = network.calls
     assert torch.equal(first, SIDES)
-    # Render calls 1 and 2, their third set: views 9, 10, 11 after view 0.
+    # Views 1, 2, 3 of what calls 1 and 2 made for their third frame.
     for call, sides in ((1, second), (2, third)):
-        grey = [call / 10 + view / 1000 for view in (9, 10, 11)]
+        grey = [call / 10 + 2 / 100 + view / 1000 for view in (1, 2, 3)]
         assert sides.mean(dim=(1, 2, 3)).tolist() == pytest.approx(grey)
 
 
 def test_pairs_are_the_frame_and_the_renders_of_its_own_set() -> None:
     """View 0 is the video's, views 1..3 the renders, reduced by area; for both ends."""
-    video, spy = frames(4), Spy()
-    views = torch.rand(4, 4, 3, 2 * SIZE, 2 * SIZE)
-    moments = [Moment(Fraction(k), lopsided_gaussians()[0], views[k], video[k]) for k in range(4)]
-    between_them = list(interpolate(moments, 3, 2, spy, FlatOrbit()))
+    video, spy, orbit = frames(4), Spy(), OrbitRenderer(CameraOptions(renderer="numba"), 2 * SIZE)
+    ends = [GaussianFrame(Fraction(k), turn(lopsided_gaussians()[0], 10 * k), orbit, video[k]) for k in range(4)]
+    finer = list(interpolate(ends, 3, 2, spy, FlatOrbit()))
     assert [(len(ends), first) for ends, first in spy.calls] == [(3, True), (2, False)]
     (start, _), (end, _) = spy.calls
     assert torch.equal(start[2], end[0])
     for k, side in enumerate((*start, end[1])):
         assert torch.equal(side[0], video[k])
-        assert torch.equal(side[1:], resize_area(views[k, 1:], (SIZE, SIZE)))
-    assert [moment.frame is not None for moment in between_them] == [True, False, False] * 3 + [True]
+        assert torch.equal(side[1:], resize_area(orbit(ends[k].gaussians[None])[0, 1:], (SIZE, SIZE)))
+    assert [frame.image is not None for frame in finer] == [True, False, False] * 3 + [True]
 
 
 @pytest.mark.parametrize("rate", [1, 2, 3])
@@ -242,20 +261,20 @@ def test_middle_inputs_are_blends_of_all_views(network: Network, rate: int, monk
 
 def test_pairs_in_batches_and_lanes_equal_one_at_a_time(network: Network, orbit: OrbitRenderer) -> None:
     results = []
-    for pairs, lanes in ((1, 1), (3, 1), (4, 2)):
-        moments = reconstruct(iter(frames(6)), SIDES, 4, network, orbit)
-        results.append(list(interpolate(moments, 2, pairs, network, orbit, lanes)))
+    for pairs, workers in ((1, 1), (3, 1), (4, 2)):
+        ends = reconstruct(iter(frames(6)), SIDES, 4, network, orbit)
+        results.append(list(interpolate(ends, 2, pairs, network, orbit, workers)))
     for one, *others in zip(*results, strict=True):
         for other in others:
             assert one.time == other.time
             torch.testing.assert_close(one.gaussians.means, other.gaussians.means, atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(one.views, other.views, atol=1e-3, rtol=0)
+            torch.testing.assert_close(one.views(), other.views(), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("length", [1, 5])
-def test_nothing_is_kept_however_long_the_video(length: int, lanes: int) -> None:
-    """At most the sets of one chunk and of one batch of pairs, with lanes of two batches, are alive at any time."""
+def test_nothing_is_kept_however_long_the_video(length: int, workers: int) -> None:
+    """At most one chunk and one batch of pairs, with several workers two batches, are alive at any time."""
     alive: weakref.WeakSet = weakref.WeakSet()
     read = 0
 
@@ -265,15 +284,15 @@ def test_nothing_is_kept_however_long_the_video(length: int, lanes: int) -> None
             read += 1
             yield torch.zeros(3, SIZE, SIZE)
 
-    def watched(moments: Iterator[Moment]) -> Iterator[Moment]:
-        for moment in moments:
-            alive.add(moment)
-            yield moment
+    def watched(frames: Iterator[GaussianFrame]) -> Iterator[GaussianFrame]:
+        for frame in frames:
+            alive.add(frame)
+            yield frame
 
     first = watched(reconstruct(endless(), SIDES, length, Spy(), FlatOrbit()))
-    last = watched(interpolate(first, 3, 2, Spy(), FlatOrbit(), lanes))
+    last = watched(interpolate(first, 3, 2, Spy(), FlatOrbit(), workers))
     for index, _ in zip(range(120), last, strict=False):
         if index % 10 == 0:
             gc.collect()
-            assert len(alive) <= 2 * length + 6 + 4 * lanes
-        assert read <= index / 3 + 2 * length + 4 * lanes, "frames are read no earlier than they are needed"
+            assert len(alive) <= 2 * length + 6 + 4 * workers
+        assert read <= index / 3 + 2 * length + 4 * workers, "frames are read no earlier than they are needed"

@@ -19,6 +19,7 @@ from core.model import L4GM
 from core.options import CameraOptions, DataOptions, InferOptions, ModelOptions, Options, RunOptions
 
 SIZE = 32
+SHOWN = 40  # side of the pictures that are written for people
 LINE_3D = "big --workspace results --resume pretrained/recon.safetensors --num_frames 1 --test_path data_test/x.mp4"
 LINE_4D = (
     "big --workspace results --resume pretrained/recon.safetensors --interpresume pretrained/interp.safetensors "
@@ -48,7 +49,7 @@ def tiny_options(**infer: object) -> Options:
         camera=CameraOptions(renderer="numba"),
         data=DataOptions(output_size=SIZE, num_frames=4, prob_view_dropout=0.3),
         run=RunOptions(resume="pretrained/recon.safetensors", workspace="results"),
-        infer=replace(InferOptions(precision="fp32"), **infer),
+        infer=replace(InferOptions(precision="fp32", output_size=SHOWN), **infer),
     )
 
 
@@ -87,7 +88,7 @@ def square_video(
 
 
 def lopsided_gaussians() -> Gaussians:
-    """One set ``[1]`` of 60 Gaussians that looks different from every side: a bent, coloured rod with two arms."""
+    """60 Gaussians, leading axes ``[1]``, that looks different from every side: a bent, coloured rod with two arms."""
     t = torch.linspace(-1, 1, 20)
     rod = torch.stack([0.25 * t**2, 0.6 * t, 0.15 * t], dim=-1)
     arm = torch.stack([0.5 * (t + 1) / 2, 0.3 * torch.ones_like(t), 0.1 * t], dim=-1)
@@ -104,7 +105,7 @@ def lopsided_gaussians() -> Gaussians:
     )[None]
 
 
-def metadata(path: str = "results/x/metadata.json") -> dict:
+def metadata(path: str = "results/x_metadata.json") -> dict:
     return json.loads(Path(path).read_text())
 
 

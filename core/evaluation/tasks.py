@@ -83,7 +83,7 @@ def _interpolated(
     network, orbit, handover = session.network, session.orbit, session.options.infer.handover
     keys = list(reconstruct(front[::rate], sides, length, network, orbit, handover))
     batch = session.options.infer.interp_batch
-    parts = (batch, session.interpolation, orbit, session.lanes)
+    parts = (batch, session.interpolation, orbit, session.interpolation_workers)
     if session.options.data.interp_sides == "first":
         ends = front[::rate]
         between = insert(keys, cross_fade(ends[:-1, None], ends[1:, None], rate + 1)[:, 1:-1, 0], sides, *parts)
@@ -114,7 +114,7 @@ def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
         return resize_area(truth.sides, (size, size))
     if protocol.side_views == "stand_in":
         return stand_in_views(truth.first_frame(size))
-    return resize_area(session.seed(truth).lifted.views, (size, size))[1:]
+    return resize_area(session.lift(truth).lifted.views, (size, size))[1:]
 
 
 def draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:

@@ -1,7 +1,11 @@
-"""Where is the camera that sees the frame? Sets of Gaussians are turned, tilted and scaled until azimuth 0 shows it.
+"""The first frame in 3D: Gaussians are turned, tilted and scaled until azimuth 0 shows the frame.
 
-Candidates are drawn together in one render call: a coarse grid of small images, then the neighbours of the best few at
-full size. (Published: 360 single renders of 512 pixels, azimuth only.)
+The four raw views that the Gaussians were fused from need not be consistent in 3D, nor need the first of them match the
+frame. So the azimuth that looks most like the frame is searched and the Gaussians are turned by it: their renders at
+0, 90, 180 and 270 degrees are consistent side views. (Published: the cameras are turned and the Gaussians thrown away.)
+
+Poses are compared in one render call: a coarse grid of small images, then the neighbours of the best few at full size.
+(Published: 360 single renders of 512 pixels, azimuth only.)
 """
 
 from __future__ import annotations
@@ -30,12 +34,12 @@ _ROUNDS = 12  # of single steps downhill at the end
 
 @dataclass(frozen=True, order=True)
 class Pose:
-    """How the camera stands to a set.
+    """The camera's pose relative to the Gaussians.
 
     Attributes:
         azimuth: degrees, -180 to 179.
         elevation: degrees, positive above the horizon.
-        scale: by which the set must grow to look as large as the frame.
+        scale: by which the Gaussians must grow to look as large as the frame.
     """
 
     azimuth: float = 0.0
@@ -44,8 +48,8 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The best pose, and the mean squared error to the frame there."""
+class PoseMatch:
+    """A pose, and the mean squared error between its render and the frame."""
 
     pose: Pose
     error: float
@@ -59,18 +63,18 @@ def find_pose(
     elevation: bool = False,
     scale: bool = False,
     size: int = SEARCH_SIZE,
-) -> Found:
+) -> PoseMatch:
     """The pose whose render is nearest to the frame over the whole image, in whole degrees and steps of 1.5 % of size.
 
     Args:
-        gaussians: one set with leading axes ``[1]``.
+        gaussians: of one time, leading axes ``[1]``.
         frame: ``[3, H, H]`` in [0, 1].
         orbit: renders.
         elevation, scale: search these as well as the azimuth.
         size: side in pixels at which the best are compared.
 
     Returns:
-        of equally good poses the one of the smallest azimuth.
+        The best pose; of equally good ones that of the smallest azimuth.
     """
     search = _Search(gaussians, frame, orbit)
     tilts = _TILTS if elevation else (0,)
@@ -91,11 +95,11 @@ def find_pose(
         (best,) = search.best([_moved(start, *step) for step in product((-1, 0, 1), tilts, sizes)], size, 1)
         if best == start:
             break
-    return Found(best, search.errors([best], size)[best])
+    return PoseMatch(best, search.errors([best], size)[best])
 
 
 class _Search:
-    """Errors of poses, all of one call drawn together."""
+    """Errors of poses; those of one call are rendered together."""
 
     def __init__(self, gaussians: Gaussians, frame: Tensor, orbit: OrbitRenderer) -> None:
         self.gaussians, self.frame, self.orbit = gaussians, frame, orbit
@@ -103,7 +107,7 @@ class _Search:
     def errors(self, poses: Iterable[Pose], size: int) -> dict[Pose, float]:
         """Mean squared error of each pose."""
         target = resize_area(self.frame, (size, size))
-        found: dict[Pose, float] = {}
+        errors: dict[Pose, float] = {}
         ordered = sorted(set(poses))
         for scale in sorted({pose.scale for pose in ordered}):
             group = [pose for pose in ordered if pose.scale == scale]
@@ -114,8 +118,8 @@ class _Search:
                 size=size,
             )[0]
             values = reduce((images - target.to(images)) ** 2, "v c h w -> v", "mean")
-            found.update(zip(group, values.tolist(), strict=True))
-        return found
+            errors.update(zip(group, values.tolist(), strict=True))
+        return errors
 
     def best(self, poses: Iterable[Pose], size: int, count: int) -> list[Pose]:
         """The ``count`` poses of the smallest error; of equals those of the smallest azimuth."""
@@ -129,5 +133,38 @@ def _moved(pose: Pose, azimuth: int = 0, elevation: int = 0, scale: float = 1.0)
 
 
 def aligned(gaussians: Gaussians, pose: Pose) -> Gaussians:
-    """Sets that look from azimuth and elevation 0 as they did from the pose."""
+    """Gaussians that look from azimuth and elevation 0 as they did from the pose."""
     return scaled(tilt(turn(gaussians, -pose.azimuth), pose.elevation), pose.scale)
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """Frame 0 in 3D.
+
+    Attributes:
+        gaussians: of one time, no leading axes; azimuth 0 looks like the frame.
+        pose: from which the raw Gaussians look like the frame.
+        error: mean squared error to the frame there.
+        views: renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270.
+    """
+
+    gaussians: Gaussians
+    pose: Pose
+    error: float
+    views: Tensor
+
+
+def lift(
+    raw: Gaussians, frame: Tensor, orbit: OrbitRenderer, *, elevation: bool = False, scale: bool = False
+) -> Lifted:
+    """Align raw Gaussians with the frame.
+
+    Args:
+        raw: leading axes ``[1]``, fused from four raw views at 0, 90, 180, 270 degrees from an unknown first azimuth.
+        frame: the first frame ``[3, H, H]``.
+        orbit: renders the result.
+        elevation, scale: search these as well as the azimuth.
+    """
+    match = find_pose(raw, frame, orbit, elevation=elevation, scale=scale)
+    gaussians = aligned(raw, match.pose)
+    return Lifted(gaussians[0], match.pose, match.error, orbit(gaussians)[0])

@@ -18,10 +18,11 @@ from core.errors import UserError
 from core.files import regular_file
 from core.images import letterbox
 from core.media import Video, read_video, select_frames, windows
-from core.multiview.background import centered, foreground
+from core.multiview.background import centered, check_white, foreground
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _NOT_INPUTS = re.compile(r"(_\d{3}|_orig)$")  # side views and copies of first frames, as infer_3d names them
+_LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
@@ -50,6 +51,11 @@ class Source:
     def name(self) -> str:
         """What results are called: the file's name without suffix."""
         return self.path.stem
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the file is a picture, by its name."""
+        return self.path.suffix.lower() in PICTURE_SUFFIXES
 
     @cached_property
     def sha256(self) -> str:
@@ -85,7 +91,7 @@ class Source:
         return letterbox(self._prepared(next(self.video.frames([0]))), size)
 
     def _prepared(self, frame: Tensor) -> Tensor:
-        if not (self.recenter and self.path.suffix.lower() in PICTURE_SUFFIXES):
+        if not (self.recenter and self.is_picture):
             return frame
         return centered(frame, foreground(frame, str(self.path)))
 
@@ -96,6 +102,7 @@ def open_sources(
     target_fps: float,
     outputs: Callable[[str], Sequence[str]],
     recenter: bool = False,
+    allow_background: bool = False,
 ) -> list[Source]:
     """Open a video or a picture, or every video of a folder in the order of their names.
 
@@ -108,17 +115,21 @@ def open_sources(
         target_fps: videos are thinned out to about this rate.
         outputs: video name -> names of all files and folders that will be written in the workspace.
         recenter: see `Source`.
+        allow_background: take videos whose object is not on white. Of pictures `Source` and ``recenter`` decide.
 
     Raises:
-        UserError: nothing there, a video cannot be read, the workspace is the folder of a video, or two videos would
-            write the same file.
+        UserError: nothing there, a video cannot be read, has a background or a name that no result can have, the
+            workspace is the folder of a video, or two videos would write the same file.
     """
     paths = _find_videos(test_path)
     _check_outputs(paths, Path(workspace), outputs)
     sources = []
     for video in map(read_video, paths):
         indices, rate = select_frames(video.num_frames, video.fps, target_fps)
-        sources.append(Source(video, indices, rate, recenter))
+        source = Source(video, indices, rate, recenter)
+        if not (allow_background or source.is_picture):
+            check_white(next(video.frames([0])), f"the first frame of {video.path}")
+        sources.append(source)
     return sources
 
 
@@ -126,9 +137,12 @@ def _find_videos(test_path: str | None) -> list[Path]:
     if not test_path:
         raise UserError("--test_path is missing: give a video or a picture, or a folder of them")
     path = Path(test_path)
-    if not os.path.isdir(path):
-        return [regular_file(path, "video")]
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    try:
+        if not os.path.isdir(path):
+            return [regular_file(path, "video")]
+        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot read --test_path {path}: {error.strerror}; check the path") from error
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     pictures = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES and not _NOT_INPUTS.search(p.stem)]
     if not videos and not pictures:
@@ -138,16 +152,46 @@ def _find_videos(test_path: str | None) -> list[Path]:
 
 
 def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
+    if os.path.islink(workspace) and not os.path.isdir(workspace):
+        raise UserError(f"the workspace {workspace} is a symbolic link to no folder; repair it or choose another")
     claimed: dict[str, Path] = {}
+    real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
     for path in paths:
-        real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
         if real(workspace) in (real(path.parent), os.path.dirname(real(path))):
             raise UserError(
                 f"the workspace {workspace} is the folder of the input {path}, where results could overwrite it; "
                 f"choose another --workspace"
             )
-        for output in outputs(path.stem):
+        names = outputs(path.stem)
+        check_name(path, names)
+        for output in names:
             # Lower case, because some file systems do not tell x from X.
             other = claimed.setdefault(output.lower(), path)
             if other != path:
                 raise UserError(f"{other} and {path} would both write {workspace / output}; rename one of the videos")
+
+
+def check_name(path: Path, outputs: Sequence[str]) -> None:
+    """Check that results can be called after a video and stay in the workspace.
+
+    Args:
+        path: the video.
+        outputs: names of all files that will be written for it.
+
+    Raises:
+        UserError: its name without suffix is a dot or two, is hidden, holds separators or control characters, or is too
+            long.
+    """
+    name = path.stem
+    if name.startswith("."):
+        raise UserError(f"results of {path} would be called {name!r}, which begins with a dot; rename the video")
+    if re.search(r"[\x00-\x1f\x7f-\x9f/\\]", name):
+        raise UserError(
+            f"results of {path} would be called {name!r}, with a control character or separator; rename the video"
+        )
+    longest = max((len(os.fsencode(output)) for output in outputs), default=0)
+    if longest > _LONGEST_NAME:
+        raise UserError(
+            f"the name of {path} is too long: a result would have a name of {longest} bytes, and {_LONGEST_NAME} are "
+            f"possible; rename the video"
+        )

@@ -1,109 +1,135 @@
-"""The files that keep a sequence, written while it streams by."""
+"""The files of a result: which there are, the sequence as it streams by, and the record of where it comes from."""
 
 from __future__ import annotations
 
+import json
+import platform
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
+import numpy
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from core.checkpoint import file_hash
+from core.errors import UserError
+from core.files import atomic_path, read_json, remove_stale_parts
 from core.images import contact_sheet, letterbox, save_image
-from core.inference.sequence import Moment
-from core.inference.turntable import Turntable
+from core.inference.sequence import GaussianFrame
+from core.inference.turntable import Canvas, Turntable
 from core.media import write_video
 from core.multiview.files import view_paths
 from core.ply import save_ply
-from core.rendering.orbit import OrbitRenderer
 
 Kind = Literal["wo_interp", "w_interp"]
+Sink = Callable[[int, GaussianFrame], None]
+"""Takes the frames of a sequence in order, with their numbers."""
+
 MIN_OPACITY = 0.005  # fainter Gaussians stay out of the .ply files, as published
 SHEET_COLUMNS, SHEET_CELL = 8, 128
+_PROGRAMS = {"infer_3d", "infer_4d"}
 
 
 def lift_outputs(name: str) -> list[str]:
     """Everything that infer_3d writes into the workspace for a video."""
     views = [*view_paths(Path(), name), *view_paths(Path(), name, "_mv")]
-    return [name, f"{name}.mp4", f"{name}.ply", f"{name}_orig.png", *map(str, views)]
+    return [f"{name}.mp4", f"{name}.ply", f"{name}_orig.png", f"{name}_metadata.json", *map(str, views)]
 
 
 def sequence_outputs(name: str) -> list[str]:
-    """Everything that infer_4d writes into the workspace for a video."""
+    """Everything that infer_4d writes into the workspace for a video; the first is the folder of the .ply files."""
     videos = [f"{kind}_{name}{fixed}.mp4" for kind in ("wo_interp", "w_interp") for fixed in ("", "_fixed")]
-    return [name, *videos, *map(str, view_paths(Path(), name))]
+    return [name, *videos, f"{name}_metadata.json", f"{name}_contact_sheet.png", *map(str, view_paths(Path(), name))]
 
 
 def ply_path(workspace: Path, name: str, index: int) -> Path:
-    """The file of set number ``index``, counted from 0; the files count from 1."""
+    """The file of frame number ``index``, counted from 0; the files count from 1."""
     return workspace / name / f"frame{index + 1:04d}.ply"
 
 
+def sheet_path(workspace: Path, name: str) -> Path:
+    """The contact sheet of a sequence."""
+    return workspace / f"{name}_contact_sheet.png"
+
+
+def metadata_path(workspace: Path, name: str) -> Path:
+    """The metadata file of a video's results."""
+    return workspace / f"{name}_metadata.json"
+
+
 def clear_previous(workspace: Path, name: str) -> None:
-    """Remove the videos, .ply files and contact sheet of an earlier run, so that two runs never mix."""
+    """Remove the sequence of an earlier run, so that two runs never mix, and what a killed run left.
+
+    Viewers refuse a folder that holds anything but .ply files: the two other files that earlier versions wrote there
+    go as well.
+    """
     for output in sequence_outputs(name):
         if output.endswith(".mp4"):
             (workspace / output).unlink(missing_ok=True)
-    for path in (workspace / name).glob("frame*.ply"):
+    sheet_path(workspace, name).unlink(missing_ok=True)
+    folder = workspace / name
+    for path in folder.glob("frame*.ply"):
         if re.fullmatch(r"frame\d{4,}\.ply", path.name):
             path.unlink()
-    (workspace / name / "contact_sheet.png").unlink(missing_ok=True)
+    if _read_metadata(folder / "metadata.json").get("program") in _PROGRAMS:
+        (folder / "metadata.json").unlink()
+        (folder / "contact_sheet.png").unlink(missing_ok=True)
+    clear_parts(workspace, name)
 
 
-class Sink(Protocol):
-    """Takes the moments of a sequence in order."""
-
-    def __call__(self, index: int, moment: Moment) -> None:
-        """Keep moment number ``index``."""
-        ...
+def clear_parts(workspace: Path, name: str) -> None:
+    """Remove temporary files that a killed run left where a video's results go."""
+    for folder in (workspace, workspace / name):
+        remove_stale_parts(folder)
 
 
-def passing(moments: Iterator[Moment], sink: Sink) -> Iterator[Moment]:
-    """Show every moment to ``sink`` on its way."""
-    for index, moment in enumerate(moments):
-        sink(index, moment)
-        yield moment
+def passing(frames: Iterator[GaussianFrame], sink: Sink) -> Iterator[GaussianFrame]:
+    """Show every frame to ``sink`` on its way."""
+    for index, frame in enumerate(frames):
+        sink(index, frame)
+        yield frame
 
 
 @contextmanager
 def sequence_videos(
-    workspace: Path, kind: Kind, name: str, count: int, rate: Fraction, orbit: OrbitRenderer
+    workspace: Path, kind: Kind, name: str, count: int, rate: Fraction, canvas: Canvas
 ) -> Iterator[Sink]:
     """Write the two videos of a sequence: four fixed views side by side at its own rate, and the turntable.
 
     Args:
         workspace, kind, name: the files are ``<kind>_<name>_fixed.mp4`` and ``<kind>_<name>.mp4``.
-        count: number of moments that will come.
-        rate: of the moments, per second.
-        orbit: renders.
+        count: number of frames that will come.
+        rate: of the frames, per second.
+        canvas: the pictures' size.
     """
-    turntable = Turntable(workspace / f"{kind}_{name}.mp4", count, rate, orbit)
-    size = (orbit.size, 4 * orbit.size)
-    with write_video(workspace / f"{kind}_{name}_fixed.mp4", rate, size) as fixed:
+    turntable = Turntable(workspace / f"{kind}_{name}.mp4", count, rate, canvas)
+    with write_video(workspace / f"{kind}_{name}_fixed.mp4", rate, (canvas.height, 4 * canvas.size)) as fixed:
 
-        def sink(index: int, moment: Moment) -> None:
-            fixed.write(rearrange(moment.views, "v c h w -> c h (v w)"))
-            turntable.add(index, moment.gaussians[None])
+        def sink(index: int, frame: GaussianFrame) -> None:
+            fixed.write(rearrange(canvas.crop(frame.views(canvas.size)), "v c h w -> c h (v w)"))
+            turntable.add(index, frame)
 
         yield sink
     turntable.finish()
 
 
 class PlyFiles:
-    """A sink that writes every set to its numbered .ply file."""
+    """A sink that writes the Gaussians of every frame to a numbered .ply file."""
 
     def __init__(self, workspace: Path, name: str, rate: Fraction, orientation: Literal["viewer", "world"]) -> None:
         self.workspace, self.name, self.orientation = workspace, name, orientation
         self.rate = rate
 
-    def __call__(self, index: int, moment: Moment) -> None:
+    def __call__(self, index: int, frame: GaussianFrame) -> None:
         """Write one file; it is whole or not there at all."""
         save_ply(
-            moment.gaussians,
+            frame.gaussians,
             ply_path(self.workspace, self.name, index),
             orientation=self.orientation,
             min_opacity=MIN_OPACITY,
@@ -112,24 +138,80 @@ class PlyFiles:
 
 
 class ContactSheet:
-    """A sink that keeps up to eight evenly spaced moments for one picture: the video's frame above its four views.
+    """A sink that keeps up to eight evenly spaced frames for one picture: the video's image above the four views.
 
     Args:
-        num_frames: of the video; moments between its frames are passed over.
+        num_frames: of the video; what lies between its frames is passed over.
+        size: side of the renders in pixels.
     """
 
-    def __init__(self, num_frames: int) -> None:
+    def __init__(self, num_frames: int, size: int) -> None:
         columns = min(SHEET_COLUMNS, num_frames)
         self.times = {round(time) for time in torch.linspace(0, num_frames - 1, columns).tolist()}
+        self.size = size
         self.columns: list[Sequence[Tensor]] = []
 
-    def __call__(self, index: int, moment: Moment) -> None:
-        """Keep the moment, made small, if it is one of the chosen."""
-        if moment.time in self.times:
-            images = [moment.frame, *moment.views]
+    def __call__(self, index: int, frame: GaussianFrame) -> None:
+        """Keep the frame, made small, if it is one of the chosen."""
+        if frame.time in self.times:
+            images = [frame.image, *frame.views(self.size)]
             self.columns.append([letterbox(image.cpu(), SHEET_CELL) for image in images])
 
     def save(self, path: Path) -> None:
         """Write the picture."""
         captions = ["input", *(f"azimuth {azimuth}" for azimuth in (0, 90, 180, 270))]
         save_image(contact_sheet(list(zip(*self.columns, strict=True)), captions, SHEET_CELL), path)
+
+
+def write_metadata(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON, whole or not at all. Raises `UserError` where it cannot be written."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what shapes the numbers."""
+    own = "unknown"
+    with suppress(PackageNotFoundError):  # run from a checkout without installing
+        own = version("l4gm")
+    return {
+        "l4gm": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def side_view_record(program: str, origin: str, source_sha256: str, files: list[Path]) -> dict[str, object]:
+    """What the metadata file remembers of side views that a program wrote.
+
+    Args:
+        program: ``infer_3d`` or ``infer_4d``.
+        origin: what they were made with, in words.
+        source_sha256: of the video.
+        files: the images.
+    """
+    hashes = {path.name: file_hash(path) for path in files}
+    return {"program": program, "origin": origin, "source_sha256": source_sha256, "files": hashes}
+
+
+def read_record(workspace: Path, name: str, files: list[Path]) -> Mapping[str, object] | None:
+    """The record of exactly these image files in an earlier run's metadata; None if no run of ours wrote them.
+
+    Earlier versions kept the metadata in the folder of the .ply files; it is read there too.
+    """
+    for path in (metadata_path(workspace, name), workspace / name / "metadata.json"):
+        record = _read_metadata(path).get("side_views")
+        with suppress(KeyError, TypeError, AttributeError):  # a file of another making
+            ours = all(record["files"][file.name] == file_hash(file) for file in files)
+            if ours and {"program", "source_sha256"} <= record.keys():
+                return record
+    return None
+
+
+def _read_metadata(path: Path) -> dict[str, object]:
+    """A metadata file; empty where there is none, or one of another making."""
+    try:
+        return read_json(path)
+    except UserError:
+        return {}

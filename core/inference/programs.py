@@ -1,16 +1,21 @@
-"""infer_4d for one video: the whole of it as a sequence of Gaussians."""
+"""infer_3d and infer_4d for one video: what is done, in order, and which files are written."""
 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from pathlib import Path
 from time import perf_counter
 
+import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from core.images import resize_area
+from core.errors import UserError
+from core.images import resize_area, save_image
+from core.inference.align import Lifted, Pose
 from core.inference.inputs import Source
 from core.inference.outputs import (
     MIN_OPACITY,
@@ -18,16 +23,25 @@ from core.inference.outputs import (
     Kind,
     PlyFiles,
     Sink,
+    clear_parts,
     clear_previous,
+    metadata_path,
     passing,
+    read_record,
     sequence_videos,
+    sheet_path,
+    side_view_record,
+    write_metadata,
 )
-from core.inference.provenance import metadata_path, read_record, side_view_record, write_metadata
-from core.inference.seeding import IMAGE_FILES
-from core.inference.sequence import insert, interpolate, reconstruct
+from core.inference.progress import Progress
+from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
-from core.inference.side_views import find_aligned_views, find_raw_views
-from core.multiview.files import load_views, save_views
+from core.inference.side_views import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
+from core.inference.turntable import Canvas, write_still_turntable
+from core.multiview.background import centered, foreground
+from core.multiview.files import NUM_VIEWS, load_views, save_views
+from core.multiview.generators import CandidateViews
+from core.ply import save_ply
 
 _log = logging.getLogger(__name__)
 
@@ -39,48 +53,75 @@ def reconstruct_video(session: Session, source: Source) -> None:
         UserError: side views, checkpoints or disk, see the parts. What was finished stays and is valid.
     """
     start = perf_counter()
-    workspace, name, orbit, infer = session.workspace, source.name, session.orbit, session.options.infer
-    network, interpolation = session.network, session.interpolation
-    side_views, record = _aligned_views(session, source)
-    num_frames, rate = len(source.indices), source.rate
-    factor = infer.interpolate_rate if interpolation else 1
-    count, out_rate = factor * (num_frames - 1) + 1, factor * rate
-    clear_previous(workspace, name)
-    metadata = _describe_sequence(session, source, count, out_rate, record)
-    write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
-    ply = PlyFiles(workspace, name, out_rate, infer.orientation)
-    sheet = ContactSheet(num_frames)
+    workspace, name, infer = session.workspace, source.name, session.options.infer
+    num_frames = len(source.indices)
+    factor = infer.interpolate_rate if infer.interpresume else 1
+    count, rate = factor * (num_frames - 1) + 1, factor * source.rate
+    with Progress(name, num_frames + count) as progress:
+        with progress.stage("loading the networks"):
+            _ = session.network, session.interpolation
+        with progress.stage("making side views"):
+            side_views, record = _aligned_views(session, source)
+        metadata = _describe_sequence(session, source, count, rate, record)
+        write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
+        clear_previous(workspace, name)
+        _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+    write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
+    kind = "w_interp" if session.interpolation else "wo_interp"
+    _log.info(
+        "%s: %d frames gave %d at %s a second in %.0f s: wrote %s/frame0001.ply ..., %s and %s",
+        name, num_frames, count, rate, perf_counter() - start,
+        workspace / name, workspace / f"{kind}_{name}.mp4", sheet_path(workspace, name),
+    )  # fmt: skip
+
+
+def _write_sequence(
+    session: Session, source: Source, sides: Tensor, timing: tuple[int, int, Fraction], progress: Progress
+) -> None:
+    """Reconstruct, interpolate and draw the sequence as a stream, and write it."""
+    (factor, count, rate), num_frames = timing, len(source.indices)
+    workspace, name, infer = session.workspace, source.name, session.options.infer
+    canvas = Canvas.of(infer.output_size, source.video.size)
+    ply, sheet = PlyFiles(workspace, name, rate, infer.orientation), ContactSheet(num_frames, canvas.size)
     with ExitStack() as stack:
 
         def videos(kind: Kind, count: int, rate: Fraction) -> Sink:
-            return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, orbit))
+            return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, canvas))
 
-        frames, length = source.frames(network.size), session.options.data.num_frames
-        moments = reconstruct(frames, side_views[1:], length, network, orbit, infer.handover, session.chunk_lanes)
-        moments = passing(moments, videos("wo_interp", num_frames, rate))
-        if interpolation:
-            parts = (infer.interp_batch, interpolation, orbit, session.lanes)
-            if session.options.data.interp_sides == "first":
-                moments = insert(moments, source.between(interpolation.size, factor), side_views[1:], *parts)
-            else:
-                moments = interpolate(moments, factor, *parts)
-            moments = passing(moments, videos("w_interp", count, out_rate))
+        frames = _reconstructed(session, source, sides)
+        frames = progress.over(frames, "reconstructing", count=True)
+        frames = passing(frames, progress.around(videos("wo_interp", num_frames, source.rate), "drawing"))
+        if session.interpolation:
+            frames = progress.over(_interpolated(session, source, sides, frames, factor), "interpolating")
+            frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
         for sink in (ply, sheet):
-            moments = passing(moments, sink)
-        for _ in tqdm(moments, name, count, unit="set", disable=None):
-            pass
-    sheet.save(workspace / name / "contact_sheet.png")
-    write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
-    _log.info(
-        "%s: %d frames gave %d sets at %s a second in %.1f s; see %s",
-        name, num_frames, count, out_rate, perf_counter() - start, workspace / name,
-    )  # fmt: skip
+            frames = passing(frames, progress.around(sink, "drawing"))
+        for _ in frames:
+            progress.advance()
+        progress.show("writing the turntables")
+    sheet.save(sheet_path(workspace, name))
+
+
+def _reconstructed(session: Session, source: Source, sides: Tensor) -> Iterator[GaussianFrame]:
+    network, infer = session.network, session.options.infer
+    frames, length = source.frames(network.size), session.options.data.num_frames
+    return reconstruct(frames, sides, length, network, session.orbit, infer.handover, session.chunk_workers)
+
+
+def _interpolated(
+    session: Session, source: Source, sides: Tensor, frames: Iterator[GaussianFrame], factor: int
+) -> Iterator[GaussianFrame]:
+    network = session.interpolation
+    parts = (session.options.infer.interp_batch, network, session.orbit, session.interpolation_workers)
+    if session.options.data.interp_sides == "first":
+        return insert(frames, source.between(network.size, factor), sides, *parts)
+    return interpolate(frames, factor, *parts)
 
 
 def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, object]]:
     """Four views ``[4, 3, S, S]`` of frame 0 at the network's size, in the workspace as files; and their record."""
-    workspace, name, seeder = session.workspace, source.name, session.options.views.seeder
-    files = find_aligned_views(source, workspace, seeder)
+    workspace, name, generator = session.workspace, source.name, session.options.views.seeder
+    files = find_aligned_views(source, workspace, generator)
     if files and files[0].parent == workspace:
         views = load_views(files)
         record = read_record(workspace, name, files) or {"origin": IMAGE_FILES}
@@ -88,8 +129,8 @@ def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, 
         if files:
             views, origin, ranking = load_views(files), IMAGE_FILES, []
         else:
-            chosen = session.seed(source, find_raw_views(source, workspace, seeder))
-            views, origin, ranking = chosen.lifted.views, chosen.origin, chosen.ranking
+            best = session.lift(source, find_raw_views(source, workspace, generator))
+            views, origin, ranking = best.lifted.views, best.origin, best.ranking
         written = save_views(views, workspace, name)
         record = {**side_view_record("infer_4d", origin, source.sha256, written), "candidates": ranking}
     size = (session.network.size, session.network.size)
@@ -128,3 +169,78 @@ def _describe_sequence(
         **session.describe(),
         "side_views": side_views,
     }
+
+
+def lift_video(session: Session, source: Source) -> None:
+    """Frame 0 in 3D: four aligned side views, their raw versions, one .ply, a turntable.
+
+    Raises:
+        UserError: side views, checkpoint or disk, see the parts.
+    """
+    workspace, name = session.workspace, source.name
+    clear_parts(workspace, name)
+    network = session.network
+    files = find_raw_views(source, workspace, session.options.views.seeder)
+    best = session.lift(source, files)
+    save_image(source.first_frame(network.size), workspace / f"{name}_orig.png")
+    keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
+    written = _save_lift(session, name, best, keep_raw=keep_raw)
+    record = side_view_record("infer_3d", best.origin, source.sha256, written)
+    _write_lift_metadata(session, name, {"source": describe_source(source)}, best, record)
+
+
+def lift_prompt(session: Session, prompt: str) -> None:
+    """What a text says in 3D: its four views as MVDream draws them, cut out and centred; else as `lift_video`.
+
+    Raises:
+        UserError: the pipeline, the checkpoint or the disk; a view that MVDream did not draw on a plain ground.
+    """
+    name, seed = prompt_name(prompt), session.options.run.seed
+    if session.options.views.candidates > 1:
+        raise UserError(
+            "--candidates are ranked by how well they repeat a frame, and --prompt has no frame; try --seed"
+        )
+    clear_parts(session.workspace, name)
+    drawn = session.diffusion("mvdream").views(None, prompt, [seed], session.sampling(7.5))[0]
+    what = f"view {{}} of {prompt!r} (seed {seed})"
+    views = torch.stack([centered(view, foreground(view, what.format(k))) for k, view in enumerate(drawn)])
+    network = session.network
+    images = resize_area(views, (network.size, network.size))
+    gaussians = network.reconstruct(images[:1], images[1:])
+    lifted = Lifted(gaussians[0], Pose(), 0.0, session.orbit(gaussians)[0])
+    best = BestCandidate(lifted, CandidateViews(f"seed {seed}", views), "MVDream", [])
+    written = _save_lift(session, name, best)
+    record = side_view_record("infer_3d", best.origin, "", written)
+    _write_lift_metadata(session, name, {"prompt": prompt}, best, record)
+
+
+def _save_lift(session: Session, name: str, best: BestCandidate, keep_raw: bool = False) -> list[Path]:
+    """Write everything of a lift but its metadata; the paths of the views."""
+    workspace, gaussians, infer = session.workspace, best.lifted.gaussians, session.options.infer
+    written = save_views(best.lifted.views, workspace, name)
+    if not keep_raw:
+        written += save_views(best.views.images, workspace, name, "_mv")
+    save_ply(gaussians, workspace / f"{name}.ply", orientation=infer.orientation, min_opacity=MIN_OPACITY)
+    write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, infer.output_size)
+    return written
+
+
+def _write_lift_metadata(
+    session: Session, name: str, source: dict[str, object], best: BestCandidate, record: dict[str, object]
+) -> None:
+    workspace, pose = session.workspace, best.lifted.pose
+    content = {"program": "infer_3d", "complete": True, **source, **session.describe()}
+    content |= {"azimuth": pose.azimuth, "elevation": pose.elevation, "scale": pose.scale, "error": best.lifted.error}
+    content |= {"orientation": session.options.infer.orientation, "candidates": best.ranking, "side_views": record}
+    write_metadata(metadata_path(workspace, name), content)
+    _log.info("%s: azimuth %g, mean squared error %.4f against the frame", name, pose.azimuth, best.lifted.error)
+    written = [workspace / f"{name}{end}" for end in (".ply", ".mp4", "_000.png")]
+    _log.info("%s: wrote %s, %s and the side views %s ...", name, *written)
+
+
+def prompt_name(prompt: str) -> str:
+    """What results of a text are called: its words, at most 60 letters. Raises `UserError` if it has none."""
+    name = re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60].rstrip("_")
+    if not name:
+        raise UserError(f"--prompt {prompt!r} has no letters; say in English what is to be made")
+    return name

@@ -1,22 +1,22 @@
-"""A video becomes Gaussian sets: chunk by chunk, then with more sets between them.
+"""A video becomes Gaussians, one set for every frame, then further ones between the frames.
 
-    frames ──┐  chunks of T, joined by a frame that both see
-    sides ───┴─> network ─> a Moment per frame ──┐  pairs of neighbours
-                   ^                             └─> interpolation network ─> a Moment per 1/rate frame
-                   └── the next chunk's side views: renders of this one's last set, or frame 0's again
+    frames ──┐  chunks of T, joined by a frame that both contain
+    sides ───┴─> network ─> a GaussianFrame per frame ──┐  pairs of neighbours
+                   ^                                    └─> interpolation network ─> one per 1/rate frame
+                   └── the next chunk's side views: renders of this one's last frame, or frame 0's again
 
 The interpolation network sees both neighbours and their renders (`interpolate`), or what the video shows between them
 and frame 0's side views again (`insert`).
 
-Everything is a stream: one chunk for each lane and one batch of pairs are held at a time, with lanes the results of the
-batch before as well, whatever the length of the video. What counts frames, chunks and pairs, `joined`, `in_chunks` and
-`between`, knows nothing of tensors.
+Everything is a stream: one chunk for each worker and one batch of pairs are held at a time, with several workers the
+results of the batch before as well, whatever the length of the video.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice, repeat
 from typing import TypeVar
@@ -26,7 +26,6 @@ from torch import Tensor
 
 from core.gaussians import Gaussians
 from core.images import resize_area
-from core.inference.lanes import in_lanes
 from core.inference.network import Network
 from core.media import windows
 from core.options.infer import Handover
@@ -36,24 +35,48 @@ Item, Result, State = TypeVar("Item"), TypeVar("Result"), TypeVar("State")
 Numbered = Sequence[tuple[int, Tensor]]  # frames with their numbers
 
 
-@dataclass(frozen=True)
-class Moment:
-    """One time step of the result.
+@dataclass(frozen=True, eq=False)
+class GaussianFrame:
+    """The object at one time.
 
     Attributes:
         time: in frames of the thinned-out video, exact: 0, 1, 2, ..., or 0, 1/3, 2/3, 1, ... after interpolation.
-        gaussians: one set, of what can be seen.
-        views: its renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270.
-        frame: the video frame ``[3, H, H]`` at this time; None between two frames.
+        gaussians: of this time, no leading axes; those that no renderer draws are left out.
+        orbit: renders them.
+        image: the video frame ``[3, H, H]`` at this time; None between two frames.
     """
 
     time: Fraction
     gaussians: Gaussians
-    views: Tensor
-    frame: Tensor | None
+    orbit: OrbitRenderer = field(repr=False)
+    image: Tensor | None = None
+    _views: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def views(self, size: int | None = None) -> Tensor:
+        """Renders ``[4, 3, size, size]`` at azimuth 0, 90, 180, 270; those of one size are drawn once.
+
+        Args:
+            size: side in pixels; None: that of the views which networks see.
+        """
+        size = size or self.orbit.size
+        if size not in self._views:
+            self._views[size] = self.orbit(self.gaussians[None], size=size)[0]
+        return self._views[size]
+
+    def side_views(self, network: Network) -> Tensor:
+        """Views 1..3 as the network sees them, ``[3, 3, S, S]``."""
+        return resize_area(self.views()[1:], (network.size, network.size))
 
 
-def joined(items: Iterable[Item], length: int) -> Iterator[tuple[Sequence[Item], int]]:
+def _gaussian_frames(
+    gaussians: Gaussians, times: Iterable[Fraction | int], images: Iterable[Tensor | None], orbit: OrbitRenderer
+) -> list[GaussianFrame]:
+    """One for each of the leading axis ``[T]``."""
+    numbered = enumerate(zip(times, images, strict=False))
+    return [GaussianFrame(Fraction(time), gaussians[k].visible(), orbit, image) for k, (time, image) in numbered]
+
+
+def overlapping_chunks(items: Iterable[Item], length: int) -> Iterator[tuple[Sequence[Item], int]]:
     """Cut a stream into chunks, each with how many of its results are known from the one before.
 
     A chunk begins with the last item of the one before, to join the two. Chunks of one item do not overlap. The last
@@ -74,17 +97,17 @@ def in_chunks(
 
     Args:
         items: the stream.
-        length: items of a chunk, see `joined`.
-        state: handed to the first chunk.
+        length: items of a chunk, see `overlapping_chunks`.
+        state: of the first chunk.
         run: (items of a chunk, state) -> (one result per item, state for the next chunk).
     """
-    for chunk, known in joined(items, length):
+    for chunk, known in overlapping_chunks(items, length):
         results, state = run(chunk, state)
         yield from results[known:]
 
 
-def between(
-    items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bool], Sequence[Item]], lanes: int = 1
+def refine_pairs(
+    items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bool], Sequence[Item]], workers: int = 1
 ) -> Iterator[Item]:
     """Refine a stream by its pairs of neighbours: n items give r (n - 1) + 1 results where a pair gives r + 1.
 
@@ -95,14 +118,14 @@ def between(
         items: the stream.
         pairs: how many pairs go into one call of ``run``.
         run: (successive items, whether the first result is asked for) -> the results from one end to the other.
-        lanes: calls of ``run`` at once.
+        workers: calls of ``run`` at once.
     """
 
     def refined(numbered: tuple[int, Sequence[Item]]) -> Sequence[Item]:
         number, window = numbered
         return window if len(window) == 1 else run(window, number == 0)
 
-    for results in in_lanes(refined, enumerate(windows(items, pairs + 1)), lanes):
+    for results in map_in_threads(refined, enumerate(windows(items, pairs + 1)), workers):
         yield from results
 
 
@@ -113,9 +136,9 @@ def reconstruct(
     network: Network,
     orbit: OrbitRenderer,
     handover: Handover = "last",
-    lanes: int = 1,
-) -> Iterator[Moment]:
-    """One set for every frame.
+    workers: int = 1,
+) -> Iterator[GaussianFrame]:
+    """Gaussians for every frame.
 
     Args:
         frames: ``[3, S, S]`` in [0, 1], S = ``network.size``.
@@ -123,100 +146,132 @@ def reconstruct(
         length: T, frames that the network sees at once.
         network: the reconstruction model.
         orbit: renders.
-        handover: side views of the next chunk: renders of the ``last`` set, or those of the ``first`` frame again,
+        handover: side views of the next chunk: renders of the ``last`` frame, or those of the ``first`` frame again,
             which come with the frame that they belong to, in the place of the one that joins two chunks.
-        lanes: chunks at once, where none waits for the one before it.
+        workers: chunks at once, where none waits for the one before it.
     """
 
-    def run(chunk: Numbered, shown: Sequence[Tensor], sides: Tensor) -> list[Moment]:
-        gaussians = network.reconstruct(torch.stack(shown), sides)
-        views = orbit(gaussians)
-        moments = ((Fraction(time), gaussians[k].visible(), views[k], frame) for k, (time, frame) in enumerate(chunk))
-        return [Moment(*moment) for moment in moments]
+    def run(chunk: Numbered, images: Sequence[Tensor], sides: Tensor) -> list[GaussianFrame]:
+        gaussians = network.reconstruct(torch.stack(images), sides)
+        return _gaussian_frames(gaussians, *zip(*chunk, strict=True), orbit)
 
-    def hand_on(chunk: Numbered, sides: Tensor) -> tuple[list[Moment], Tensor]:
-        moments = run(chunk, [frame for _, frame in chunk], sides)
-        return moments, resize_area(moments[-1].views[1:], (network.size, network.size))
+    def with_previous(chunk: Numbered, sides: Tensor) -> tuple[list[GaussianFrame], Tensor]:
+        results = run(chunk, [frame for _, frame in chunk], sides)
+        return results, results[-1].side_views(network)
 
-    def keep(part: tuple[Numbered, int]) -> list[Moment]:
+    def with_first(part: tuple[Numbered, int]) -> list[GaussianFrame]:
         chunk, known = part
         own = [start] if known else []
         return run(chunk, [*own, *(frame for _, frame in chunk[known:])], side_views)[known:]
 
     if handover == "last":
-        yield from in_chunks(enumerate(frames), length, side_views, hand_on)
+        yield from in_chunks(enumerate(frames), length, side_views, with_previous)
         return
     stream = iter(frames)
     for start in islice(stream, 1):
-        chunks = joined(enumerate(chain([start], stream)), length)
-        for moments in in_lanes(keep, chunks, lanes, ahead=False):
-            yield from moments
+        chunks = overlapping_chunks(enumerate(chain([start], stream)), length)
+        for results in map_in_threads(with_first, chunks, workers, ahead=False):
+            yield from results
 
 
 def interpolate(
-    moments: Iterable[Moment], rate: int, pairs: int, network: Network, orbit: OrbitRenderer, lanes: int = 1
-) -> Iterator[Moment]:
-    """``rate`` sets for every interval of two frames, all of them from the interpolation network, as published.
+    frames: Iterable[GaussianFrame], rate: int, pairs: int, network: Network, orbit: OrbitRenderer, workers: int = 1
+) -> Iterator[GaussianFrame]:
+    """``rate`` sets of Gaussians for every interval of two frames, all from the interpolation network, as published.
 
-    It sees both frames with renders of their sets from the side, and blends of these.
+    It sees both frames with renders of their Gaussians from the side, and blends of these.
 
     Args:
-        moments: of neighbouring frames, from `reconstruct`.
+        frames: neighbouring ones, from `reconstruct`.
         rate: the network was trained with 3; it sees ``rate`` + 1 time steps.
-        pairs: intervals that run at once, over all lanes.
+        pairs: intervals that run at once, over all workers.
         network: the interpolation model.
         orbit: renders.
-        lanes: calls of the network at once.
+        workers: calls of the network at once.
     """
 
-    def ends(moment: Moment) -> Tensor:
-        views = resize_area(moment.views, (network.size, network.size))
-        return torch.cat([moment.frame[None].to(views), views[1:]])
+    def ends(frame: GaussianFrame) -> Tensor:
+        sides = frame.side_views(network)
+        return torch.cat([frame.image[None].to(sides), sides])
 
-    def run(window: Sequence[Moment], first: bool) -> list[Moment]:
-        sets = network.interpolate(torch.stack([ends(moment) for moment in window]), rate, first=first)
-        views = orbit(sets)
-        start = 0 if first else 1
-        frames = {moment.time: moment.frame for moment in window}
-        times = [window[0].time + Fraction(k, rate) for k in range(start, start + len(views))]
-        return [Moment(time, sets[k].visible(), views[k], frames.get(time)) for k, time in enumerate(times)]
+    def run(window: Sequence[GaussianFrame], first: bool) -> list[GaussianFrame]:
+        gaussians = network.interpolate(torch.stack([ends(frame) for frame in window]), rate, first=first)
+        steps = range(0 if first else 1, rate * (len(window) - 1) + 1)
+        images = [None if step % rate else window[step // rate].image for step in steps]
+        return _gaussian_frames(gaussians, (window[0].time + Fraction(step, rate) for step in steps), images, orbit)
 
-    return between(moments, max(1, pairs // lanes), run, lanes)
+    return refine_pairs(frames, max(1, pairs // workers), run, workers)
 
 
 def insert(
-    moments: Iterable[Moment],
+    frames: Iterable[GaussianFrame],
     fronts: Iterable[Tensor],
     side_views: Tensor,
     pairs: int,
     network: Network,
     orbit: OrbitRenderer,
-    lanes: int = 1,
-) -> Iterator[Moment]:
-    """Further sets in every interval of two frames; those at frames stay.
+    workers: int = 1,
+) -> Iterator[GaussianFrame]:
+    """Further Gaussians in every interval of two frames; those at frames stay.
 
     Args:
-        moments: of neighbouring frames from the video's first one on, from `reconstruct`.
-        fronts: view 0 at K times between a moment and the next ``[K, 3, S, S]``, for each two; more are not read.
+        frames: neighbouring ones from the video's first one on, from `reconstruct`.
+        fronts: view 0 at K times between a frame and the next ``[K, 3, S, S]``, for each two; more are not read.
         side_views: views 1..3 of the first frame ``[3, 3, S, S]``, which the network sees at all times.
-        pairs, network, orbit, lanes: as of `interpolate`.
+        pairs, network, orbit, workers: as of `interpolate`.
     """
 
-    def run(numbered: tuple[int, Sequence[tuple[Moment, Tensor | None]]]) -> list[Moment]:
+    def run(numbered: tuple[int, Sequence[tuple[GaussianFrame, Tensor | None]]]) -> list[GaussianFrame]:
         number, window = numbered
-        at_frames = [moment for moment, _ in window]
-        known, shown = at_frames[1 if number else 0 :], [front for _, front in window[:-1]]
-        count = len(shown[0]) if shown else 0
+        at_frames = [frame for frame, _ in window]
+        known, images = at_frames[1 if number else 0 :], [front for _, front in window[:-1]]
+        count = len(images[0]) if images else 0
         if not count:
             return known
-        sets = network.insert(start.frame, torch.stack(shown), side_views)
-        views = orbit(sets)
+        gaussians = network.insert(start.image, torch.stack(images), side_views)
         times = [before.time + Fraction(k + 1, count + 1) for before in at_frames[:-1] for k in range(count)]
-        new = [Moment(time, sets[k].visible(), views[k], None) for k, time in enumerate(times)]
-        return sorted([*known, *new], key=lambda moment: moment.time)
+        return sorted([*known, *_gaussian_frames(gaussians, times, repeat(None), orbit)], key=lambda new: new.time)
 
-    stream = iter(moments)
+    stream = iter(frames)
     for start in islice(stream, 1):
-        shown = zip(chain([start], stream), chain(fronts, repeat(None)), strict=False)
-        for results in in_lanes(run, enumerate(windows(shown, max(1, pairs // lanes) + 1)), lanes):
+        inputs = zip(chain([start], stream), chain(fronts, repeat(None)), strict=False)
+        for results in map_in_threads(run, enumerate(windows(inputs, max(1, pairs // workers) + 1)), workers):
             yield from results
+
+
+def map_in_threads(
+    run: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: bool = True
+) -> Iterator[Result]:
+    """The results of ``run`` for a stream, in order.
+
+    Up to ``workers`` calls run at once, each with its share of torch's threads: networks with one thread each waste
+    less than one network with all of them. A call that is left alone at the end has all threads. While the stream makes
+    its next items no call runs, so that neither adds to the other's memory. Exceptions propagate in order.
+
+    Args:
+        run: safe to be called from several threads.
+        items: the stream.
+        workers: calls at once; 1: in this thread, one after the other.
+        ahead: whether the next calls run while results are taken; the taking thread then has a worker's share too.
+    """
+    if workers == 1:
+        yield from map(run, items)
+        return
+    threads = torch.get_num_threads()
+    share = max(1, threads // workers)
+    done: list[Future[Result]] = []
+    try:
+        with ThreadPoolExecutor(workers, "worker", torch.set_num_threads, (share,)) as pool:
+            for group in windows(items, workers, overlap=0):
+                running = [pool.submit(run, item) for item in group] if len(group) > 1 else []
+                if running and ahead:
+                    torch.set_num_threads(share)
+                yield from (call.result() for call in done)
+                wait(running)
+                torch.set_num_threads(threads)
+                done = running if ahead else []
+                yield from (call.result() for call in running if not ahead)
+                yield from (run(item) for item in group if not running)
+            yield from (call.result() for call in done)
+    finally:  # behind the last worker: new threads would take over whatever was set last
+        torch.set_num_threads(threads)

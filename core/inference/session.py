@@ -16,9 +16,10 @@ from core.cameras import INPUT_AZIMUTHS
 from core.checkpoint import look_into
 from core.errors import UserError
 from core.inference.network import Network, choose_device, choose_dtype
-from core.inference.provenance import versions
-from core.inference.seeding import Chosen, ImageDreamSeeder, Seeder, SingleViewSeeder, choose_seeder, seed_views
+from core.inference.outputs import versions
+from core.inference.side_views import BestCandidate, lift_frame
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
+from core.multiview.generators import ImageDreamGenerator, SingleViewGenerator, ViewGenerator, choose_generator
 from core.multiview.hub import Kind
 from core.multiview.repository import open_repository
 from core.options import PRESETS, ModelOptions, Options
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Frames(Protocol):
-    """What has a name and a first frame: a video, or the truth of an evaluation."""
+    """What has a name and a first frame: a video, or the ground truth of an evaluation."""
 
     @property
     def name(self) -> str:
@@ -86,16 +87,16 @@ class Session:
         return self._load(path, self.options.model) if path else None
 
     @property
-    def lanes(self) -> int:
+    def interpolation_workers(self) -> int:
         """Calls of the interpolation model at once: one on a GPU, on a CPU up to one a pair, with no thread idle."""
-        return self._lanes(self.options.infer.interp_batch)
+        return self._workers(self.options.infer.interp_batch)
 
     @property
-    def chunk_lanes(self) -> int:
+    def chunk_workers(self) -> int:
         """Chunks of the reconstruction model at once, likewise."""
-        return self._lanes(self.options.infer.chunk_lanes)
+        return self._workers(self.options.infer.chunk_lanes)
 
-    def _lanes(self, most: int) -> int:
+    def _workers(self, most: int) -> int:
         threads = torch.get_num_threads()
         return 1 if self.device.type != "cpu" else max(n for n in range(1, most + 1) if threads % n == 0)
 
@@ -113,13 +114,15 @@ class Session:
             ) from error
 
     @cached_property
-    def seeder(self) -> Seeder:
-        """Who makes views of a frame where there are no image files; a line says why."""
-        name, why = choose_seeder(self.options.views)
-        _log.info("views are made by %s: %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"), why)
+    def view_generator(self) -> ViewGenerator:
+        """Makes views of a frame where there are no image files; a line names it, at debug level also why."""
+        name, why = choose_generator(self.options.views)
+        _log.info("side views are made by %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"))
+        _log.debug("chosen because %s", why)
         if name == "single-view":
-            return SingleViewSeeder(self.single_view, self.orbit)
-        return ImageDreamSeeder(self.diffusion("imagedream"), self.sampling(5.0), self.options.run.seed)
+            network = self.single_view
+            return SingleViewGenerator(network.size, network.reconstruct, self.orbit)
+        return ImageDreamGenerator(self.diffusion("imagedream"), self.sampling(5.0), self.options.run.seed)
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
         """ImageDream or MVDream. On a CPU it is float32 unless another type is asked for."""
@@ -136,13 +139,13 @@ class Session:
         chosen = guidance if views.guidance_scale is None else views.guidance_scale
         return Sampling(views.diffusion_steps, chosen, views.negative_prompt)
 
-    def seed(self, source: Frames, files: Mapping[int, Path] | None = None) -> Chosen:
-        """Aligned views of frame 0, from own raw views or made; see `core.inference.seeding.seed_views`."""
-        return seed_views(
+    def lift(self, source: Frames, files: Mapping[int, Path] | None = None) -> BestCandidate:
+        """Frame 0 in 3D, from own raw views or generated ones; see `core.inference.side_views.lift_frame`."""
+        return lift_frame(
             source.name,
             source.first_frame,
             files or {},
-            lambda: self.seeder,
+            lambda: self.view_generator,
             self.network,
             self.orbit,
             self.options.views,

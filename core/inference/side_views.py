@@ -1,59 +1,173 @@
-"""Which side-view images to take: the user's, those of infer_3d, or none, so that new ones are made.
+"""The first frame's side views: image files of the user's or of infer_3d, or generated ones.
 
-Images that an earlier run wrote are told apart by the record in its metadata: they are taken only if they came from
-this very video. What infer_4d made on its way is made anew, since a checkpoint or an option may have changed.
+image files, completed by a view generator -> fused into Gaussians -> aligned with the frame -> four consistent views
+└─────────────────────── for every candidate; the one that matches the frame best is kept ───────────────────────┘
+
+Images that an earlier run wrote are recognised by the record in its metadata: they are taken only if they came from
+this very video. What infer_4d made for itself is made anew, since a checkpoint or an option may have changed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from core.cameras import INPUT_AZIMUTHS
 from core.errors import UserError
+from core.images import resize_area
+from core.inference.align import Lifted, lift
 from core.inference.inputs import Source
-from core.inference.provenance import read_record
+from core.inference.network import Network
+from core.inference.outputs import read_record
 from core.multiview.files import NUM_VIEWS, find_views, load_views, unlikeness, view_paths
+from core.multiview.generators import CandidateViews, Frame, ViewGenerator
+from core.options.views import ViewOptions
+from core.rendering.orbit import OrbitRenderer
 
 UNLIKE = 0.6  # of `unlikeness`; first frames of different videos were 0.75 or more apart
+BLANK = 0.03  # a frame that nowhere differs more from white shows nothing
+IMAGE_FILES = "image files"
 _log = logging.getLogger(__name__)
 
 
-def find_aligned_views(source: Source, workspace: Path, seeder: str) -> list[Path] | None:
+@dataclass(frozen=True)
+class BestCandidate:
+    """The candidate whose Gaussians match the frame best.
+
+    Attributes:
+        lifted: its aligned Gaussians.
+        views: the views that they were fused from.
+        origin: what made the views, in words.
+        ranking: of all candidates, best first: label, pose, error and PSNR against the frame.
+    """
+
+    lifted: Lifted
+    views: CandidateViews
+    origin: str
+    ranking: list[dict[str, object]]
+
+
+def lift_frame(
+    name: str,
+    frame: Frame,
+    files: Mapping[int, Path],
+    generator: Callable[[], ViewGenerator],
+    network: Network,
+    orbit: OrbitRenderer,
+    options: ViewOptions,
+) -> BestCandidate:
+    """Collect or generate raw views of a frame, lift every candidate, keep the best.
+
+    Args:
+        name: of the video, for messages.
+        frame: its first frame.
+        files: own raw views by number; they replace generated ones, and with all four none are generated.
+        generator: called when one is needed.
+        network: fuses the views.
+        orbit: renders.
+        options: candidates, azimuths, alignment.
+
+    Raises:
+        UserError: the frame is blank, an image or a model cannot be used.
+    """
+    image = frame(network.size)
+    if float((1 - image).max()) < BLANK:
+        raise UserError(
+            f"the first frame of {name} is blank, there is nothing to lift; begin the video where the object is seen"
+        )
+    given = dict(zip(files, load_views(list(files.values())), strict=True)) if files else {}
+    azimuths = options.view_azimuths if given else INPUT_AZIMUTHS
+    origin, candidates = _candidates(frame, given, generator, azimuths, options)
+    lifted: list[tuple[Lifted, CandidateViews]] = []
+    for views in candidates:
+        images = resize_area(views.images, (network.size, network.size))
+        fused = network.reconstruct(images[:1], images[1:], azimuths)
+        aligned = lift(fused, image, orbit, elevation=options.align_elevation, scale=options.align_scale)
+        lifted.append((aligned, views))
+    lifted.sort(key=lambda entry: entry[0].error)
+    ranking = [_describe(views.label, aligned) for aligned, views in lifted]
+    if options.candidates > 1:
+        for place, line in enumerate(ranking, 1):
+            _log.info("%s: %d. %s: %.2f dB, azimuth %g", name, place, line["candidate"], line["psnr"], line["azimuth"])
+    return BestCandidate(*lifted[0], origin, ranking)
+
+
+def _candidates(
+    frame: Frame,
+    given: Mapping[int, Tensor],
+    generator: Callable[[], ViewGenerator],
+    azimuths: Sequence[float],
+    options: ViewOptions,
+) -> tuple[str, Iterator[CandidateViews]]:
+    """What makes the views, in words, and the views."""
+    if len(given) == len(azimuths):
+        return IMAGE_FILES, iter([CandidateViews(IMAGE_FILES, torch.stack([given[view] for view in sorted(given)]))])
+    maker = generator()
+    # The view at a given one's place is replaced, so it may be anything: the frame itself.
+    wanted = [0.0 if view in given else azimuth for view, azimuth in enumerate(azimuths)]
+    generated = maker.generate(frame, options.candidates, wanted)
+    if not given:
+        return maker.origin, generated
+    origin = f"{IMAGE_FILES} (views {', '.join(map(str, sorted(given)))}) and {maker.origin}"
+    return origin, (_with_given(views, given) for views in generated)
+
+
+def _with_given(views: CandidateViews, given: Mapping[int, Tensor]) -> CandidateViews:
+    size = (views.images.shape[-2], views.images.shape[-1])
+    own = {view: resize_area(image, size).to(views.images) for view, image in given.items()}
+    return CandidateViews(views.label, torch.stack([own.get(k, image) for k, image in enumerate(views.images)]))
+
+
+def _describe(label: str, lifted: Lifted) -> dict[str, object]:
+    pose = {"azimuth": lifted.pose.azimuth, "elevation": lifted.pose.elevation, "scale": lifted.pose.scale}
+    return {"candidate": label, **pose, "error": lifted.error, "psnr": -10 * math.log10(max(lifted.error, 1e-10))}
+
+
+def find_aligned_views(source: Source, workspace: Path, generator: str) -> list[Path] | None:
     """The four aligned views of frame 0, ``<name>_000.png`` ..., in the workspace or beside the video.
 
     Raises:
         UserError: the four are incomplete.
     """
-    if seeder not in ("auto", "files"):
+    if generator not in ("auto", "files"):
         return None
-    found = _first_usable(source, workspace, "", seeder, ("infer_3d",))
+    found = _first_usable(source, workspace, "", generator, ("infer_3d",))
     if 0 < len(found) < NUM_VIEWS:
         _incomplete(source, "", found, f"complete the four, or call those you have {source.name}_mv_00*.png")
     if not found:
         return None
     paths = list(found.values())
     if not read_record(workspace, source.name, paths):
-        distance = unlikeness(load_views(paths)[0], source.first_frame(256))
-        if distance > UNLIKE:
-            _log.warning(
-                "%s does not look like the first frame of %s (distance %.2f, a blank image has 1): "
-                "are these the side views of another video?", paths[0], source.path, distance,
-            )  # fmt: skip
+        _warn_if_unlike(source, paths)
     return paths
 
 
-def find_raw_views(source: Source, workspace: Path, seeder: str) -> dict[int, Path]:
+def _warn_if_unlike(source: Source, paths: list[Path]) -> None:
+    distance = unlikeness(load_views(paths)[0], source.first_frame(256))
+    if distance > UNLIKE:
+        _log.warning(
+            "%s does not look like the first frame of %s (distance %.2f, a blank image has 1): "
+            "are these the side views of another video?", paths[0], source.path, distance,
+        )  # fmt: skip
+
+
+def find_raw_views(source: Source, workspace: Path, generator: str) -> dict[int, Path]:
     """Raw views for the lift by number, ``<name>_mv_000.png`` ..., as a multi-view model made them elsewhere.
 
-    A seeder that is named makes all views where all four are there, and the missing ones where some are.
+    A generator that is named makes all views where all four are there, and the missing ones where some are.
 
     Raises:
-        UserError: the seeder is ``files`` and they are incomplete, or there are none of this video.
+        UserError: the generator is ``files`` and they are incomplete, or there are none of this video.
     """
-    found = _first_usable(source, workspace, "_mv", seeder, ())
-    if seeder != "files":
-        return {} if len(found) == NUM_VIEWS and seeder != "auto" else found
+    found = _first_usable(source, workspace, "_mv", generator, ())
+    if generator != "files":
+        return {} if len(found) == NUM_VIEWS and generator != "auto" else found
     if not found:
         names = [f"{source.name}{tag}_000.png ... {source.name}{tag}_003.png" for tag in ("", "_mv")]
         raise UserError(
@@ -65,11 +179,13 @@ def find_raw_views(source: Source, workspace: Path, seeder: str) -> dict[int, Pa
     return found
 
 
-def _first_usable(source: Source, workspace: Path, tag: str, seeder: str, programs: tuple[str, ...]) -> dict[int, Path]:
+def _first_usable(
+    source: Source, workspace: Path, tag: str, generator: str, programs: tuple[str, ...]
+) -> dict[int, Path]:
     for folder in (workspace, source.path.parent):
         found = find_views(folder, source.name, tag)
         paths = list(found.values())
-        if paths and _usable(paths, read_record(workspace, source.name, paths), source, seeder, programs):
+        if paths and _usable(paths, read_record(workspace, source.name, paths), source, generator, programs):
             _log.info("%s: views from %s", source.name, ", ".join(map(str, paths)))
             return found
     return {}
@@ -79,7 +195,7 @@ def _usable(
     paths: list[Path],
     record: Mapping[str, object] | None,
     source: Source,
-    seeder: str,
+    generator: str,
     programs: tuple[str, ...],
 ) -> bool:
     if record is None:  # the user's own
@@ -87,11 +203,11 @@ def _usable(
     if record["source_sha256"] != source.sha256:
         _log.warning("%s ... were made from another video called %s: passed over", paths[0], source.name)
         return False
-    return seeder == "files" or record["program"] in programs
+    return generator == "files" or record["program"] in programs
 
 
-def _incomplete(source: Source, tag: str, found: Mapping[int, Path], mend: str) -> None:
+def _incomplete(source: Source, tag: str, found: Mapping[int, Path], advice: str) -> None:
     names = [path.name for path in view_paths(Path(), source.name, tag)]
     missing = ", ".join(name for view, name in enumerate(names) if view not in found)
     folder = next(iter(found.values())).parent
-    raise UserError(f"the side views of {source.name} in {folder} are incomplete: {missing} missing; {mend}")
+    raise UserError(f"the side views of {source.name} in {folder} are incomplete: {missing} missing; {advice}")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
-from einops import rearrange
 from torch import Tensor
 
+from core.cameras import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.images import to_uint8
+from core.inference.sequence import GaussianFrame
 from core.media import write_video
 from core.rendering.orbit import OrbitRenderer
 
@@ -24,73 +26,115 @@ HOLD_EVERY, HOLD_FRAMES = 90, 45  # degrees; frames that show each of these azim
 # One frame per degree, more at the four sides: 536 frames.
 AZIMUTHS = tuple(a for a in range(360) for _ in range(1 if a % HOLD_EVERY else HOLD_FRAMES))
 STILL_AZIMUTHS = tuple(range(0, 360, 4))
+_AT_ONCE = 16  # images of one render call, which bounds the memory
+_COMPRESSION = 1  # of zlib: a fast one makes renders on white five to ten times smaller
 
 
-def shown_sets(count: int, rate: Fraction) -> list[int]:
-    """Which of ``count`` sets each frame of the turntable shows.
+@dataclass(frozen=True)
+class Canvas:
+    """The pictures that people look at: square renders, less the rows above and below a wide video.
 
-    Time advances by ``rate`` / 30 sets per frame, ``rate`` being sets per second; at the end it jumps to the start.
+    A network sees a wide video with white bars above and below. From every azimuth the object is about as high as in
+    the video, so the bars are left out. It may be wider from the side than in a tall video: the width stays.
+
+    Attributes:
+        size: side of the square renders, and width of the pictures, in pixels.
+        height: rows that are shown.
+    """
+
+    size: int
+    height: int
+
+    @classmethod
+    def of(cls, size: int, video: tuple[int, int]) -> Canvas:
+        """For a video of this (height, width)."""
+        height = 2 * round(size * min(1.0, video[0] / video[1]) / 2)  # even, as video files want it
+        return cls(size, min(size, max(2, height)))
+
+    def crop(self, images: Tensor) -> Tensor:
+        """``[..., size, size]`` without the bars: ``[..., height, size]``."""
+        top = (self.size - self.height) // 2
+        return images[..., top : top + self.height, :]
+
+
+def frame_indices(count: int, rate: Fraction) -> list[int]:
+    """Which of the ``count`` frames of a sequence each frame of the turntable shows.
+
+    Time advances by ``rate`` / 30 per frame, ``rate`` being frames of the sequence per second; at the end it jumps to
+    the start.
     """
     return [int(frame * rate / FPS) % count for frame in range(len(AZIMUTHS))]
 
 
-def write_still_turntable(gaussians: Gaussians, path: str | Path, orbit: OrbitRenderer) -> None:
-    """Once round one set (leading axes ``[1]``): 90 frames of 4 degrees at 30 frames per second."""
-    with write_video(path, FPS, (orbit.size, orbit.size)) as video:
-        for frame in orbit(gaussians, STILL_AZIMUTHS)[0]:
-            video.write(frame)
+def write_still_turntable(gaussians: Gaussians, path: str | Path, orbit: OrbitRenderer, size: int) -> None:
+    """Once round Gaussians of one time (leading axes ``[1]``): 90 frames of 4 degrees at 30 frames per second."""
+    with write_video(path, FPS, (size, size)) as video:
+        for image in _render(gaussians, STILL_AZIMUTHS, orbit, size):
+            video.write(image)
+
+
+def _render(gaussians: Gaussians, azimuths: Sequence[int], orbit: OrbitRenderer, size: int) -> Iterator[Tensor]:
+    """One image ``[3, size, size]`` for each azimuth."""
+    for start in range(0, len(azimuths), _AT_ONCE):
+        yield from orbit(gaussians, azimuths[start : start + _AT_ONCE], size=size)[0]
 
 
 class Turntable:
-    """The video of a camera going round a sequence, fed with sets as they come.
+    """The video of a camera going round a sequence, which takes its frames as they come.
 
-    Every set is drawn once, from all the azimuths at which the video will show it. As a short sequence is shown many
-    times over, frames come out of order; they wait in a temporary file, whose size (536 frames) does not depend on the
-    length of the sequence.
+    A frame is rendered once from each azimuth at which the video will show it; its four fixed views are reused. As a
+    short sequence is shown many times over, images come out of order; they wait compressed in a temporary file, whose
+    size (536 images) does not depend on the length of the sequence.
 
     Args:
         path: the video file.
-        count: number of sets that will come.
-        rate: sets per second.
-        orbit: renders.
+        count: number of frames that will come.
+        rate: frames per second.
+        canvas: the pictures' size.
     """
 
-    def __init__(self, path: Path, count: int, rate: Fraction, orbit: OrbitRenderer) -> None:
+    def __init__(self, path: Path, count: int, rate: Fraction, canvas: Canvas) -> None:
         self.path = path
-        self.orbit = orbit
-        self.frames_of: dict[int, list[int]] = {}
-        for frame, index in enumerate(shown_sets(count, rate)):
-            self.frames_of.setdefault(index, []).append(frame)
+        self.canvas = canvas
+        self.shown: dict[int, list[int]] = {}  # frame of the sequence -> frames of the video
+        for frame, index in enumerate(frame_indices(count, rate)):
+            self.shown.setdefault(index, []).append(frame)
+        self.places: dict[int, tuple[int, int]] = {}  # frame of the video -> offset and length in the file
         with _disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - lives as long as this object
 
-    def add(self, index: int, gaussians: Gaussians) -> None:
-        """Draw set number ``index`` (leading axes ``[1]``) wherever the video shows it."""
-        frames = self.frames_of.get(index, [])
-        # The sides are held: one render serves all frames of one azimuth.
-        azimuths = sorted({AZIMUTHS[frame] for frame in frames})
-        if not azimuths:
+    def add(self, index: int, frame: GaussianFrame) -> None:
+        """Render frame number ``index`` from wherever the video shows it."""
+        shown_at: dict[int, list[int]] = {}  # azimuth -> frames of the video
+        for shown in self.shown.get(index, []):
+            shown_at.setdefault(AZIMUTHS[shown], []).append(shown)
+        held = [azimuth for azimuth in INPUT_AZIMUTHS if azimuth in shown_at]
+        views = frame.views(self.canvas.size) if held else ()
+        for azimuth, view in zip(INPUT_AZIMUTHS, views, strict=False):
+            self._keep(view, shown_at.pop(azimuth, []))
+        images = _render(frame.gaussians[None], list(shown_at), frame.orbit, self.canvas.size)
+        for image, frames in zip(images, shown_at.values(), strict=True):
+            self._keep(image, frames)
+
+    def _keep(self, image: Tensor, frames: Sequence[int]) -> None:
+        if not frames:
             return
-        images = dict(zip(azimuths, to_uint8(self.orbit(gaussians, azimuths)[0]), strict=True))
+        data = zlib.compress(to_uint8(self.canvas.crop(image)), _COMPRESSION)
         with _disk_errors(self.path):
-            for frame in frames:
-                self.spool.seek(frame * images[AZIMUTHS[frame]].nbytes)
-                self.spool.write(images[AZIMUTHS[frame]])
+            place = (self.spool.tell(), len(data))
+            self.spool.write(data)
+        self.places.update(dict.fromkeys(frames, place))
 
     def finish(self) -> None:
-        """Write the video; every set must have come."""
-        with write_video(self.path, FPS, (self.orbit.size, self.orbit.size)) as video:
-            for frame in self._spooled():
-                video.write(frame)
-        self.spool.close()
-
-    def _spooled(self) -> Iterator[Tensor]:
-        shape = (self.orbit.size, self.orbit.size, 3)
-        self.spool.seek(0)
-        for _ in AZIMUTHS:
-            pixels = np.frombuffer(bytearray(self.spool.read(int(np.prod(shape)))), np.uint8).reshape(shape)
-            yield rearrange(torch.from_numpy(pixels), "h w c -> c h w") / 255
+        """Write the video; every frame must have come."""
+        shape = (self.canvas.height, self.canvas.size, 3)
+        with self.spool, write_video(self.path, FPS, shape[:2]) as video:
+            for frame in range(len(AZIMUTHS)):
+                offset, length = self.places[frame]
+                self.spool.seek(offset)
+                data = zlib.decompress(self.spool.read(length))
+                video.write_pixels(np.frombuffer(data, np.uint8).reshape(shape))
 
 
 @contextmanager

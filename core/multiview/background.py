@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from core.errors import UserError
@@ -12,6 +14,25 @@ from core.images import resize_area
 BORDER = 0.2  # of the side, left free around the object; published
 _TOLERANCE = 0.1  # from the ground's colour, in the channel that differs most
 _PLAIN = 0.6  # least share of the picture's edge that is ground
+_WHITE = 0.9  # darker than this in its darkest channel, a pixel is taken for the object
+
+
+def check_white(picture: Tensor, what: str) -> None:
+    """Check that a video's frame shows its object on white, which transparency has become.
+
+    Args:
+        picture: ``[3, H, W]`` in [0, 1].
+        what: what it is called in an error.
+
+    Raises:
+        UserError: most of the frame's edge is not white.
+    """
+    white = float((_edge(picture).amin(dim=0) > _WHITE).float().mean())
+    if white < _PLAIN:
+        raise UserError(
+            f"{what} has a background: {100 * white:.0f} % of its edge is white. Cut the object out (for instance with "
+            f"rembg, frame by frame) and put it on white or save it with alpha; --allow_background takes it as it is"
+        )
 
 
 def foreground(picture: Tensor, what: str) -> Tensor:
@@ -24,22 +45,14 @@ def foreground(picture: Tensor, what: str) -> Tensor:
     Raises:
         UserError: the ground is not of one colour, or there is nothing on it.
     """
-    edge = torch.cat([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], dim=1)
+    edge = _edge(picture)
     ground = edge.median(dim=1).values
     if float(_like(edge, ground).float().mean()) < _PLAIN:
         raise UserError(
             f"{what} is not on a plain ground: cut the object out first (for instance with rembg) and save it as a "
             f".png with alpha, or on white"
         )
-    like = F.pad(_like(picture, ground), (1, 1, 1, 1), value=True)
-    reached = torch.zeros_like(like)
-    reached[0], reached[-1], reached[:, 0], reached[:, -1] = True, True, True, True
-    while True:  # the ground grows inwards by a pixel a round
-        grown = F.max_pool2d(reached[None].float(), 3, stride=1, padding=1)[0].bool() & like
-        if torch.equal(grown, reached):
-            break
-        reached = grown
-    mask = ~reached[1:-1, 1:-1]
+    mask = ~_connected_to_edge(_like(picture, ground))
     if not bool(mask.any()):
         raise UserError(f"{what} is empty: there is nothing on its ground")
     return mask
@@ -65,6 +78,19 @@ def centered(picture: Tensor, mask: Tensor) -> Tensor:
     y, x = (side - height) // 2, (side - width) // 2
     canvas[:, y : y + height, x : x + width] = resize_area(cut, (height, width))
     return canvas
+
+
+def _connected_to_edge(region: Tensor) -> Tensor:
+    """The pixels of a region ``[H, W]`` from which a path within it leads to the edge of the picture."""
+    framed = F.pad(region, (1, 1, 1, 1), value=True)  # so that one fill reaches all of the edge
+    picture = Image.fromarray(framed.byte().numpy()).copy()  # the fill does not reach memory shared with an array
+    ImageDraw.floodfill(picture, (0, 0), 2)
+    return torch.from_numpy(np.array(picture))[1:-1, 1:-1] == 2
+
+
+def _edge(picture: Tensor) -> Tensor:
+    """The pixels ``[3, 2 (H + W)]`` along the four sides."""
+    return torch.cat([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], dim=1)
 
 
 def _like(pixels: Tensor, color: Tensor) -> Tensor:

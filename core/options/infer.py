@@ -19,11 +19,13 @@ class InferOptions:
     interpresume: str | None = None
     """Checkpoint of the interpolation model; None: no interpolation."""
     output_size: int = 512
-    """Side of the turntables' pictures in pixels."""
+    """Side of the turntables in pixels; wide videos keep their shape."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the weights. auto: fp16 on a GPU; on a CPU bf16 where it is fast, otherwise fp32."""
     target_fps: float = 15.0
     """Frames are skipped evenly down to about this rate; slower videos keep theirs."""
+    allow_background: bool = False
+    """Take videos with a background, and reconstruct it too."""
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
     interpolate_rate: int = 3

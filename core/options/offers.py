@@ -97,7 +97,7 @@ TRAIN = Offer(
 )
 INFER_3D = Offer(
     "infer.test_path views.prompt run.workspace run.resume views.seeder infer.output_size infer.orientation "
-    "infer.precision run.device camera.renderer",
+    "infer.precision run.device camera.renderer infer.allow_background",
     {"first_frame": _VIEWS, "diffusion": _DIFFUSION, "camera": "camera.*"},
     "data.num_frames data.prob_view_dropout infer.target_fps model.*",
 )

@@ -43,6 +43,6 @@ class ViewOptions:
     def __post_init__(self) -> None:
         within(self, 1, 1000, "diffusion_steps", "candidates")
         within(self, 0, 100, "guidance_scale")
-        within(self, -360, 360, "view_azimuths")
+        within(self, -720, 720, "view_azimuths")
         if len({azimuth % 360 for azimuth in self.view_azimuths}) < len(self.view_azimuths):
             raise UserError(f"--view_azimuths {self.view_azimuths} must be four different directions")

@@ -9,7 +9,7 @@ from time import sleep
 import pytest
 import torch
 
-from core.inference.lanes import in_lanes
+from core.inference.sequence import map_in_threads
 from core.inference.session import Session
 from tests.tiny import tiny_options
 
@@ -23,10 +23,10 @@ def four_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("count", range(8))
-def test_every_item_gives_its_result_in_order(count: int, lanes: int, ahead: bool) -> None:
-    results = in_lanes(lambda item: item * item, range(count), lanes, ahead)
+def test_every_item_gives_its_result_in_order(count: int, workers: int, ahead: bool) -> None:
+    results = map_in_threads(lambda item: item * item, range(count), workers, ahead)
     assert list(results) == [item * item for item in range(count)]
 
 
@@ -38,7 +38,7 @@ def test_calls_meet_and_share_the_threads() -> None:
         barrier.wait()
         return get_ident(), torch.get_num_threads()
 
-    results = in_lanes(run, range(6), 2)
+    results = map_in_threads(run, range(6), 2)
     callers, threads = zip(*results, strict=True)
     assert len(set(callers)) == 2 and get_ident() not in callers
     assert set(threads) == {2}
@@ -61,7 +61,7 @@ def test_the_stream_has_all_threads_and_runs_alone() -> None:
         running -= 1
         return item
 
-    for _ in in_lanes(run, items(), 2):
+    for _ in map_in_threads(run, items(), 2):
         pass
 
 
@@ -79,7 +79,7 @@ def test_who_takes_results_has_a_share_while_others_run_and_all_threads_when_non
         running -= 1
         return item
 
-    for item in in_lanes(run, range(5), 2, ahead):
+    for item in map_in_threads(run, range(5), 2, ahead):
         assert torch.get_num_threads() == (2 if ahead and item < 2 else 4)
         assert ahead or running == 0
     assert called == [2, 2, 2, 2, 4]
@@ -88,7 +88,7 @@ def test_who_takes_results_has_a_share_while_others_run_and_all_threads_when_non
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize("taken", range(5))
 def test_whoever_stops_early_gets_the_threads_back(taken: int) -> None:
-    results = in_lanes(lambda item: item, range(9), 2)
+    results = map_in_threads(lambda item: item, range(9), 2)
     for _ in range(taken):
         next(results)
     results.close()
@@ -96,9 +96,9 @@ def test_whoever_stops_early_gets_the_threads_back(taken: int) -> None:
 
 
 @pytest.mark.usefixtures("four_threads")
-@pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_an_error_arrives_behind_the_results_before_it(lanes: int) -> None:
-    results = in_lanes(lambda item: 1 // (item - 4), range(9), lanes)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_an_error_arrives_behind_the_results_before_it(workers: int) -> None:
+    results = map_in_threads(lambda item: 1 // (item - 4), range(9), workers)
     assert [next(results) for _ in range(4)] == [-1, -1, -1, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -106,10 +106,10 @@ def test_an_error_arrives_behind_the_results_before_it(lanes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("threads", "pairs", "lanes"), [(1, 4, 1), (2, 1, 1), (2, 4, 2), (2, 3, 2), (6, 4, 3), (7, 4, 1), (16, 4, 4)]
+    ("threads", "pairs", "workers"), [(1, 4, 1), (2, 1, 1), (2, 4, 2), (2, 3, 2), (6, 4, 3), (7, 4, 1), (16, 4, 4)]
 )
-def test_no_thread_is_left_over(threads: int, pairs: int, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_is_left_over(threads: int, pairs: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(tiny_options(interp_batch=pairs))
     session.device = torch.device("cpu")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert session.lanes == lanes <= pairs and threads % lanes == 0
+    assert session.interpolation_workers == workers <= pairs and threads % workers == 0

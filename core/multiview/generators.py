@@ -1,0 +1,108 @@
+"""View generators: who makes the first frame's other views where there are no image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from core.cameras import INPUT_AZIMUTHS
+from core.errors import UserError
+from core.gaussians import Gaussians
+from core.multiview.diffusion import PICTURE_SIZE, MultiViewDiffusion, Sampling
+from core.multiview.hub import INSTALL, fetch_command, find_folder, missing_libraries
+from core.multiview.single_view import variants_of, views_from_frame
+from core.options.views import ViewOptions
+from core.rendering.orbit import OrbitRenderer
+
+Frame = Callable[[int], Tensor]
+"""Side in pixels -> the first frame ``[3, side, side]``."""
+
+
+@dataclass(frozen=True)
+class CandidateViews:
+    """Four views of the first frame that need not be consistent in 3D.
+
+    Attributes:
+        label: which candidate this is, in words.
+        images: ``[4, 3, S, S]`` in [0, 1].
+    """
+
+    label: str
+    images: Tensor
+
+
+class ViewGenerator(Protocol):
+    """Makes views of a frame."""
+
+    origin: str
+
+    def generate(self, frame: Frame, count: int, azimuths: Sequence[float]) -> Iterator[CandidateViews]:
+        """Up to ``count`` different candidates; ``azimuths``: degrees from the frame's own direction."""
+        ...
+
+
+@dataclass(frozen=True)
+class SingleViewGenerator:
+    """The single-view model. It is not random: candidates show it the picture mirrored and in other sizes.
+
+    Attributes:
+        size: side of the model's input in pixels.
+        reconstruct: as in `views_from_frame`.
+        orbit: renders.
+    """
+
+    size: int
+    reconstruct: Callable[[Tensor, Tensor], Gaussians]
+    orbit: OrbitRenderer
+    origin: str = "single-view model"
+
+    def generate(self, frame: Frame, count: int, azimuths: Sequence[float]) -> Iterator[CandidateViews]:
+        """As many as there are variants of the picture, at any azimuths."""
+        picture = frame(self.size)
+        for variant in variants_of(picture, count):
+            frame_and_views = views_from_frame(
+                picture, self.reconstruct, lambda gaussians: self.orbit(gaussians, (0.0, *azimuths)), variant
+            )
+            views = [frame_and_views[0 if azimuth % 360 == 0 else 1 + k] for k, azimuth in enumerate(azimuths)]
+            yield CandidateViews(str(variant), torch.stack(views))
+
+
+@dataclass(frozen=True)
+class ImageDreamGenerator:
+    """ImageDream. Candidates are its seeds."""
+
+    diffusion: MultiViewDiffusion
+    sampling: Sampling
+    seed: int
+    origin: str = "ImageDream"
+
+    def generate(self, frame: Frame, count: int, azimuths: Sequence[float]) -> Iterator[CandidateViews]:
+        """Views at steps of 90 degrees. Raises `UserError` for other azimuths."""
+        turns = [azimuth % 360 for azimuth in azimuths]
+        if not set(turns) <= set(INPUT_AZIMUTHS):
+            raise UserError(
+                f"ImageDream makes views at steps of 90 degrees, not at {list(azimuths)}; give all four images, or use "
+                f"--seeder single-view for the missing ones"
+            )
+        seeds = range(self.seed, self.seed + count)
+        order = [INPUT_AZIMUTHS.index(turn) for turn in turns]
+        generated = self.diffusion.views(frame(PICTURE_SIZE), "", seeds, self.sampling)
+        for seed, images in zip(seeds, generated, strict=True):
+            yield CandidateViews(f"seed {seed}", images[order])
+
+
+def choose_generator(options: ViewOptions) -> tuple[Literal["imagedream", "single-view"], str]:
+    """The view generator that the options name, or for ``auto`` the one that can run here; and why."""
+    if options.seeder in ("imagedream", "single-view"):
+        return options.seeder, "as asked for with --seeder"
+    folder, missing = find_folder(options.imagedream), missing_libraries()
+    if folder is None:
+        why = f"the weights of ImageDream are not on this machine; fetch them with: {fetch_command(options.imagedream)}"
+        return "single-view", why
+    if missing:
+        return "single-view", f"ImageDream is in {folder}, but it needs {' and '.join(missing)}: {INSTALL}"
+    return "imagedream", f"its weights are in {folder}"
