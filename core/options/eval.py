@@ -7,7 +7,10 @@ from typing import Literal, get_args
 
 from core.options.checks import at_least
 
-Baseline = Literal["frozen", "framewise", "hull", "mean", "blend", "hold", "kept", "handed", "true_sides", "seen"]
+Baseline = Literal[
+    "frozen", "framewise", "hull", "mean", "blend", "hold", "first_sides", "previous_sides",
+    "oracle_sides", "oracle_front",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,17 @@ class EvalOptions:
     predictions: tuple[str, ...] = ()
     """Images of other systems, each [NAME=]FOLDER with OBJECT/VIEW/FRAME.png inside."""
     baselines: tuple[Baseline, ...] = get_args(Baseline)
-    """Compared as well, where they belong to the protocol's task; true_sides and seen are bounds, not rivals."""
+    """Shown as well, where the protocol's task has them; oracle_sides and oracle_front are upper bounds."""
     max_objects: int = 0
     """Only the first objects of a protocol, for a quick look; 0: all."""
     lpips_images: int = 16
-    """Images of each object, evenly spread, that LPIPS looks at: it is costly on a CPU. 0: all of them."""
+    """Images of each object, evenly spread, on which LPIPS is measured: it is slow on a CPU. 0: all of them."""
     clip_weights: str = ""
     """Folder of a CLIP model in Hugging Face layout: measures CLIP similarity as well."""
     i3d: str = ""
     """TorchScript file of a video network, usually I3D: measures FVD as well."""
     save_predictions: bool = False
     """Write every predicted image, in the layout that --predictions reads."""
-    page: str = ""
-    """Markdown page, usually docs/results.md: fresh results are copied beside it and its tables drawn anew."""
     sheets: int = 12
     """Contact sheets of a protocol at most, one an object."""
 
