@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from core.errors import UserError
@@ -31,15 +33,7 @@ def foreground(picture: Tensor, what: str) -> Tensor:
             f"{what} is not on a plain ground: cut the object out first (for instance with rembg) and save it as a "
             f".png with alpha, or on white"
         )
-    like = F.pad(_like(picture, ground), (1, 1, 1, 1), value=True)
-    reached = torch.zeros_like(like)
-    reached[0], reached[-1], reached[:, 0], reached[:, -1] = True, True, True, True
-    while True:  # the ground grows inwards by a pixel a round
-        grown = F.max_pool2d(reached[None].float(), 3, stride=1, padding=1)[0].bool() & like
-        if torch.equal(grown, reached):
-            break
-        reached = grown
-    mask = ~reached[1:-1, 1:-1]
+    mask = ~_connected_to_edge(_like(picture, ground))
     if not bool(mask.any()):
         raise UserError(f"{what} is empty: there is nothing on its ground")
     return mask
@@ -65,6 +59,14 @@ def centered(picture: Tensor, mask: Tensor) -> Tensor:
     y, x = (side - height) // 2, (side - width) // 2
     canvas[:, y : y + height, x : x + width] = resize_area(cut, (height, width))
     return canvas
+
+
+def _connected_to_edge(region: Tensor) -> Tensor:
+    """The pixels of a region ``[H, W]`` from which a path within it leads to the edge of the picture."""
+    framed = F.pad(region, (1, 1, 1, 1), value=True)  # so that one fill reaches all of the edge
+    picture = Image.fromarray(framed.byte().numpy()).copy()  # the fill does not reach memory shared with an array
+    ImageDraw.floodfill(picture, (0, 0), 2)
+    return torch.from_numpy(np.array(picture))[1:-1, 1:-1] == 2
 
 
 def _like(pixels: Tensor, color: Tensor) -> Tensor:
