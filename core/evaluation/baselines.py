@@ -13,7 +13,7 @@ from torch import Tensor
 from core.cameras import Cameras, input_cameras
 from core.evaluation.ground_truth import GroundTruth, Prediction
 from core.evaluation.protocol import Protocol
-from core.evaluation.systems import draw, padded, stack
+from core.evaluation.systems import draw, stack
 from core.gaussians import Gaussians
 from core.images import resize_area
 from core.options import CameraOptions
@@ -75,14 +75,13 @@ def hull_gaussians(front: Tensor, sides: Tensor, cameras: Cameras, half: float) 
 
 
 def _isotropic(means: Tensor, colors: Tensor, scale: float) -> Gaussians:
-    """Round Gaussians ``[N]`` of one size; one transparent one for no means at all."""
-    count = max(1, len(means))
+    """Round Gaussians ``[N]`` of one size."""
     return Gaussians(
-        means=padded(means, count),
-        opacities=padded(torch.full((len(means),), OPACITY), count),
-        scales=torch.full((count, 3), scale),
-        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4),
-        colors=padded(colors, count),
+        means=means,
+        opacities=torch.full((len(means),), OPACITY),
+        scales=torch.full_like(means, scale),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(means), 4),
+        colors=colors,
     )
 
 

@@ -132,12 +132,13 @@ class Scores:
     def object_table(self, metric: str = "psnr") -> str:
         """Markdown: objects down, systems across, with the motion of each object."""
         heading, digits = COLUMNS[metric]
+        systems = {name: objects for name, objects in self.systems.items() if name != GROUND_TRUTH}
         rows = [
             [name.removesuffix(".tar"), number(motion, 1)]
-            + [number(objects[name].means.get(metric), digits) for objects in self.systems.values()]
+            + [number(objects[name].means.get(metric), digits) for objects in systems.values()]
             for name, motion in self.motion.items()
         ]
-        return markdown([heading, "motion, dB", *self.systems], rows)
+        return markdown([heading, "motion, dB", *systems], rows)
 
 
 def summary_table(summary: Mapping[str, Mapping[str, object]], key: str) -> str:
@@ -158,8 +159,9 @@ def chunk_table(summary: Mapping[str, Mapping[str, object]]) -> str:
     chunks = sorted(
         {metric for means in systems.values() for metric in means if metric.removeprefix("psnr_").isdigit()}
     )
-    rows = [[name, *(number(means.get(chunk), 2) for chunk in chunks)] for name, means in systems.items()]
-    return markdown(["PSNR of chunk, dB", *(str(i + 1) for i in range(len(chunks)))], rows) if chunks else ""
+    measured = {name: means for name, means in systems.items() if chunks and chunks[0] in means}
+    rows = [[name, *(number(means[chunk], 2) for chunk in chunks)] for name, means in measured.items()]
+    return markdown(["PSNR of chunk, dB", *(str(i + 1) for i in range(len(chunks)))], rows) if rows else ""
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

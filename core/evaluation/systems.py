@@ -266,11 +266,11 @@ def stack(frames: Iterable[Gaussians]) -> Gaussians:
     frames = list(frames)
     count = max(frame.num for frame in frames)
     return Gaussians(
-        *(torch.stack([padded(getattr(frame, field.name), count) for frame in frames]) for field in fields(Gaussians))
+        *(torch.stack([_padded(getattr(frame, field.name), count) for frame in frames]) for field in fields(Gaussians))
     )
 
 
-def padded(field: Tensor, count: int) -> Tensor:
+def _padded(field: Tensor, count: int) -> Tensor:
     """A field ``[N]`` or ``[N, C]`` with zeros appended up to ``count``."""
     return torch.cat([field, field.new_zeros(count - len(field), *field.shape[1:])])
 
