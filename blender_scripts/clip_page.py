@@ -1,4 +1,4 @@
-"""A page about a data home: counts, histograms and contact sheets. No Blender."""
+"""HTML page of a data home: counts, histograms and contact sheets. No Blender."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ text { font-size: 11px; fill: #000 } td { padding: 0 1em 0 0 }"""
 
 
 def histogram(title: str, values: Sequence[float], bins: int = 40, width: int = 420, height: int = 130) -> str:
-    """An SVG figure; the highest hundredth of the values is cut off on the right."""
+    """An SVG histogram; values above the 99th percentile are clipped to it."""
     numbers = np.asarray(values, float)
     if not len(numbers):
         return ""
@@ -39,7 +39,7 @@ def histogram(title: str, values: Sequence[float], bins: int = 40, width: int = 
 
 
 def contact_sheet(home: Path, scores: Sequence[Score], path: Path) -> int:
-    """Front views of clips, first and middle frame side by side; how many are shown."""
+    """Write front views of clips, first and middle frame side by side; return the number of clips shown."""
     shown = list(scores)[: COLUMNS * ROWS // 2]
     if not shown:
         return 0
@@ -57,15 +57,15 @@ def contact_sheet(home: Path, scores: Sequence[Score], path: Path) -> int:
 def write_page(
     folder: Path, home: Path, scores: list[Score], lists: dict[str, list[str]], dropped: dict[str, list[Score]]
 ) -> Path:
-    """Write ``index.html`` and its contact sheets into a folder; the page's path."""
+    """Write ``index.html`` and its contact sheets into a folder; return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {line for lines in lists.values() for line in lines}
+    listed = {line for lines in lists.values() for line in lines}
     good = [score for score in scores if not score.error]
-    moving = sorted((s for s in good if s.frames > 1 and s.line in kept), key=lambda s: s.flow)
-    some = [moving[i] for i in np.linspace(0, len(moving) - 1, min(48, len(moving))).astype(int)] if moving else []
+    moving = sorted((s for s in good if s.frames > 1 and s.line in listed), key=lambda s: s.flow)
+    sample = [moving[i] for i in np.linspace(0, len(moving) - 1, min(48, len(moving))).astype(int)] if moving else []
     groups = {
-        "Kept, from little to much motion": some,
-        "Kept, static": [s for s in good if s.frames == 1 and s.line in kept],
+        "Listed, from little to much motion": sample,
+        "Listed, static": [s for s in good if s.frames == 1 and s.line in listed],
     }
     groups |= {f"Dropped: {reason}": [s for s in clips if not s.error] for reason, clips in dropped.items()}
     parts = ["<h2>Lists</h2>", _table({name: len(lines) for name, lines in lists.items()})]
@@ -86,7 +86,7 @@ def write_page(
 
 
 def _render_report(home: Path) -> list[str]:
-    """What the renderer's report says: rows by status and reason, seconds an image."""
+    """Summary of the renderer's report: rows by status and reason, seconds an image."""
     path = home / REPORT
     if not path.exists():
         return []

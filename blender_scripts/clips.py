@@ -1,8 +1,8 @@
 """Names, frames and files of clips, without Blender.
 
 A clip is a stretch of at most one second (24 scene frames) of one animation of one object. Its *line*,
-``<pack>-<object>-<animation>-<clip>.tar``, stands in a data list; readers group lines by the second ``-``-separated
-token, the object. Each line has one tar per kind of camera, ``<data_home>/<kind>-<line>``, with the members
+``<pack>-<object>-<animation>-<clip>.tar``, is its entry in a data list; readers group lines by the second
+``-``-separated token, the object. Each line has one tar per kind of camera, ``<data_home>/<kind>-<line>``, with members
 
     ./VVV/img/TTT.jpg                 colour on white, view VVV, frame TTT
     ./VVV/mask/TTT.png                8-bit alpha
@@ -45,14 +45,14 @@ def clip_line(pack: str, name: str, animation: int, clip: int) -> str:
 
 
 def clip_path(data_home: Path, kind: str, line: str) -> Path:
-    """Where the tar of a line lies: ``<data_home>/<kind>-<line>``, every ``/`` of the line replaced by ``-``."""
+    """Path of the tar of a line: ``<data_home>/<kind>-<line>``, every ``/`` of the line replaced by ``-``."""
     return data_home / f"{kind}-{line}".replace("/", "-")
 
 
 def clip_starts(length: int) -> list[int]:
     """First scene frames of the one-second clips of an animation of ``length`` scene frames.
 
-    The first clip always counts; a tail shorter than half a second is left out.
+    The first clip is always included; a tail shorter than half a second is dropped.
     """
     starts = range(0, max(length, 1), CLIP_SCENE_FRAMES)
     return [start for start in starts if start == 0 or length - start >= MIN_TAIL_FRAMES]
@@ -61,7 +61,7 @@ def clip_starts(length: int) -> list[int]:
 def clip_frames(start: int, length: int, downsample: int, limit: int | None, cyclic: bool) -> list[int]:
     """Scene frames of a clip: every ``downsample``-th from ``start`` through one second, at most ``limit`` of them.
 
-    Past the end of the animation a cyclic one (last pose = first pose) starts again, any other holds its last pose.
+    After its end a cyclic animation (last pose = first pose) repeats; any other stays in its last pose.
     """
     frames = range(start, start + CLIP_SCENE_FRAMES, downsample)[:limit]
     if cyclic and length > 1:
@@ -70,7 +70,7 @@ def clip_frames(start: int, length: int, downsample: int, limit: int | None, cyc
 
 
 def spread(items: list) -> list:
-    """Reorder so that every prefix is spread evenly over the list (van der Corput order)."""
+    """Reorder so that every prefix covers the list evenly (van der Corput order)."""
     bits = max(1, (len(items) - 1).bit_length())
     order = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits)]
     return [items[i] for i in order if i < len(items)]
@@ -93,7 +93,7 @@ def choose_clips(lengths: dict[int, int], limit: int | None) -> list[tuple[int, 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path``: it takes its place when the block ends well and vanishes when not.
+    """Yield a temporary sibling of ``path``; it replaces ``path`` at the end of the block, or is deleted on an error.
 
     Raises:
         UserError: the folder cannot be made or written to, the disk is full.
@@ -137,17 +137,16 @@ def _image(array: np.ndarray, **options: object) -> bytes:
 
 
 def encode(rgba: np.ndarray) -> tuple[bytes, bytes]:
-    """Straight-alpha uint8 RGBA ``[H, W, 4]`` -> the JPEG of it on white and the PNG of its alpha."""
+    """Encode straight-alpha uint8 RGBA ``[H, W, 4]`` as JPEG of its colour on white and PNG of its alpha."""
     colour, alpha = composite_on_white(rgba)
     return _image(colour, format="JPEG", quality=JPEG_QUALITY, subsampling=0), _image(alpha, format="PNG")
 
 
 def write_clip(path: Path, views: dict[View, list[tuple[bytes, bytes]]]) -> None:
-    """Write a clip tar at once.
+    """Write a clip tar, whole or not at all.
 
     Args:
-        path: the tar; it appears whole or not at all.
-        views: for every camera its frames, as `encode` makes them.
+        views: camera -> its frames, as `encode` returns them.
     """
     with atomic_file(path) as temporary, tarfile.open(temporary, "w") as tar:
         for view, frames in views.items():
@@ -161,15 +160,15 @@ def write_clip(path: Path, views: dict[View, list[tuple[bytes, bytes]]]) -> None
 
 
 def frame_count(path: Path) -> int:
-    """Frames of a clip tar, read from the first camera file in it."""
+    """Number of frames of a clip tar, from its first camera file."""
     with tarfile.open(path) as tar:
         return len(np.load(io.BytesIO(tar.extractfile(tar.next()).read())))
 
 
 def write_datalists(data_home: Path) -> dict[str, int]:
-    """Write the lists of all clips of ``data_home`` that have both kinds of cameras; return list name -> lines.
+    """List all clips of ``data_home`` that have both kinds of cameras; return list name -> number of lines.
 
-    ``datalist_8fps.txt`` and ``datalist_24fps.txt`` hold animated clips, ``datalist_static.txt`` one-frame clips.
+    ``datalist_8fps.txt`` and ``datalist_24fps.txt`` list animated clips, ``datalist_static.txt`` one-frame clips.
     """
     lists: dict[str, list[str]] = {}
     for fps, name in ((8, "datalist_8fps.txt"), (24, "datalist_24fps.txt")):

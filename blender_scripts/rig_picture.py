@@ -1,4 +1,4 @@
-"""Draw the camera rig with the pictures of a rendered clip in it: where each view stands and what it sees.
+"""Draw the camera rig with the images of a rendered clip: position and picture of every view.
 
     python blender_scripts/rig_picture.py fixed_16_clip-<line> random_clip-<line> --out docs/images/rig.png
 
@@ -26,7 +26,7 @@ SCALE = 0.41 * SIDE / RADIUS  # pixels a world unit
 
 
 def first_frames(path: Path) -> list[tuple[View, Image.Image]]:
-    """Every view of a clip and its first picture."""
+    """Every view of a clip with its first image."""
     with tarfile.open(path) as tar:
         names = tar.getnames()
 

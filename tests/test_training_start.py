@@ -37,14 +37,14 @@ def killed(finished: Path, workspace: Path) -> Path:
 
 
 def test_a_fresh_workspace(tmp_path: Path) -> None:
-    for resume, weights, said in (
+    for resume, weights, message in (
         (None, None, "fresh"),
         ("auto", None, "fresh"),
         ("x.safetensors", "x.safetensors", "x"),
     ):
         start = decide(options_for(tmp_path, tmp_path / "new", resume=resume))
         assert (start.weights, start.state) == (weights, None)
-        assert said in start.said
+        assert message in start.message
 
 
 def test_a_workspace_with_a_run_resumes_by_auto_or_by_the_same_command(finished: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_workspace_with_a_run_resumes_by_auto_or_by_the_same_command(finished:
     for resume in ("auto", None):
         start = decide(options_for(tmp_path, workspace, resume=resume))
         assert start.state == workspace / "state" / "00000003"
-        assert start.weights is None and "00000003" in start.said
+        assert start.weights is None and "00000003" in start.message
 
 
 def test_a_workspace_with_a_run_refuses_another_start(finished: Path, tmp_path: Path) -> None:
