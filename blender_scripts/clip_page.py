@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blender_scripts.clips import atomic_file, clip_kinds, clip_path
+from blender_scripts.clips import clip_kinds, clip_path
 from blender_scripts.ledger import REPORT
 from blender_scripts.scores import Score, read_front
+from core.files import atomic_path
 
 CELL, COLUMNS, ROWS = 96, 16, 6
 STYLE = """body { font: 14px sans-serif; margin: 2em } svg { margin: 0.5em; fill: #357 }
@@ -49,7 +50,7 @@ def contact_sheet(home: Path, scores: Sequence[Score], path: Path) -> int:
         for half, frame in enumerate((0, len(images) // 2)):
             row, column = divmod(2 * number + half, COLUMNS)
             sheet.paste(Image.fromarray(images[frame]).resize((CELL, CELL)), (column * CELL, row * CELL))
-    with atomic_file(path) as temporary:
+    with atomic_path(path) as temporary:
         sheet.save(temporary, format="JPEG", quality=85)
     return len(shown)
 
@@ -80,7 +81,7 @@ def write_page(
             parts.append(f'<h2>{html.escape(title)} ({count} of {len(chosen)})</h2><img src="sheet_{number}.jpg">')
     page = folder / "index.html"
     head = f"<!doctype html><title>Clips</title><style>{STYLE}</style><h1>{len(scores)} clips</h1>"
-    with atomic_file(page) as temporary:
+    with atomic_path(page) as temporary:
         temporary.write_text("\n".join([head, *parts]))
     return page
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs as a file, from any folder
 
-from blender_scripts.clips import atomic_file
 from core.errors import UserError
+from core.files import atomic_path
 
 NUM_FIXED_VIEWS = 16  # on the horizon, in the published layout
 
@@ -58,13 +58,13 @@ def write_sample(clip: Path, video: Path, view: int, fps: float) -> None:
             sides = [read_view(tar, (view + turn * NUM_FIXED_VIEWS // 4) % NUM_FIXED_VIEWS)[0] for turn in range(4)]
     except (OSError, tarfile.TarError) as error:
         raise UserError(f"{clip}: not a readable clip ({error})") from error
-    with atomic_file(video) as temporary:
+    with atomic_path(video) as temporary:
         settings = {"format": "FFMPEG", "codec": "libx264", "ffmpeg_params": ["-crf", "18"]}
         with imageio.get_writer(temporary, fps=fps, pixelformat="yuv420p", **settings) as writer:
             for frame in frames:
                 writer.append_data(frame)
     for turn, side in enumerate(sides):
-        with atomic_file(video.with_name(f"{video.stem}_{turn:03d}.png")) as temporary:
+        with atomic_path(video.with_name(f"{video.stem}_{turn:03d}.png")) as temporary:
             Image.fromarray(side).save(temporary, format="PNG", optimize=True)
 
 

@@ -14,17 +14,14 @@ A clip is a stretch of at most one second (24 scene frames) of one animation of 
 from __future__ import annotations
 
 import io
-import os
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from blender_scripts.rig import View, world_to_camera
-from core.errors import UserError
+from core.files import atomic_path
 
 SCENE_FPS = 24
 CLIP_SCENE_FRAMES = 24
@@ -91,26 +88,6 @@ def choose_clips(lengths: dict[int, int], limit: int | None) -> list[tuple[int, 
     return [pair for clip in sorted(rounds) for pair in spread(rounds[clip])][:limit]
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path``; it replaces ``path`` at the end of the block, or is deleted on an error.
-
-    Raises:
-        UserError: the folder cannot be made or written to, the disk is full.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # video writers go by suffix
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; free some space or choose another folder") from error
-
-
 def composite_on_white(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split straight-alpha uint8 ``[H, W, 4]`` into colour on white ``[H, W, 3]`` and alpha ``[H, W]``, both uint8."""
     alpha = rgba[..., 3:].astype(np.float32) / 255.0
@@ -148,7 +125,7 @@ def write_clip(path: Path, views: dict[View, list[tuple[bytes, bytes]]]) -> None
     Args:
         views: camera -> its frames, as `encode` returns them.
     """
-    with atomic_file(path) as temporary, tarfile.open(temporary, "w") as tar:
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
         for view, frames in views.items():
             folder, count = f"./{view.number:03d}", len(frames)
             _add(tar, f"{folder}/camera/elevation.npy", _npy(np.full(count, view.elevation)))
@@ -179,6 +156,6 @@ def write_datalists(data_home: Path) -> dict[str, int]:
                 target = name if frame_count(path) > 1 else "datalist_static.txt"
                 lists.setdefault(target, []).append(line)
     for name, lines in lists.items():
-        with atomic_file(data_home / name) as temporary:
+        with atomic_path(data_home / name) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
     return {name: len(lines) for name, lines in lists.items()}

@@ -21,9 +21,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs as a file, from any folder
 
 from blender_scripts.clip_page import write_page
-from blender_scripts.clips import atomic_file
 from blender_scripts.scores import Score, score_all
 from core.errors import UserError
+from core.files import atomic_path
 
 LISTS = {8: "datalist_8fps.txt", 24: "datalist_24fps.txt", 0: "datalist_static.txt"}
 
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{args.data_home} holds no clip with both kinds of cameras")
     lists, dropped = choose(scores, args)
     for name, lines in lists.items():
-        with atomic_file((args.out or args.data_home) / name) as temporary:
+        with atomic_path((args.out or args.data_home) / name) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
         print(f"{len(lines):7d}  {name}")
     for reason, clips in dropped.items():

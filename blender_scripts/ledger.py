@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-from blender_scripts.clips import atomic_file
 from core.errors import UserError
+from core.files import atomic_path
 
 REPORT, SETTINGS, QUARANTINE, LOCK = "render_report.jsonl", "render_settings.json", "quarantine.txt", ".render_lock"
 ENDS = ("done", "timeout", "crash")
@@ -63,7 +63,7 @@ class Ledger:
                 f"{self.home} has clips with other render options ({', '.join(differ)}; see {path}); "
                 f"choose another folder or give the same ones"
             )
-        with atomic_file(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text(text)
 
     def add(self, key: str, row: dict) -> None:
@@ -102,7 +102,7 @@ class Ledger:
     def write_quarantine(self, tries: int) -> list[str]:
         """Write and return the list of quarantined objects."""
         keys = sorted(key for key in self.rows if self.is_quarantined(key, tries))
-        with atomic_file(self.home / QUARANTINE) as temporary:
+        with atomic_path(self.home / QUARANTINE) as temporary:
             temporary.write_text("".join(f"{key}\n" for key in keys))
         return keys
 

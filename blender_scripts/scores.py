@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from blender_scripts.clips import SCENE_FPS, atomic_file, clip_kinds, clip_path
+from blender_scripts.clips import SCENE_FPS, clip_kinds, clip_path
+from core.files import atomic_path
 
 SCORES = "clip_scores.jsonl"
 FRONT_VIEWS = (2, 14, 0, 4, 12)
@@ -126,7 +127,7 @@ def score_all(home: Path, processes: int) -> list[Score]:
         new = list(pool.map(score_clip, [home] * len(missing), *zip(*missing, strict=True))) if missing else []
     fresh = iter(new)
     scores = [known[key] if key in known else next(fresh) for key in keys]
-    with atomic_file(path) as temporary:
+    with atomic_path(path) as temporary:
         rows = [asdict(score) | {"time": key[2]} for score, key in zip(scores, keys, strict=True)]
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return scores

@@ -8,7 +8,6 @@ has: ``oracle_sides``, true side views of every frame; ``oracle_front``, the inp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
@@ -19,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from core.cameras import Cameras
-from core.checkpoint import look_into
+from core.checkpoint import look_into, stored_model_options
 from core.data.input_grid import cross_fade
 from core.errors import UserError
 from core.evaluation.ground_truth import GroundTruth, Prediction
@@ -89,6 +88,8 @@ def _parse(text: str, options: Options, interpolation: str | None) -> Checkpoint
         options = replace(given, infer=infer, camera=camera, eval=options.eval)
         rest, interpolation = path, infer.interpresume
     recon, _, interp = rest.partition("+")
+    if not recon:
+        raise UserError(f"--compare {text!r} names no checkpoint; give [NAME=][PRESET:]FILE[+FILE]")
     infer = replace(options.infer, interpresume=interp or interpolation)
     train = replace(options.train, resume=recon)
     return Checkpoint(name or Path(recon).stem, replace(options, train=train, infer=infer))
@@ -109,10 +110,7 @@ def trained_model(path: str, options: ModelOptions) -> ModelOptions:
     """
     names, metadata = look_into(path)
     temporal = any("t_attns." in name for name in names)
-    try:
-        stored = json.loads(metadata.get("options", "{}")).get("model", {})
-    except (json.JSONDecodeError, AttributeError):
-        stored = {}
+    stored = stored_model_options(metadata)
     known = {field.name for field in fields(ModelOptions)} - _RUN_OPTIONS
     values = {name: _tupled(value) for name, value in stored.items() if name in known}
     values = {**values, "use_temp_attn": temporal}

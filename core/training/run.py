@@ -39,7 +39,7 @@ from core.training.log import Meter, RunLog
 from core.training.objective import Objective
 from core.training.preview import save_preview
 from core.training.start import Start, decide, options_as_json
-from core.training.state import Progress, clear_unfinished, save_run
+from core.training.state import Progress, clear_unfinished, load_run, save_run
 from core.training.step import Outcome, Stepper
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Training:
         model = make_model(options)
         self._inform(self.start.message)
         if self.start.weights is not None:
-            self._inform(f"start: {load_weights(model, self.start.weights, fresh_temporal=True)}")
+            self._inform(f"start: {load_weights(model, self.start.weights, strict=self.validate_only)}")
         self.renderer = make_renderer_in_turn(options, self.accelerator)
         self.ends = make_ends(options, self.accelerator, self.renderer)
         self.test_dataset = make_dataset(options, "test")
@@ -140,7 +140,7 @@ class Training:
         self.progress = Progress(total_steps=steps, step_samples=samples, groups=groups)
 
     def _load(self, state: Path) -> None:
-        self.accelerator.load_state(str(state))
+        load_run(self.accelerator, state)
         self.accelerator.step = 0  # its batch counter: the resumed run may accumulate another number of batches
         for name, (before, now) in (self.start.changed or {}).items():
             self._inform(f"resume: --{name} is {now} from here on; it was {before}")

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core.errors import UserError
+from core.files import read_json
 from core.options import Options
 from core.training.state import saved_states
 
@@ -88,11 +89,14 @@ def read_options(workspace: Path) -> dict[str, dict[str, object]]:
     """
     path = workspace / "options.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        options = read_json(path)
+    except UserError as error:
         raise UserError(
             f"{workspace} holds saved states but {path} cannot be read ({error}); choose another --workspace"
         ) from error
+    if not all(isinstance(options.get(section), dict) for section in ("model", "camera", "data", "train")):
+        raise UserError(f"{path} holds no options of a run; choose another --workspace")
+    return options
 
 
 def options_as_json(options: Options) -> dict[str, dict[str, object]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from core.errors import UserError
+from core.errors import UserError, reason
 
 
 @dataclass
@@ -88,6 +88,23 @@ def save_run(accelerator: Accelerator, workspace: Path, progress: Progress, keep
         raise UserError(
             f"cannot save the run to {final}: {getattr(error, 'strerror', None) or error}; "
             f"the states saved before are whole: free some space and start the same command again"
+        ) from error
+
+
+def load_run(accelerator: Accelerator, state: Path) -> None:
+    """Read a saved state back into everything that is registered with the engine.
+
+    Raises:
+        UserError: a file of it is missing or damaged, or the state is of another run (`Progress.load_state_dict`).
+    """
+    try:
+        accelerator.load_state(str(state))
+    except UserError:
+        raise
+    except Exception as error:  # whatever readers of safetensors, torch files and pickles raise
+        raise UserError(
+            f"the saved state {state} cannot be read ({reason(error)}): remove it, and the run goes on from the one "
+            f"before; or start a new --workspace from its weights"
         ) from error
 
 
