@@ -26,7 +26,7 @@ from benchmarks.training import training
 from benchmarks.video import video
 from core.cli import run
 from core.errors import UserError
-from core.inference.network import default_device
+from core.inference.network import choose_device
 
 Rows = Callable[[int, bool, torch.device], dict[str, list[Row]]]
 CPU: dict[str, Rows] = {"clips": clips, "render": render, "training": training, "video": video, "big": big}
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="time another checkout in turn with this one")
     args = parser.parse_args()
     table_of = against.ROWS if args.against else GPU if args.gpu else CPU
-    device = default_device() if args.gpu else torch.device("cpu")
+    device = choose_device() if args.gpu else torch.device("cpu")
     unknown = [name for name in args.rows if name not in table_of]
     if unknown:
         raise UserError(f"there is no row {unknown[0]}: choose from {', '.join(table_of)}")

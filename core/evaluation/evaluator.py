@@ -24,7 +24,7 @@ from core.evaluation.protocol import Protocol, read_protocol
 from core.evaluation.report import GROUND_TRUTH, Scores, Sheet
 from core.evaluation.systems import Checkpoint, Trial, check_names, checkpoints, split_name
 from core.files import atomic_path
-from core.inference.network import default_device
+from core.inference.network import choose_device
 from core.options import Options
 from core.rendering import Renderer, make_renderer
 
@@ -65,7 +65,7 @@ class Evaluation:
     @cached_property
     def workspace(self) -> Path:
         """Where results go."""
-        return Path(self.options.train.workspace)
+        return Path(self.options.run.workspace)
 
     @cached_property
     def systems(self) -> list[Checkpoint]:
@@ -86,7 +86,7 @@ class Evaluation:
     @cached_property
     def device(self) -> torch.device:
         """Where networks run and metrics are computed."""
-        return default_device()
+        return choose_device(self.options.run.device)
 
     @cached_property
     def renderer(self) -> Renderer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from core.options.checks import at_least
+from core.options.checks import within
 
 Baseline = Literal[
     "frozen", "framewise", "hull", "mean", "blend", "hold", "first_sides", "previous_sides",
@@ -18,7 +18,7 @@ class EvalOptions:
     """What is measured, and what it is compared with. Protocols lie in data_test/protocols."""
 
     protocols: tuple[str, ...] = ()
-    """Protocol files (.toml), evaluated one after the other."""
+    """Protocol files (.toml)."""
     compare: tuple[str, ...] = ()
     """Further checkpoints beside --resume, each [NAME=][PRESET:]RECON[+INTERP]."""
     predictions: tuple[str, ...] = ()
@@ -26,17 +26,17 @@ class EvalOptions:
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     """Shown as well, where the protocol's task has them; oracle_sides and oracle_front are upper bounds."""
     max_objects: int = 0
-    """Only the first objects of a protocol, for a quick look; 0: all."""
+    """Only the first objects of a protocol; 0: all."""
     lpips_images: int = 16
-    """Images of each object, evenly spread, on which LPIPS is measured: it is slow on a CPU. 0: all of them."""
+    """Images of each object, evenly spread, on which LPIPS is measured; 0: all."""
     clip_weights: str = ""
-    """Folder of a CLIP model in Hugging Face layout: measures CLIP similarity as well."""
+    """Folder of a CLIP model (Hugging Face layout), for CLIP similarity."""
     i3d: str = ""
-    """TorchScript file of a video network, usually I3D: measures FVD as well."""
+    """TorchScript file of a video network, usually I3D, for FVD."""
     save_predictions: bool = False
-    """Write every predicted image, in the layout that --predictions reads."""
+    """Write every predicted image, as --predictions reads them."""
     sheets: int = 12
     """Contact sheets of a protocol at most, one an object."""
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "max_objects", "lpips_images", "sheets")
+        within(self, 0, 10**6, "max_objects", "lpips_images", "sheets")
