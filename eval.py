@@ -4,7 +4,7 @@ python eval.py nano --protocols data_test/protocols/*.toml --data_home CLIPS --w
 """
 
 from core.cli import parse_options, run
-from core.evaluation.run import evaluate
+from core.evaluation.evaluator import evaluate
 from core.options.offers import EVAL
 
 

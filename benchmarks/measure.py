@@ -1,9 +1,10 @@
-"""How the benchmarks measure: rounds over all candidates, medians, and the floors that the machine sets."""
+"""How the benchmarks measure and report: rounds over all candidates, medians, the machine's floors, tables, JSON."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
 import platform
 import statistics
@@ -16,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from core.files import atomic_path
 
 Call = Callable[[], object]
 Row = dict[str, object]
@@ -110,7 +113,7 @@ class Floors:
 
 
 def compared(name: str, ours: float, reference: float, bar: float | None, floor: float | None = None) -> Row:
-    """One row: seconds of both, how many times faster, what was asked for, the floor and its share of our time."""
+    """One row: seconds of both, how many times faster, the target, the floor and its share of our time."""
     return {
         "row": name,
         "ours s": ours,
@@ -151,3 +154,24 @@ def _give_back_memory() -> None:
 def _status_bytes(field: str) -> int:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return 1024 * int(line.split()[1])
+
+
+def table(rows: list[Row]) -> str:
+    """Rows of equal keys as a Markdown table with aligned columns."""
+    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def write_json(path: Path, results: dict[str, object]) -> None:
+    """Write results to ``path``, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n")

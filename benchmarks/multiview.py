@@ -25,8 +25,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
-from benchmarks.measure import Floors, machine
-from benchmarks.report import table, write_json
+from benchmarks.measure import Floors, machine, table, write_json
 from core.inference.network import DTYPES, choose_device
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.unet import IMAGEDREAM, MultiViewUNet, UNetConfig

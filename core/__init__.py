@@ -26,7 +26,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
-    core/evaluation/          protocols, metrics, baselines, tables: every system measured alike
+    core/evaluation/          protocols, systems under test, baselines, metrics, reports
     core/cli.py               what the scripts share: one flat command line, errors in one line
 
 Axes, always in this order: b sample, t time, v view, c channel, h row, w column, n Gaussian.

@@ -53,8 +53,8 @@ FENCES = {
     "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
-    "transformers": ("core/multiview/", "core/evaluation/clip.py", "benchmarks/multiview.py"),
-    "cv2": ("core/evaluation/flow.py", "blender_scripts/scores.py"),
+    "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
+    "cv2": ("core/evaluation/metrics.py", "blender_scripts/scores.py"),
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",
 }

@@ -1,4 +1,4 @@
-"""Cutting an object out of a plain ground and centring it; showing it to the single-view model in other ways."""
+"""Cutting an object out of a plain background and centring it; variants of it for the single-view model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE = 48
 
 
 def ring(ground: float) -> torch.Tensor:
-    """A dark ring 12 rows high and 20 columns wide off the middle; its inside has the colour of the ground."""
+    """A dark ring of 12 rows and 20 columns off the centre; its inside has the colour of the background."""
     picture = torch.full((3, SIZE, 40), ground)
     picture[:, 5:17, 10:30] = 0.1
     picture[:, 9:13, 15:25] = ground
@@ -29,13 +29,13 @@ def ring(ground: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("ground", [1.0, 0.5])
-def test_only_the_ground_that_reaches_in_from_the_edge_is_taken_away(ground: float) -> None:
+def test_only_background_connected_to_the_edge_is_removed(ground: float) -> None:
     mask = foreground(ring(ground), "x")
-    assert int(mask.sum()) == 12 * 20, "the hole is not the ground"
+    assert int(mask.sum()) == 12 * 20, "the hole is no background"
     assert bool(mask[5:17, 10:30].all())
 
 
-def test_a_little_noise_does_not_matter_and_another_colour_at_the_edge_does() -> None:
+def test_noise_is_tolerated_and_a_second_background_colour_is_refused() -> None:
     torch.manual_seed(0)
     noisy = (ring(0.6) + 0.02 * torch.randn(3, SIZE, 40)).clamp(0, 1)
     assert torch.equal(foreground(noisy, "x"), foreground(ring(0.6), "x"))
@@ -90,7 +90,7 @@ def test_centred_object_has_80_percent_of_a_white_square() -> None:
     assert bool((result[:, 0] == 1).all())
 
 
-def test_variants_begin_with_the_picture_as_it_is_and_keep_the_object_inside() -> None:
+def test_variants_begin_with_the_unchanged_picture_and_keep_the_object_inside() -> None:
     assert VARIANTS[0] == Variant()
     small, large = torch.ones(3, SIZE, SIZE), torch.ones(3, SIZE, SIZE)
     small[:, 15:33, 15:33] = 0
@@ -102,7 +102,7 @@ def test_variants_begin_with_the_picture_as_it_is_and_keep_the_object_inside() -
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_what_the_picture_suffers_is_undone(variant: Variant) -> None:
+def test_variants_are_undone_in_the_views(variant: Variant) -> None:
     """A model that sees through it (its Gaussians are mirrored and scaled as the picture is) gives the same views."""
     orbit = OrbitRenderer(CameraOptions(renderer="numba"), SIZE)
     true, seen = lopsided_gaussians(), []

@@ -16,9 +16,9 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_architecture import ROOT, SCRIPTS, imports, python_files
 
 import core.model.unet
+from tests.test_architecture import ROOT, SCRIPTS, imports, python_files
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]

@@ -1,4 +1,4 @@
-"""What the numbers of an evaluation mean, on images whose scores are known."""
+"""Metrics, means, tables and sheets of an evaluation, on images whose scores are known."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from torch import Tensor, nn
 
 from core.cameras import input_cameras, orbit_cameras
 from core.errors import UserError
-from core.evaluation.floors import hull_gaussians
-from core.evaluation.flow import WarpedError
-from core.evaluation.frechet import FrechetScores, VideoNetwork, frechet_distance
-from core.evaluation.metrics import Prediction, chunk_means, flicker, iou, spread
-from core.evaluation.scores import Scores
-from core.evaluation.sheets import MAX_SYSTEMS, Sheet, error_image
-from core.evaluation.truth import Truth, motion
+from core.evaluation.baselines import hull_gaussians
+from core.evaluation.ground_truth import GroundTruth, Prediction
+from core.evaluation.metrics import WarpedError, chunk_means, flicker, iou, spread
+from core.evaluation.perceptual import ClipImages, FrechetScores, VideoNetwork, frechet_distance
+from core.evaluation.report import MAX_SYSTEMS, Scores, Sheet, chunk_table, error_image, summary_table
 
 SIDE = 64
 
@@ -35,10 +33,10 @@ def moving_square(step: int = 3, frames: int = 4) -> tuple[Tensor, Tensor]:
     return images, alpha
 
 
-def truth_of(images: Tensor, alpha: Tensor) -> Truth:
+def ground_truth(images: Tensor, alpha: Tensor, name: str = "x") -> GroundTruth:
     cameras = orbit_cameras(torch.zeros(len(images), images.shape[1]), size=(SIDE, SIDE))
     views = tuple(map(str, range(images.shape[1])))
-    return Truth("x", images[:, 0], None, cameras, images, alpha, views, tuple(range(len(images))))
+    return GroundTruth(name, images[:, 0], cameras, images, alpha, views, tuple(range(len(images))))
 
 
 def test_iou_counts_pixels_above_a_half() -> None:
@@ -48,7 +46,7 @@ def test_iou_counts_pixels_above_a_half() -> None:
     assert iou(own, other).tolist() == [pytest.approx(1 / 7), 1.0]
 
 
-def test_flicker_is_zero_for_the_truth_and_for_the_truth_with_a_steady_error() -> None:
+def test_flicker_ignores_a_constant_error() -> None:
     images, _ = moving_square()
     assert flicker(images, images).shape == (3, 1)
     assert flicker(images * 0.5 + 0.1, images * 0.5).max() < 1e-4
@@ -59,12 +57,12 @@ def test_flicker_is_zero_for_the_truth_and_for_the_truth_with_a_steady_error() -
     assert torch.allclose(flicker(blinking, still), torch.tensor(2.0))
 
 
-def test_the_truth_follows_its_own_flow_and_a_still_image_does_not() -> None:
+def test_warped_error_is_low_for_the_true_motion_and_high_for_a_static_image() -> None:
     images, alpha = moving_square()
-    warped = WarpedError(truth_of(images, alpha))
-    own, still = warped(images), warped(images[:1].expand_as(images))
-    assert own.shape == (3, 1)
-    assert own.max() < 6 and still.min() > 3 * own.max()
+    warped = WarpedError(ground_truth(images, alpha))
+    true, static = warped(images), warped(images[:1].expand_as(images))
+    assert true.shape == (3, 1)
+    assert true.max() < 6 and static.min() > 3 * true.max()
 
 
 def test_chunks_share_their_border_frames() -> None:
@@ -74,33 +72,54 @@ def test_chunks_share_their_border_frames() -> None:
 
 
 @pytest.mark.parametrize(("count", "total", "expected"), [(0, 3, 3), (9, 3, 3), (2, 9, 2), (1, 5, 1)])
-def test_spread_takes_both_ends(count: int, total: int, expected: int) -> None:
+def test_spread_includes_both_ends(count: int, total: int, expected: int) -> None:
     chosen = spread(count, total)
     assert len(set(chosen.tolist())) == expected and chosen[0] == 0
     assert expected == 1 or chosen[-1] == total - 1
 
 
-def test_motion_is_what_a_frozen_truth_scores() -> None:
+def test_motion_is_the_psnr_of_the_first_frame_at_later_times() -> None:
     images, alpha = moving_square()
-    assert motion(truth_of(images[:1].expand(4, -1, -1, -1, -1), alpha)) == 100
-    slow, fast = (motion(truth_of(*moving_square(step))) for step in (1, 6))
+    assert ground_truth(images[:1].expand(4, -1, -1, -1, -1), alpha).motion == 100
+    slow, fast = (ground_truth(*moving_square(step)).motion for step in (1, 6))
     assert fast < slow < 100
+    jump = images.clone()
+    jump[1:] = images[:1] + 0.1
+    assert ground_truth(jump, alpha).motion == pytest.approx(20, abs=1e-3)
 
 
-def test_means_are_over_objects_and_moving_ones_are_told_apart() -> None:
+def test_means_are_over_objects_with_the_moving_ones_apart() -> None:
     images, alpha = moving_square()
     scores = Scores(moving_below=25)
     for name, moved, value, frames in (("a", 20.0, 10.0, 2), ("b", 30.0, 20.0, 4)):
-        truth = truth_of(images[:frames], alpha[:frames])
         scores.motion[name] = moved
         values = {"psnr": torch.full((frames, 1), value), "lpips": torch.tensor([[0.5]] + [[torch.nan]] * (frames - 1))}
-        values["warp"] = torch.full((frames - 1, 1), torch.nan)  # no pixel's flow was sure
-        scores.add("net", Truth(**{**vars(truth), "name": name}), values)
+        values["warp"] = torch.full((frames - 1, 1), torch.nan)  # no pixel was compared
+        scores.add("net", ground_truth(images[:frames], alpha[:frames], name), values)
     summary = scores.summary()
     assert summary["all"] == {"objects": 2, "systems": {"net": {"psnr": 15.0, "lpips": 0.5}}}
     assert summary["moving"] == {"objects": 1, "systems": {"net": {"psnr": 10.0, "lpips": 0.5}}}
     assert scores.systems["net"]["b"].counts == {"psnr": 4, "lpips": 1, "warp": 0}
     json.dumps(scores.as_json(), allow_nan=False)
+    assert cells(scores.tables())[0] == ["all: 2 objects", "PSNR, dB ↑", "LPIPS ↓"]
+    assert cells(scores.tables())[-1] == ["net", "10.00", "0.500"]  # of the moving ones
+    assert cells(scores.object_table())[2:] == [["a", "20.0", "10.00"], ["b", "30.0", "20.00"]]
+
+
+def cells(table: str) -> list[list[str]]:
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_tables_leave_blank_what_a_system_lacks_and_show_chunks() -> None:
+    systems = {"net": {"psnr": 24.5, "psnr_01": 20.0, "psnr_02": 19.5, "psnr_lost": -0.001}, "hull": {"psnr": 23.0}}
+    summary = {"all": {"objects": 1, "systems": systems}}
+    header, _, *rows = cells(summary_table(summary, "all"))
+    assert header == ["all: 1 objects", "PSNR, dB ↑", "lost, dB ↓"]
+    assert rows == [["net", "24.50", "0.00"], ["hull", "23.00", ""]]
+    header, _, *rows = cells(chunk_table(summary))
+    assert header == ["PSNR of chunk, dB", "1", "2"] and rows == [["net", "20.00", "19.50"]]
+    assert chunk_table({"all": {"objects": 1, "systems": {"net": {"psnr": 1.0}}}}) == ""
 
 
 def test_frechet_distance_has_its_closed_form() -> None:
@@ -136,13 +155,13 @@ class TinyVideoNetwork(nn.Module):
         return torch.cat([x.mean([2, 3, 4]), x.diff(dim=2).abs().mean([2, 3, 4])], dim=1)
 
 
-def test_fvd_is_over_the_set_and_the_single_variant_is_named_as_such(tmp_path: Path) -> None:
+def test_fvd_compares_sets_and_its_variant_single_videos(tmp_path: Path) -> None:
     path = tmp_path / "i3d.pt"
     torch.jit.script(TinyVideoNetwork()).save(path)
     scores = FrechetScores(VideoNetwork(path, torch.device("cpu")))
     videos = torch.rand(3, 6, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.5
     for part in (videos[:, :3], videos[:, 3:]):
-        scores.add_truth(part)
+        scores.add_ground_truth(part)
         scores.add("same", part)
         scores.add("brighter", part + 0.25)
     assert scores.of("same") == {"fvd": pytest.approx(0, abs=1e-9), "fvd_single": 0.0, "videos": 6}
@@ -155,8 +174,6 @@ def test_fvd_is_over_the_set_and_the_single_variant_is_named_as_such(tmp_path: P
 
 def test_clip_similarity_of_an_image_with_itself_is_one(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from core.evaluation.clip import ClipImages
-
     config = transformers.CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
     )
@@ -169,26 +186,26 @@ def test_clip_similarity_of_an_image_with_itself_is_one(tmp_path: Path) -> None:
         ClipImages(tmp_path / "none", torch.device("cpu"))
 
 
-def test_the_hull_of_four_discs_holds_the_ball_and_stays_in_their_box() -> None:
-    """A red disc of radius 0.4 from every side: the ball lies inside the hull, the hull inside the bounding box."""
+def test_the_visual_hull_of_four_discs_contains_the_ball_within_their_box() -> None:
+    """A red disc of radius 0.4 from four sides: the ball lies inside the hull, the hull inside the bounding box."""
     cameras = input_cameras(size=SIDE)
     _, directions = cameras.rays()
     centres = cameras.positions[:, None, None]
     nearest = (centres - (centres * directions).sum(-1, keepdim=True) * directions).norm(dim=-1)
     images = torch.ones(4, 3, SIDE, SIDE)
     images[:, 1:] = (nearest > 0.4)[:, None].float()
-    sets = hull_gaussians(images[:1].expand(2, -1, -1, -1), images[1:], cameras, 0.685)
-    assert sets.shape == (2,)
-    there = sets[0].means[sets[0].opacities > 0]
-    assert there.norm(dim=-1).min() > 0.4 - 0.03  # the surface alone
-    assert there.abs().max() < 0.4 * 1.1 + 0.03
-    assert torch.allclose(sets[0].colors[sets[0].opacities > 0], torch.tensor([1.0, 0, 0]), atol=0.5)
+    front = torch.stack([images[0], torch.ones_like(images[0])])  # the second frame shows nothing
+    gaussians = hull_gaussians(front, images[1:], cameras, 0.685)
+    assert gaussians.shape == (2,) and not gaussians[1].opacities.any()
+    surface = gaussians[0].means[gaussians[0].opacities > 0]
+    assert surface.norm(dim=-1).min() > 0.4 - 0.03  # no Gaussian in the interior
+    assert surface.abs().max() < 0.4 * 1.1 + 0.03
+    assert torch.allclose(gaussians[0].colors[gaussians[0].opacities > 0], torch.tensor([1.0, 0, 0]), atol=0.5)
 
 
-def test_sheets_show_compared_frames_and_keep_to_a_number_of_rows() -> None:
+def test_sheets_show_compared_frames_and_a_bounded_number_of_systems() -> None:
     images, alpha = moving_square()
-    truth = truth_of(images, alpha)
-    sheet = Sheet(truth, [1, 2])
+    sheet = Sheet(ground_truth(images, alpha), [1, 2])
     for system in range(12):
         sheet.add(f"system {system}", Prediction(images.flip(0), alpha))
     assert sheet.cells == [(1, 0), (2, 0)]

@@ -51,14 +51,14 @@ def test_values_keep_their_types(tmp_path: Path) -> None:
         ({"frames": "= 3"}, "cannot read the protocol"),
     ],
 )
-def test_mistakes_are_named_with_the_file(tmp_path: Path, fields: dict[str, str | None], said: str) -> None:
+def test_errors_name_the_field_and_the_file(tmp_path: Path, fields: dict[str, str | None], said: str) -> None:
     with pytest.raises(UserError) as error:
         read_protocol(write_protocol(tmp_path, **fields))
     assert said in str(error.value)
     assert "views.toml" in str(error.value)
 
 
-def test_a_clip_to_and_fro_shows_the_same_frames_in_every_chunk(tmp_path: Path) -> None:
+def test_a_clip_played_forwards_and_backwards_has_the_same_frames_in_every_chunk(tmp_path: Path) -> None:
     fields = {"task": "'autoregress'", "frames": "4", "chunk": "4", "chunks": "10"}
     numbers = read_protocol(write_protocol(tmp_path, **fields)).frame_numbers()
     chunks = [numbers[start : start + 4] for start in range(0, len(numbers) - 1, 3)]

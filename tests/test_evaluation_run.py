@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from PIL import Image
 from core.cameras import orbit_cameras
 from core.checkpoint import save_weights
 from core.data.clips import Clip
-from core.evaluation.tasks import stack
-from core.evaluation.truth import find_view
+from core.evaluation.ground_truth import find_view
+from core.evaluation.systems import stack
 from core.images import to_uint8
 from core.model import L4GM
 from core.rendering import make_renderer
@@ -30,14 +31,14 @@ def results(name: str = "views") -> dict:
     return json.loads(Path(f"results/{name}.json").read_text())
 
 
-def test_a_checkpoint_and_its_baselines_are_measured_alike(call: Call) -> None:
+def test_a_checkpoint_and_its_baselines_are_evaluated(call: Call) -> None:
     write_clips(Path("clips"))
     write_protocol(Path())
     status, _ = call("eval", LINE)
     assert status == 0
     found = results()
-    variants = ["frozen", "framewise", "true_sides"]
-    assert list(found["systems"]) == ["recon", *(f"recon: {name}" for name in variants), "hull", "mean", "truth"]
+    variants = ["frozen", "framewise", "oracle_sides"]
+    assert list(found["systems"]) == ["recon", *(f"recon: {name}" for name in variants), "hull", "mean", "ground truth"]
     assert found["summary"]["all"]["objects"] == 2
     scores = found["systems"]["recon"]["p-cow-0"]
     own, frozen = (found["systems"][name]["p-cow-0"]["times"]["psnr"] for name in ("recon", "recon: frozen"))
@@ -45,8 +46,9 @@ def test_a_checkpoint_and_its_baselines_are_measured_alike(call: Call) -> None:
     assert sum(scores["times"]["psnr"]) / 3 == pytest.approx(scores["means"]["psnr"], abs=1e-4)
     assert set(scores["views"]) == {f"random_{view:02d}" for view in range(4)}
     assert scores["counts"] == {"psnr": 12, "ssim": 12, "lpips": 2, "iou": 12, "flicker": 8, "warp": 8}
-    assert set(found["systems"]["truth"]["p-cow-0"]["means"]) == {"warp"}
+    assert set(found["systems"]["ground truth"]["p-cow-0"]["means"]) == {"warp"}
     assert {path.name for path in Path("results/views").iterdir()} == {"p-cow-0.png", "p-fish-0.png"}
+    assert "| recon: frozen |" in Path("results/views.md").read_text()
     mean = sum(view["psnr"] for view in scores["views"].values()) / 4
     assert scores["means"]["psnr"] == pytest.approx(mean, abs=1e-4)
     names = ("p-cow-0", "p-fish-0")
@@ -62,11 +64,11 @@ def test_a_still_input_is_compared_with_its_first_frame(call: Call) -> None:
     write_protocol(Path(), "still", task="'still'", frames="3", chunk="2")
     line = LINE.replace("views.toml", "one.toml still.toml") + " --baselines"
     assert call("eval", line)[0] == 0
-    # One image again and again: the truth is the first frame, every set scores about as the first alone.
+    # One image, repeated: every frame scores about as the first one alone.
     one, still = (results(name)["systems"]["recon"]["p-cow-0"]["means"] for name in ("one", "still"))
     assert still["psnr"] == pytest.approx(one["psnr"], abs=1.0)
     assert "flicker" not in one
-    # Equal frames of one chunk give equal sets; what changes is the border to the next.
+    # Equal frames of one chunk give equal Gaussians; changes occur at the border to the next chunk.
     assert still["flicker"] == pytest.approx(still["flicker_worst"] / 2, rel=1e-3) and still["flicker"] > 0
 
 
@@ -77,63 +79,67 @@ def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call
     write_protocol(Path(), **fields)
     assert call("eval", f"{LINE} --interpresume pretrained/interp.safetensors --interp_sides {sides}")[0] == 0
     systems = results()["systems"]
-    assert list(systems) == ["recon", "recon: seen", "recon: blend", "recon: hold", "truth"]
+    assert list(systems) == ["recon", "recon: oracle_front", "recon: blend", "recon: hold", "ground truth"]
     assert systems["recon"]["p-cow-0"]["counts"]["psnr"] == 2 * 4
     assert systems["recon: blend"]["p-cow-0"]["means"] != systems["recon: hold"]["p-cow-0"]["means"]
 
 
-def test_bounds_are_the_network_with_what_no_video_shows(call: Call) -> None:
+def test_oracles_see_ground_truth_that_no_video_shows(call: Call) -> None:
     write_clips(Path("clips"))
     fields = {"frames": "2", "objects": "['p-cow-0']"}
     write_protocol(Path(), **fields)
-    write_protocol(Path(), "seen", task="'interpolate'", frames="4", frame_rate="24", objects="['p-cow-0']")
+    write_protocol(Path(), "inserted", task="'interpolate'", frames="4", frame_rate="24", objects="['p-cow-0']")
     write_protocol(Path(), "all", frames="4", frame_rate="24", objects="['p-cow-0']")
-    line = LINE.replace("views.toml", "views.toml seen.toml all.toml") + " --baselines true_sides seen"
+    line = LINE.replace("views.toml", "views.toml inserted.toml all.toml") + " --baselines oracle_sides oracle_front"
     assert call("eval", f"{line} --interpresume pretrained/interp.safetensors")[0] == 0
-    own, bound = (results()["systems"][name]["p-cow-0"]["times"]["psnr"] for name in ("recon", "recon: true_sides"))
+    own, bound = (results()["systems"][name]["p-cow-0"]["times"]["psnr"] for name in ("recon", "recon: oracle_sides"))
     assert own[1] != bound[1]
-    seen = results("seen")["systems"]["recon: seen"]["p-cow-0"]["times"]["psnr"]
+    oracle = results("inserted")["systems"]["recon: oracle_front"]["p-cow-0"]["times"]["psnr"]
     every = results("all")["systems"]["recon"]["p-cow-0"]["times"]["psnr"]
-    assert seen == pytest.approx(every[1:3], abs=1e-4)
+    assert oracle == pytest.approx(every[1:3], abs=1e-4)
 
 
-def test_what_a_chain_of_chunks_loses_is_told_by_chunk(call: Call) -> None:
+def test_psnr_is_reported_by_chunk_for_both_sources_of_side_views(call: Call) -> None:
     write_clips(Path("clips"))
     fields = {"task": "'autoregress'", "frames": "3", "chunk": "3", "chunks": "4", "objects": "['p-cow-0']"}
     write_protocol(Path(), **fields)
     assert call("eval", f"{LINE} --handover last")[0] == 0
-    own, kept = (results()["systems"][name]["p-cow-0"]["means"] for name in ("recon", "recon: kept"))
+    own, first_sides = (results()["systems"][name]["p-cow-0"]["means"] for name in ("recon", "recon: first_sides"))
     curve = [own[f"psnr_{chunk:02d}"] for chunk in (1, 2, 3, 4)]
     assert (own["psnr_first"], own["psnr_last"]) == (curve[0], curve[-1])
     assert own["psnr_lost"] == pytest.approx(curve[0] - curve[-1], abs=1e-4)
-    assert own["psnr_first"] == kept["psnr_first"] and curve[1] != kept["psnr_02"]
+    assert own["psnr_first"] == first_sides["psnr_first"] and curve[1] != first_sides["psnr_02"]
     # The side views stay, the frames come back: chunk 3 is chunk 1.
-    assert kept["psnr_03"] == pytest.approx(kept["psnr_01"], abs=1e-4)
+    assert first_sides["psnr_03"] == pytest.approx(first_sides["psnr_01"], abs=1e-4)
     assert call("eval", f"{LINE} --handover first")[0] == 0
     other = results()["systems"]
-    assert other["recon"]["p-cow-0"]["means"] == kept and other["recon: handed"]["p-cow-0"]["means"] == own
+    assert (
+        other["recon"]["p-cow-0"]["means"] == first_sides and other["recon: previous_sides"]["p-cow-0"]["means"] == own
+    )
 
 
-def test_side_views_can_be_made_from_the_front_alone(call: Call) -> None:
+def test_side_views_may_be_absent_or_generated(call: Call) -> None:
     write_clips(Path("clips"))
-    for sides in ("given", "stand_in", "made"):
+    for sides in ("given", "none", "generated"):  # given: the name in old protocol files
         write_protocol(Path(), sides, frames="2", side_views=f"'{sides}'", objects="['p-cow-0']")
-    line = LINE.replace("views.toml", "given.toml stand_in.toml made.toml") + " --baselines --lpips_images 1"
+    line = LINE.replace("views.toml", "given.toml none.toml generated.toml") + " --baselines --lpips_images 1"
     assert call("eval", line.replace("--baselines", "--baselines hull mean"))[0] == 0
-    assert list(results("given")["systems"]) == ["recon", "hull", "mean", "truth"]
-    assert list(results("stand_in")["systems"]) == ["recon", "mean", "truth"]  # one silhouette makes no hull
-    values = [results(sides)["systems"]["recon"]["p-cow-0"]["means"]["psnr"] for sides in ("given", "stand_in", "made")]
+    assert list(results("given")["systems"]) == ["recon", "hull", "mean", "ground truth"]
+    assert list(results("none")["systems"]) == ["recon", "mean", "ground truth"]  # one silhouette makes no hull
+    values = [
+        results(sides)["systems"]["recon"]["p-cow-0"]["means"]["psnr"] for sides in ("given", "none", "generated")
+    ]
     assert len(set(values)) == 3
 
 
-def test_a_training_file_says_itself_which_network_it_holds(call: Call) -> None:
+def test_a_checkpoint_of_training_holds_its_network_options(call: Call) -> None:
     write_clips(Path("clips"))
     write_protocol(Path(), frames="2")
     other = replace(TINY_MODEL, down_channels=(16, 32, 32), up_channels=(32, 32), norm_groups=8, use_temp_attn=False)
     model = L4GM(other)
     save_weights(model, "other.safetensors", options=json.dumps({"model": asdict(other)}))
     assert call("eval", f"{LINE} --compare other.safetensors --baselines")[0] == 0
-    assert set(results()["systems"]) == {"recon", "other", "truth"}
+    assert set(results()["systems"]) == {"recon", "other", "ground truth"}
 
 
 def test_saved_images_score_like_the_network_that_made_them(call: Call) -> None:
@@ -151,7 +157,7 @@ def test_saved_images_score_like_the_network_that_made_them(call: Call) -> None:
     assert status == 2 and "differ in their number of frames" in error and "'random_01': 2" in error
 
 
-def test_true_images_may_lie_in_folders(call: Call) -> None:
+def test_ground_truth_may_lie_in_folders(call: Call) -> None:
     """A protocol on clips and the same images as folders give the same numbers."""
     write_clips(Path("clips"))
     common = {"frames": "2", "azimuths": "[45, 90]", "objects": "['p-cow-0']"}
@@ -167,7 +173,9 @@ def test_true_images_may_lie_in_folders(call: Call) -> None:
     assert call("eval", LINE.replace("views.toml", "tars.toml"))[0] == 0
     assert call("eval", LINE.replace("views.toml", "files.toml").replace("clips", "folders"))[0] == 0
     tars, files = (results(name)["systems"] for name in ("tars", "files"))
-    assert list(files) == [name for name in tars if name != "recon: true_sides"]  # folders hold those of frame 0 alone
+    assert list(files) == [
+        name for name in tars if name != "recon: oracle_sides"
+    ]  # folders hold those of frame 0 alone
     for system, scores in files.items():
         assert scores["p-cow-0"]["means"] == pytest.approx(tars[system]["p-cow-0"]["means"], abs=0.02), system
 
@@ -175,7 +183,7 @@ def test_true_images_may_lie_in_folders(call: Call) -> None:
 def test_without_opencv_the_rest_is_measured(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     write_clips(Path("clips"))
     write_protocol(Path(), frames="2", objects="['p-cow-0']")
-    monkeypatch.setattr("core.evaluation.run.has_flow", lambda: False)
+    monkeypatch.setitem(sys.modules, "cv2", None)  # as where it is not installed
     assert call("eval", f"{LINE} --baselines")[0] == 0
     assert set(results()["systems"]["recon"]["p-cow-0"]["means"]) == {"psnr", "ssim", "lpips", "iou", "flicker"}
 
@@ -187,8 +195,8 @@ def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
     line = f"{LINE} --compare untimed=still.safetensors again=big:pretrained/recon.safetensors --baselines framewise"
     assert call("eval", line)[0] == 0
     systems = results()["systems"]
-    # Without temporal attention frame by frame is the network itself and gets no row of its own.
-    assert list(systems) == ["recon", "recon: framewise", "untimed", "again", "again: framewise", "truth"]
+    # Without temporal attention, framewise is the network itself and has no row.
+    assert list(systems) == ["recon", "recon: framewise", "untimed", "again", "again: framewise", "ground truth"]
     assert systems["again"] == systems["recon"] != systems["untimed"]
 
 
@@ -198,7 +206,7 @@ def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
         ("--protocols none.toml", "cannot read the protocol none.toml"),
         ("--data_home nowhere", "clip folder nowhere"),
         ("--predictions nowhere", "--predictions nowhere is no folder"),
-        ("--compare truth=x.safetensors", "two systems are called 'truth'"),
+        ("--compare hull=x.safetensors", "two systems are called 'hull'"),
         ("--compare pretrained/recon.safetensors", "two systems are called 'recon'"),
         ("--compare =", "--compare '=' names no checkpoint"),
         ("--compare x=big:", "--compare 'x=big:' names no checkpoint"),
@@ -209,7 +217,7 @@ def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
         ("--protocols between.toml", "give --interpresume"),
     ],
 )
-def test_what_cannot_be_ends_in_one_line(call: Call, change: str, said: str) -> None:
+def test_bad_input_ends_in_one_line(call: Call, change: str, said: str) -> None:
     write_clips(Path("clips"))
     write_protocol(Path())
     write_protocol(Path(), "missing", objects="['p-dog-0']")
@@ -221,7 +229,7 @@ def test_what_cannot_be_ends_in_one_line(call: Call, change: str, said: str) -> 
     assert said in error and error.count("error:") == 1
 
 
-def test_sets_of_unequal_size_are_stacked_and_look_the_same() -> None:
+def test_frames_with_unequal_numbers_of_gaussians_are_stacked_and_look_the_same() -> None:
     few = lopsided_gaussians()[0]
     stacked = stack([few, few.select(torch.zeros(few.num, dtype=torch.bool)), few.select(torch.arange(1))])
     cameras, renderer = orbit_cameras(torch.zeros(3, 1), size=(16, 16)), make_renderer("numba")

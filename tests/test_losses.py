@@ -77,14 +77,14 @@ def channels_last(images: Tensor) -> np.ndarray:
     return images[0].movedim(0, -1).double().numpy()
 
 
-def test_lpips_is_what_plain_numpy_makes_of_the_weight_file() -> None:
+def test_lpips_equals_a_plain_numpy_implementation() -> None:
     image, target = picture(0, 32), picture(1, 32)
     expected = slow_lpips(channels_last(image), channels_last(target))
     assert load_lpips()(image, target).item() == pytest.approx(expected, rel=1e-4)
     assert expected == pytest.approx(GOLDEN_LPIPS, rel=1e-4)
 
 
-def test_the_first_kernel_stands_upright_and_takes_red_first() -> None:
+def test_the_first_vgg_kernel_has_the_published_orientation_and_channel_order() -> None:
     # The published VGG16 begins with this kernel: first output, red input.
     kernel, bias = load_lpips().convolutions[0]
     expected = torch.tensor([[-0.5537, 0.1427, 0.5290], [-0.5831, 0.3566, 0.7657], [-0.6902, -0.0480, 0.4841]])
@@ -119,7 +119,7 @@ def test_lpips_of_a_batch_is_that_of_each_image(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(lpips(images, targets), expected, rtol=1e-4, atol=1e-7)
 
 
-def test_lpips_looks_at_256_pixels_at_most() -> None:
+def test_lpips_is_computed_at_256_pixels_at_most() -> None:
     lpips, image, target = load_lpips(), picture(0, 300), picture(1, 300)
     small = [F.interpolate(x, size=(256, 256), mode="bilinear", align_corners=False) for x in (image, target)]
     torch.testing.assert_close(lpips(image, target), lpips(*small))
@@ -197,7 +197,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return image, alpha, target, mask
 
 
-def test_terms_are_what_they_say_and_add_up() -> None:
+def test_terms_match_their_definitions_and_sum_up() -> None:
     image, alpha, target, mask = batch()
     lpips = load_lpips()
     terms = training_loss(image, alpha, target, mask, LossWeights(rgb=2, alpha=3, lpips=0.5), lpips)
@@ -209,7 +209,7 @@ def test_terms_are_what_they_say_and_add_up() -> None:
     assert terms["total"].item() == pytest.approx(expected.item())
 
 
-def test_a_perfect_render_costs_nothing() -> None:
+def test_the_loss_of_a_perfect_render_is_zero() -> None:
     _, _, target, mask = batch()
     assert training_loss(target, mask, target, mask, perceptual=load_lpips())["total"].item() == 0
 
@@ -221,7 +221,7 @@ def test_terms_without_weight_are_left_out() -> None:
         training_loss(*batch())
 
 
-def test_lpips_can_look_at_some_views_only() -> None:
+def test_lpips_may_be_limited_to_some_views() -> None:
     image, alpha, target, mask = batch()
     chosen = torch.tensor([2, 0])
     some = training_loss(image, alpha, target, mask, perceptual=load_lpips(), lpips_views=chosen)
@@ -232,7 +232,7 @@ def test_lpips_can_look_at_some_views_only() -> None:
     )
 
 
-def test_every_term_pulls_on_the_render() -> None:
+def test_every_term_has_gradients() -> None:
     for name in ("rgb", "alpha", "lpips"):
         image, alpha, target, mask = batch()
         image.requires_grad_()
@@ -273,7 +273,7 @@ def slow_ssim(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def test_ssim_is_that_of_the_slow_definition() -> None:
+def test_ssim_equals_its_direct_definition() -> None:
     one, other = torch.rand(2, 2, 3, 16, 19, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = [slow_ssim(a.numpy(), b.numpy()) for a, b in zip(one, other, strict=True)]
     assert ssim(one, other).tolist() == pytest.approx(expected, rel=1e-9)
@@ -289,7 +289,7 @@ def test_ssim_is_one_for_equal_images_symmetric_and_needs_room() -> None:
         ssim(torch.zeros(3, 10, 20), torch.zeros(3, 10, 20))
 
 
-def test_losing_detail_lowers_ssim_and_psnr() -> None:
+def test_blur_lowers_ssim_and_psnr() -> None:
     image = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     scores = [
         (psnr(b, image).item(), ssim(b, image).item()) for b in (F.avg_pool2d(image, s, 1, s // 2) for s in (3, 7))

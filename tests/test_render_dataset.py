@@ -229,7 +229,7 @@ def test_a_torn_line_and_left_over_files_of_a_killed_process_do_no_harm(place: P
 
 
 def test_a_batch_that_is_killed_ten_times_ends_as_one_left_alone(place: Path) -> None:
-    """With Blender itself: `benchmarks/kill_test.py`; here the driver, its files and its processes."""
+    """The driver, its files and its processes, with a program in the place of Blender."""
     run(place)
     undisturbed = tars(place / "out")
     stand_in(place, pause=0.15)

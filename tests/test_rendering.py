@@ -9,7 +9,6 @@ from dataclasses import fields
 
 import pytest
 import torch
-from reference_rasterizer import render_reference
 from torch import Tensor
 
 from core.cameras import Cameras, orbit_cameras
@@ -17,6 +16,7 @@ from core.errors import UserError
 from core.gaussians import Gaussians
 from core.rendering import diff_gaussian_backend, gsplat_backend, make_renderer
 from core.rendering.base import flatten_inputs
+from tests.reference_rasterizer import render_reference
 
 NEAR, FAR = 0.4, 3.0
 

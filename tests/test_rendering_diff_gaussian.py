@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from reference_rasterizer import render_one
-from test_rendering import FAR, NEAR, assert_as_reference, odd_scene, random_scene, values_and_gradients
 from torch import Tensor
 
 from core.cameras import Cameras
@@ -17,6 +15,8 @@ from core.errors import UserError
 from core.gaussians import Gaussians
 from core.rendering import diff_gaussian_backend, gsplat_backend
 from core.rendering.diff_gaussian_backend import DiffGaussianRenderer
+from tests.reference_rasterizer import render_one
+from tests.test_rendering import FAR, NEAR, assert_as_reference, odd_scene, random_scene, values_and_gradients
 
 
 class GaussianRasterizationSettings(NamedTuple):

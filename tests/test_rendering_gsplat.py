@@ -7,8 +7,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from reference_rasterizer import project
-from test_rendering import FAR, NEAR, assert_as_reference, odd_scene, random_scene, values_and_gradients
 from torch import Tensor
 
 from core.cameras import Cameras
@@ -16,6 +14,8 @@ from core.errors import UserError
 from core.gaussians import Gaussians
 from core.rendering import gsplat_backend
 from core.rendering.gsplat_backend import GsplatRenderer
+from tests.reference_rasterizer import project
+from tests.test_rendering import FAR, NEAR, assert_as_reference, odd_scene, random_scene, values_and_gradients
 
 
 @pytest.fixture

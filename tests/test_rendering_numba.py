@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from reference_rasterizer import render_reference
-from splat_scenes import WHITE, cameras_around, random_gaussians, values_and_gradients
 from torch import Tensor
 
 from core.cameras import Cameras, orbit_cameras
 from core.gaussians import Gaussians
 from core.rendering import make_renderer
+from tests.reference_rasterizer import render_reference
+from tests.splat_scenes import WHITE, cameras_around, random_gaussians, values_and_gradients
 
 
 def assert_same(gaussians: Gaussians, cameras: Cameras, background: Tensor = WHITE, **planes: float) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from splat_scenes import WHITE, cameras_around, random_gaussians, values_and_gradients
 from torch import Tensor
 
 from core.cameras import Cameras, orbit_cameras
@@ -19,6 +18,7 @@ from core.cpu.jit import exp2, run_parallel
 from core.gaussians import Gaussians
 from core.rendering import make_renderer
 from core.rendering.numba_rasterize import rasterize
+from tests.splat_scenes import WHITE, cameras_around, random_gaussians, values_and_gradients
 
 
 def test_leading_axes_may_be_fewer() -> None:

@@ -46,7 +46,7 @@ def test_temporal_layers_get_their_own_rate(training_clips: Path, tmp_path: Path
     assert sum(len(group["params"]) for group in training.groups.values()) == len(names)
 
 
-def test_a_frozen_backbone_stays_and_its_temporal_layers_move(training_clips: Path, tmp_path: Path) -> None:
+def test_with_a_frozen_backbone_only_temporal_layers_change(training_clips: Path, tmp_path: Path) -> None:
     training = Training(options_for(training_clips, tmp_path, max_steps=2, freeze_backbone=True))
     before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
     training.run()
@@ -99,7 +99,7 @@ def gradients(options: Callable, folder: Path, **train: object) -> tuple[dict[st
     return {name: value.grad for name, value in model.named_parameters()}, kept
 
 
-def test_activation_checkpointing_keeps_less_and_gives_the_same_gradients(tmp_path: Path) -> None:
+def test_activation_checkpointing_stores_less_and_gives_the_same_gradients(tmp_path: Path) -> None:
     def options(folder: Path, **train: object) -> object:
         return options_for(folder, folder, **train)
 

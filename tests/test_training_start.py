@@ -47,7 +47,7 @@ def test_a_fresh_workspace(tmp_path: Path) -> None:
         assert message in start.message
 
 
-def test_a_workspace_with_a_run_goes_on_by_auto_or_by_the_same_command(finished: Path, tmp_path: Path) -> None:
+def test_a_workspace_with_a_run_resumes_by_auto_or_by_the_same_command(finished: Path, tmp_path: Path) -> None:
     workspace = killed(finished, tmp_path / "killed")
     for resume in ("auto", None):
         start = decide(options_for(tmp_path, workspace, resume=resume))
@@ -69,7 +69,7 @@ def test_the_origin_is_remembered_over_auto(training_clips: Path, finished: Path
     assert decide(options_for(training_clips, tmp_path, resume=start)).origin == start
 
 
-def test_a_resumed_run_gives_the_same_losses_and_weights_to_the_bit(
+def test_a_resumed_run_gives_bit_identical_losses_and_weights(
     training_clips: Path, finished: Path, tmp_path: Path
 ) -> None:
     workspace = killed(finished, tmp_path / "killed")
@@ -81,14 +81,14 @@ def test_a_resumed_run_gives_the_same_losses_and_weights_to_the_bit(
     assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
 
 
-def test_another_workspace_goes_on_from_a_named_state(training_clips: Path, finished: Path, tmp_path: Path) -> None:
+def test_another_workspace_resumes_from_a_named_state(training_clips: Path, finished: Path, tmp_path: Path) -> None:
     state = finished / "state" / "00000003"
     Training(options_for(training_clips, tmp_path / "branch", ema_decay=0.9, resume=str(state))).run()
     assert losses(tmp_path / "branch") == {step: loss for step, loss in losses(finished).items() if step > 3}
     assert [path.name for path in saved_states(finished)] == ["00000003", "00000006"]
 
 
-def test_changed_options_are_named_and_a_changed_rate_counts(
+def test_changed_options_are_reported_and_a_changed_learning_rate_is_used(
     training_clips: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = killed(finished, tmp_path / "killed")
@@ -100,7 +100,7 @@ def test_changed_options_are_named_and_a_changed_rate_counts(
         assert now["lr"] == pytest.approx(before["lr"] / 4)
 
 
-def test_what_has_no_meaning_in_another_run_is_refused(training_clips: Path, finished: Path) -> None:
+def test_changes_that_a_saved_state_cannot_take_are_refused(training_clips: Path, finished: Path) -> None:
     for changes, reason in (
         ({"max_steps": 4}, "has 6 steps, this would be one of 4"),
         ({"batch_size": 1}, "has 2 samples a step, this would be one of 1"),
@@ -110,7 +110,7 @@ def test_what_has_no_meaning_in_another_run_is_refused(training_clips: Path, fin
             Training(options_for(training_clips, finished, ema_decay=0.9, **changes))
 
 
-def test_samples_of_a_step_may_be_shared_out_anew(training_clips: Path, finished: Path, tmp_path: Path) -> None:
+def test_batch_size_and_accumulation_may_change_on_resume(training_clips: Path, finished: Path, tmp_path: Path) -> None:
     workspace = killed(finished, tmp_path / "killed")
     Training(options_for(training_clips, workspace, ema_decay=0.9, batch_size=1, gradient_accumulation_steps=2)).run()
     for step, loss in losses(workspace).items():

@@ -69,18 +69,30 @@ def check_survival(clips: Path, folder: Path, steps: int, kills: int) -> None:
     assert not list(parts.rglob("*.part*"))
 
 
-def test_a_killed_run_goes_on_to_the_bit(training_clips: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_bit_exactly(training_clips: Path, tmp_path: Path) -> None:
     check_survival(training_clips, tmp_path, steps=8, kills=2)
 
 
 @pytest.mark.slow
-def test_a_run_killed_twenty_times_goes_on_to_the_bit(training_clips: Path, tmp_path: Path) -> None:
+def test_a_run_killed_twenty_times_resumes_bit_exactly(training_clips: Path, tmp_path: Path) -> None:
     check_survival(training_clips, tmp_path, steps=60, kills=20)
 
 
+def terminate_in_step(training: Training, step: int) -> None:
+    """Have the process ask itself to end in the middle of this step."""
+    intact = training.step.objective
+
+    def interrupted(*args: object) -> dict:
+        if args[-1] == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return intact(*args)
+
+    training.step.objective = interrupted
+
+
 def test_sigterm_saves_and_exits_cleanly(training_clips: Path, tmp_path: Path) -> None:
+    """And nothing else changes: the losses are those of a run that ends itself after as many steps."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    Training(options_for(training_clips, whole, save_every=0)).run()
     process = start_main(command_line(training_clips, parts, max_steps=100_000, save_every=0))
     log = parts / "log.jsonl"
     while process.poll() is None and not (log.exists() and log.read_text().count('"train"') >= 2):
@@ -89,22 +101,22 @@ def test_sigterm_saves_and_exits_cleanly(training_clips: Path, tmp_path: Path) -
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     (state,) = saved_states(parts)
-    assert f"SIGTERM: saved at step {int(state.name)}" in errors
-    assert log_of(parts)[-1]["step"] == int(state.name)
+    last = int(state.name)
+    assert f"SIGTERM: saved at step {last}" in errors
+    assert list(losses(parts)) == list(range(1, last + 1))
+    training = Training(options_for(training_clips, whole, max_steps=100_000, save_every=0))
+    terminate_in_step(training, last)
+    training.run()
+    assert losses(parts) == losses(whole)
+    tensors = [(place / "model.safetensors").read_bytes()[-4096:] for place in (parts, whole)]
+    assert tensors[0] == tensors[1]
 
 
 def test_sigterm_loses_no_step(training_clips: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     Training(options_for(training_clips, whole, save_every=0)).run()
     training = Training(options_for(training_clips, parts, save_every=0))
-    intact = training.step.objective
-
-    def interrupted(*args: object) -> dict:
-        if args[-1] == 1:  # in the middle of the second step
-            os.kill(os.getpid(), signal.SIGTERM)
-        return intact(*args)
-
-    training.step.objective = interrupted
+    terminate_in_step(training, 2)
     before = signal.getsignal(signal.SIGTERM)
     training.run()
     assert signal.getsignal(signal.SIGTERM) == before

@@ -74,12 +74,24 @@ def test_once_round_with_four_stops() -> None:
     assert counts == {azimuth: 45 if azimuth in (0, 90, 180, 270) else 1 for azimuth in range(360)}
 
 
-@pytest.mark.parametrize("rate", [Fraction(8), Fraction(15), Fraction(30000, 2002), Fraction(45), Fraction(120)])
-@pytest.mark.parametrize("count", [1, 7, 178, 5000])
-def test_time_runs_at_the_rate_of_the_sequence(count: int, rate: Fraction) -> None:
+@pytest.mark.parametrize(
+    ("rate", "count", "start", "after_ten_seconds"),
+    [
+        (Fraction(8), 178, [0, 0, 0, 0, 1, 1, 1, 1, 2], 80),
+        (Fraction(15), 178, [0, 0, 1, 1, 2, 2], 150),
+        (Fraction(30000, 2002), 178, [0, 0, 0, 1, 1, 2], 149),  # slightly slower than 15
+        (Fraction(45), 5000, [0, 1, 3, 4, 6, 7], 450),
+        (Fraction(120), 5000, [0, 4, 8, 12], 1200),
+        (Fraction(15), 7, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 0, 0, 1], 150 % 7),
+        (Fraction(15), 1, [0, 0, 0], 0),
+    ],
+)
+def test_time_runs_at_the_rate_of_the_sequence(
+    rate: Fraction, count: int, start: list[int], after_ten_seconds: int
+) -> None:
     shown = frame_indices(count, rate)
-    assert shown == [(frame * rate.numerator // (30 * rate.denominator)) % count for frame in range(536)]
-    assert max(shown) < count
+    assert len(shown) == 536
+    assert shown[: len(start)] == start and shown[300] == after_ten_seconds
 
 
 @pytest.mark.parametrize(("count", "rate"), [(1, 8), (5, 24), (40, 15)])

@@ -1,6 +1,7 @@
-"""Evaluation that can be run again: protocol files in, numbers, tables and pictures out.
+"""Evaluation: protocol files in; numbers, tables and pictures out.
 
-protocol: what is shown to whom, typed · truth: an object's inputs, cameras and true images · systems: who predicts ·
-tasks: what a network does under a protocol, and its baselines · metrics: one number an
-image, and over time · scores: means by view, object and set · tables: JSON and text · run: puts the parts together
+protocol: what a system sees and what it is compared with · ground_truth, folders: one object's inputs, cameras and true
+images, from clips or image folders · systems: checkpoints under test, what they show and the baselines that they give ·
+baselines: visual hull and mean image, without a network · metrics: PSNR, SSIM, LPIPS, IoU, flicker, warped error ·
+perceptual: CLIP similarity and FVD · evaluator: runs all of it · report: means, JSON, tables, contact sheets
 """

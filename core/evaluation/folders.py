@@ -1,10 +1,10 @@
-"""Images in folders: true ones of other data sets, predicted ones of other systems.
+"""Images in folders: ground truth of other data sets, predictions of other systems.
 
     HOME/OBJECT/VIEW/FRAME.png       RGBA, or RGB on the protocol's background; frames in the order of their names
 
-VIEW is the azimuth in degrees, counted from the front video: ``0`` is that video, ``90``, ``180`` and ``270`` are the
-side views of frame 0, and ``-75`` would be a compared camera. Random cameras of clips are called ``random_00`` and so
-on. OBJECT is the object's name without .tar, any / in it replaced by -.
+VIEW is the azimuth in degrees, relative to the input video: ``0`` is that video, ``90``, ``180`` and ``270`` are the
+side views of frame 0, ``-75`` is a compared camera. Random cameras of clips are called ``random_00`` and so on.
+OBJECT is the object's name without .tar, any / in it replaced by -.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from torch import Tensor
 
 from core.cameras import orbit_cameras
 from core.errors import UserError
-from core.evaluation.metrics import Prediction
+from core.evaluation.ground_truth import SIDE_AZIMUTHS, GroundTruth, Prediction, file_name
 from core.evaluation.protocol import Protocol
-from core.evaluation.truth import SIDES, Truth, file_name
 from core.files import atomic_path, read_text
 from core.images import open_image, resize_area, to_uint8
 from core.options import CameraOptions
@@ -33,8 +32,8 @@ WHITE = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class FolderTruths:
-    """The objects of a protocol as folders of images; arguments as of `ClipTruths`."""
+class FolderSource:
+    """The objects of a protocol as folders of images; arguments as of `ClipSource`."""
 
     protocol: Protocol
     home: Path
@@ -57,7 +56,7 @@ class FolderTruths:
             raise UserError(f"{self.home} holds no folders; it should hold OBJECT/VIEW/FRAME.png")
         return found
 
-    def load(self, name: str) -> Truth:
+    def load(self, name: str) -> GroundTruth:
         """Read one object.
 
         Raises:
@@ -80,35 +79,35 @@ class FolderTruths:
             size=(self.size, self.size),
         )
         sides = None
-        if protocol.side_views == "given":
-            names = (f"{azimuth:g}" for azimuth in SIDES)
+        if protocol.side_views == "first":
+            names = (f"{azimuth:g}" for azimuth in SIDE_AZIMUTHS)
             sides = torch.stack([read_view(home / view, self.input_size, WHITE)[0][0] for view in names])
-        return Truth(
+        return GroundTruth(
             name=name,
             front=front[order],
-            sides=sides,
             cameras=cameras.expand(len(order), len(views)),
             images=images[order],
             alpha=None if alpha is None else alpha[order],
             views=views,
             frames=tuple(order),
+            first_sides=sides,
         )
 
 
-def read_prediction(home: Path, truth: Truth, background: Sequence[float]) -> Prediction:
-    """What another system made of an object.
+def read_prediction(home: Path, truth: GroundTruth, background: Sequence[float]) -> Prediction:
+    """Another system's images of an object.
 
     Raises:
-        UserError: a view is missing, or has another number of frames than the truth.
+        UserError: a view is missing, or has not as many frames as the ground truth.
     """
     folder = home / file_name(truth.name)
     images, alpha = read_views(folder, truth.views, truth.images.shape[-1], background)
     if len(images) != len(truth.frames):
-        raise UserError(f"{folder} has {len(images)} frames a view, the truth has {len(truth.frames)}")
+        raise UserError(f"{folder} has {len(images)} frames a view, the ground truth has {len(truth.frames)}")
     return Prediction(images, alpha)
 
 
-def save_prediction(prediction: Prediction, truth: Truth, home: Path, background: Sequence[float]) -> None:
+def save_prediction(prediction: Prediction, truth: GroundTruth, home: Path, background: Sequence[float]) -> None:
     """Write what `read_prediction` reads: RGBA with straight alpha where there is an alpha, otherwise RGB."""
     images, alpha = prediction.images, prediction.alpha
     if alpha is not None:

@@ -1,4 +1,4 @@
-"""A protocol says what a system sees and what it is compared with; a TOML file, typed when it is read."""
+"""Protocols: what a system sees and what it is compared with. A TOML file each, typed when it is read."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ from core.errors import UserError
 from core.files import read_toml
 from core.places import find, looked_in
 
-_MOST = {"frames": 10_000, "size": 4096, "chunk": 1000, "chunks": 1000, "rate": 1000}
+_MAXIMA = {"frames": 10_000, "size": 4096, "chunk": 1000, "chunks": 1000, "rate": 1000}
 Task = Literal["reconstruct", "interpolate", "autoregress", "still"]
+SideViews = Literal["first", "none", "generated"]
+
+# Names of side views in protocol files up to version 0.1.
+_OLD_SIDE_VIEWS = {"given": "first", "stand_in": "none", "made": "generated"}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of measuring; the fields are those of the file.
+    """The fields of a protocol file.
 
     Attributes:
-        name: the file's name without suffix; results go by it.
-        task: ``reconstruct``: a set for every frame. ``interpolate``: sets at the frames between every ``rate``-th
-            one, which alone are compared. ``autoregress``: the clip to and fro for ``chunks`` chunks, compared chunk by
-            chunk. ``still``: the first frame again and again.
+        name: the file's name without suffix; the results have the same name.
+        task: ``reconstruct``: Gaussians for every frame. ``interpolate``: every ``rate``-th frame is the input, the
+            frames between are compared. ``autoregress``: the clip is played forwards and backwards for ``chunks``
+            chunks, compared chunk by chunk. ``still``: the first frame, repeated.
         source: ``clips``: rendered tars. ``folders``: images, OBJECT/VIEW/FRAME.png, see `core.evaluation.folders`.
         list: text file, one object a line, relative to the protocol file; empty for folders: all of them.
-        objects: names of these alone, in this order.
-        clips: of each group in the list, see `core.data.lists.read_groups`.
-        frame_rate: which tars; 8 or 24 frames a second.
-        frames: from the first.
-        input_azimuth: degrees; the camera of the front video. All other azimuths count from it.
-        side_views: ``given``: true images of frame 0 from 90, 180 and 270 degrees. ``stand_in``: white, and
-            behind the front mirrored. ``made``: by the network from frame 0 alone, as infer_4d does.
-        azimuths: cameras that are compared, degrees; ``random``: the clip's random cameras, which no input shows.
-        elevation: of those at ``azimuths``, degrees above the horizon.
-        size: side of the compared images in pixels; 0: ``--output_size``, the network's own.
+        objects: these objects only, in this order.
+        clips: which clips of each group in the list, see `core.data.lists.read_groups`.
+        frame_rate: of the clips; 8 or 24 frames a second.
+        frames: how many, from the first one on.
+        input_azimuth: degrees; the camera of the input video. All other azimuths are relative to it.
+        side_views: ``first``: true images of frame 0 from 90, 180 and 270 degrees. ``none``: the input video alone.
+            ``generated``: made from frame 0 alone, as infer_4d does.
+        azimuths: compared cameras, degrees; ``random``: the clip's random cameras, which no input shows.
+        elevation: of the cameras at ``azimuths``, degrees above the horizon.
+        size: side of the compared images in pixels; 0: ``--output_size``.
         background: RGB in [0, 1] of the compared images; networks always see white.
         chunk: frames that a network sees at once; 0: ``--num_frames``.
         chunks: how many, for ``autoregress``.
         rate: for ``interpolate``.
-        moving_below: dB; an object moves if its true first frame, shown at all times, scores less.
+        moving_below: dB; an object counts as moving if `GroundTruth.motion` is below.
     """
 
     name: str
@@ -53,7 +57,7 @@ class Protocol:
     clips: Literal["first", "all"] = "all"
     frame_rate: Literal[8, 24] = 8
     input_azimuth: float = 0.0
-    side_views: Literal["given", "stand_in", "made"] = "given"
+    side_views: SideViews = "first"
     azimuths: tuple[float, ...] | Literal["random"] = "random"
     elevation: float = 0.0
     size: int = 0
@@ -64,12 +68,12 @@ class Protocol:
     moving_below: float = 25.0
 
     def frame_numbers(self) -> list[int]:
-        """Frames of the object in the order in which they are shown."""
+        """Frames of the object in the order of the input video."""
         if self.task == "still":
             return [0] * self.frames
         if self.task == "autoregress":
-            there = list(range(self.frames))
-            period = there + there[-2:0:-1]
+            forwards = list(range(self.frames))
+            period = forwards + forwards[-2:0:-1]
             return [period[i % len(period)] for i in range(self.chunks * (self.chunk - 1) + 1)]
         return list(range(self.frames))
 
@@ -90,6 +94,8 @@ def read_protocol(path: str | Path) -> Protocol:
         where = looked_in(path)
         raise UserError(f"cannot read the protocol {path}: no such file{where}; see data_test/protocols for examples")
     values = read_toml(path, "the protocol")
+    if values.get("side_views") in list(_OLD_SIDE_VIEWS):
+        values["side_views"] = _OLD_SIDE_VIEWS[values["side_views"]]
     problems = _problems(values)
     if not problems:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
@@ -115,20 +121,20 @@ def _problems(values: dict[str, object]) -> list[str]:
 
 def _contradictions(protocol: Protocol) -> list[str]:
     found = [
-        f"{name} is {getattr(protocol, name)} and must be at least {least}"
-        for name, least in {
+        f"{name} is {getattr(protocol, name)} and must be at least {minimum}"
+        for name, minimum in {
             "frames": 2 if protocol.task == "still" else 1,
             "size": 0,
             "chunk": 0,
             "chunks": 2,
             "rate": 2,
         }.items()
-        if getattr(protocol, name) < least
+        if getattr(protocol, name) < minimum
     ]
     found += [
-        f"{name} is {getattr(protocol, name)} and may be at most {most}"
-        for name, most in _MOST.items()
-        if getattr(protocol, name) > most
+        f"{name} is {getattr(protocol, name)} and may be at most {maximum}"
+        for name, maximum in _MAXIMA.items()
+        if getattr(protocol, name) > maximum
     ]
     if protocol.source == "clips" and not protocol.list and not protocol.objects:
         found.append("clips need a list, or objects")

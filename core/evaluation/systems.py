@@ -1,26 +1,50 @@
-"""Who is compared: checkpoints, each as a session of inference."""
+"""Systems under test: checkpoints, what they show under a protocol, and the baselines that the same networks give.
+
+``frozen``: the Gaussians of frame 0 at every time. ``framewise``: every frame through the network alone. ``blend`` and
+``hold``: renders of the two neighbouring input frames, blended by time, or of the nearer one. ``first_sides`` and
+``previous_sides``: the other choice of side views for the next chunk. Oracle upper bounds, with input that no video
+has: ``oracle_sides``, true side views of every frame; ``oracle_front``, the input video at the inserted frames too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from core.cameras import Cameras
 from core.checkpoint import look_into, stored_model_options
+from core.data.input_grid import cross_fade
 from core.errors import UserError
+from core.evaluation.ground_truth import GroundTruth, Prediction
+from core.evaluation.protocol import Protocol
+from core.gaussians import Gaussians
+from core.images import resize_area, stand_in_views
+from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.options import PRESETS, ModelOptions, Options
+from core.options.eval import Baseline
+from core.options.infer import Handover
+from core.rendering import Renderer
 
-# Of the run, not of the weights: these stay those of the command line.
-_OF_THE_RUN = {"input_size", "splat_size", "attention"}
+# Options of the run, not of the weights: these stay those of the command line.
+_RUN_OPTIONS = {"input_size", "splat_size", "attention"}
+_PIXELS_AT_ONCE = 1 << 24  # of one render call
+
+Variants = Iterator[tuple[str, Callable[[], Prediction]]]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network that is compared.
+    """A network under test.
 
     Attributes:
-        name: what tables call it.
+        name: its row in tables.
         options: preset and command line, with this checkpoint's files.
     """
 
@@ -72,14 +96,14 @@ def _parse(text: str, options: Options, interpolation: str | None) -> Checkpoint
 
 
 def trained_model(path: str, options: ModelOptions) -> ModelOptions:
-    """The network that a file belongs to.
+    """The options of the network that a checkpoint holds.
 
-    Files that a training run wrote say it themselves. Of others the preset is believed, but for temporal attention,
-    which the names of the tensors tell.
+    A training run stores them in the file. For other files they are those of the preset, except for temporal attention,
+    which the names of the tensors show.
 
     Args:
         path: the checkpoint.
-        options: of the command line; the image sizes are always these.
+        options: of the command line; image sizes always come from here.
 
     Raises:
         UserError: the file cannot be read.
@@ -87,7 +111,7 @@ def trained_model(path: str, options: ModelOptions) -> ModelOptions:
     names, metadata = look_into(path)
     temporal = any("t_attns." in name for name in names)
     stored = stored_model_options(metadata)
-    known = {field.name for field in fields(ModelOptions)} - _OF_THE_RUN
+    known = {field.name for field in fields(ModelOptions)} - _RUN_OPTIONS
     values = {name: _tupled(value) for name, value in stored.items() if name in known}
     values = {**values, "use_temp_attn": temporal}
     levels = (
@@ -100,3 +124,154 @@ def trained_model(path: str, options: ModelOptions) -> ModelOptions:
 
 def _tupled(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The networks of a session on one object under one protocol.
+
+    input video, side views -> reconstruct -> Gaussians of every frame -> renders at the compared cameras
+                                   └─> interpolate, between every rate-th frame
+    """
+
+    session: Session
+    truth: GroundTruth
+    protocol: Protocol
+
+    def predictions(self, baselines: Collection[Baseline]) -> Iterator[tuple[str, Prediction]]:
+        """What the networks show, under the name ``""``; then the chosen baselines that the task has.
+
+        Raises:
+            UserError: a checkpoint cannot be used, or the task is interpolation and there is none for it.
+        """
+        tasks = {"interpolate": self._interpolated, "autoregress": self._in_chunks, "reconstruct": self._reconstructed}
+        for name, predict in tasks.get(self.protocol.task, self._still)():
+            if not name or name in baselines:
+                yield name, predict()
+
+    @cached_property
+    def front(self) -> Tensor:
+        """The input video ``[T, 3, S, S]`` at the network's size."""
+        return resize_area(self.truth.front, (self.session.network.size,) * 2)
+
+    @cached_property
+    def sides(self) -> Tensor:
+        """Views 1..3 of frame 0 ``[3, 3, S, S]``, from the source that the protocol names."""
+        size = self.session.network.size
+        if self.protocol.side_views == "first":
+            return resize_area(self.truth.first_sides, (size, size))
+        if self.protocol.side_views == "none":
+            return stand_in_views(self.truth.first_frame(size))
+        return resize_area(self.session.lift(self.truth).lifted.views, (size, size))[1:]
+
+    @property
+    def length(self) -> int:
+        """Frames that the network sees at once."""
+        return self.protocol.chunk or self.session.options.data.num_frames
+
+    def _reconstruct(self, front: Tensor, chunk_side_views: Handover | None = None) -> list[GaussianFrame]:
+        session = self.session
+        source = chunk_side_views or session.options.infer.handover
+        return list(reconstruct(front, self.sides, self.length, session.network, session.orbit, source))
+
+    def _draw(self, gaussians: Gaussians) -> Prediction:
+        return draw(self.session.orbit.renderer, gaussians, self.truth.cameras, self.protocol)
+
+    def _draw_frames(self, frames: Iterable[GaussianFrame]) -> Prediction:
+        return self._draw(stack(frame.gaussians for frame in frames))
+
+    def _still(self) -> Variants:
+        yield "", lambda: self._draw_frames(self._reconstruct(self.front))
+
+    def _reconstructed(self) -> Variants:
+        network = self.session.network
+        gaussians = stack(frame.gaussians for frame in self._reconstruct(self.front))
+        yield "", lambda: self._draw(gaussians)
+        yield "frozen", lambda: self._draw(gaussians.map(lambda field: field[:1].expand_as(field)))
+        if network.model.options.use_temp_attn:
+            yield "framewise", lambda: self._draw(network.reconstruct_alone(self.front, self.sides))
+        if self.truth.oracle_sides is not None:
+            yield "oracle_sides", self._with_oracle_sides
+
+    def _with_oracle_sides(self) -> Prediction:
+        network = self.session.network
+        sides = resize_area(self.truth.oracle_sides, (network.size, network.size))
+        chunks = zip(self.front.split(self.length), sides.split(self.length), strict=True)
+        return self._draw(stack(one for chunk in chunks for one in _frames(network.reconstruct(*chunk))))
+
+    def _in_chunks(self) -> Variants:
+        yield "", lambda: self._draw_frames(self._reconstruct(self.front))
+        others: dict[Baseline, Handover] = {"first_sides": "first", "previous_sides": "last"}
+        for name, source in others.items():
+            if source != self.session.options.infer.handover:
+                yield name, lambda source=source: self._draw_frames(self._reconstruct(self.front, source))
+
+    def _interpolated(self) -> Variants:
+        if self.session.interpolation is None:
+            raise UserError(
+                f"protocol {self.protocol.name} interpolates: give --interpresume, or RECON+INTERP with --compare; "
+                f"{self.session.network.path} has none"
+            )
+        ends = self._reconstruct(self.front[:: self.protocol.rate])
+        yield "", lambda: self._draw_frames(self._inserted(ends))
+        yield "oracle_front", lambda: self._draw_frames(self._reconstruct(self.front))
+        yield "blend", partial(self._blended, ends)
+        yield "hold", partial(self._held, ends)
+
+    def _inserted(self, ends: list[GaussianFrame]) -> Iterator[GaussianFrame]:
+        """All frames from every rate-th one."""
+        session, rate = self.session, self.protocol.rate
+        rest = (session.options.infer.interp_batch, session.interpolation, session.orbit, session.interpolation_workers)
+        if session.options.data.interp_sides != "first":
+            return interpolate(ends, rate, *rest)
+        shown = self.front[::rate]
+        fades = cross_fade(shown[:-1, None], shown[1:, None], rate + 1)[:, 1:-1, 0]
+        return insert(ends, fades, self.sides, *rest)
+
+    def _blended(self, ends: list[GaussianFrame]) -> Prediction:
+        """Renders of the frames before and after, blended by time."""
+        rate, times = self.protocol.rate, torch.arange(len(self.front))
+        weights = rearrange((times % rate) / rate, "t -> t 1 1 1 1")
+        gaussians = stack(frame.gaussians for frame in ends)
+        before, after = (self._draw(gaussians[at]) for at in (times // rate, (times + rate - 1) // rate))
+        pairs = ((before.images, after.images), (before.alpha, after.alpha))
+        return Prediction(*((1 - weights) * a + weights * b for a, b in pairs))
+
+    def _held(self, ends: list[GaussianFrame]) -> Prediction:
+        """Renders of the nearer one of the frames before and after."""
+        rate, times = self.protocol.rate, torch.arange(len(self.front))
+        return self._draw(stack(frame.gaussians for frame in ends)[(times + rate // 2) // rate])
+
+
+def draw(renderer: Renderer, gaussians: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:
+    """Render T frames ``[T]`` of Gaussians, each from its own V cameras ``[T, V]``."""
+    background = torch.tensor(protocol.background)
+    step = max(1, _PIXELS_AT_ONCE // (cameras.shape[1] * cameras.size[0] * cameras.size[1]))
+    starts = range(0, len(cameras.c2w), step)
+    parts = [_draw(renderer, gaussians[i : i + step], cameras[i : i + step], background) for i in starts]
+    return Prediction(*(torch.cat(images) for images in zip(*parts, strict=True)))
+
+
+@torch.inference_mode()
+def _draw(renderer: Renderer, gaussians: Gaussians, cameras: Cameras, background: Tensor) -> tuple[Tensor, Tensor]:
+    gaussians = gaussians.to("cpu") if renderer.name == "numba" else gaussians
+    output = renderer(gaussians, cameras.to(gaussians.means.device), background)
+    return output.image.clamp(0, 1).cpu(), output.alpha.clamp(0, 1).cpu()
+
+
+def stack(frames: Iterable[Gaussians]) -> Gaussians:
+    """Gaussians of T frames as one with leading axes ``[T]``; frames with fewer are padded with transparent ones."""
+    frames = list(frames)
+    count = max(frame.num for frame in frames)
+    return Gaussians(
+        *(torch.stack([_padded(getattr(frame, field.name), count) for frame in frames]) for field in fields(Gaussians))
+    )
+
+
+def _padded(field: Tensor, count: int) -> Tensor:
+    """A field ``[N]`` or ``[N, C]`` with zeros appended up to ``count``."""
+    return torch.cat([field, field.new_zeros(count - len(field), *field.shape[1:])])
+
+
+def _frames(gaussians: Gaussians) -> Iterator[Gaussians]:
+    return (gaussians[t] for t in range(gaussians.shape[0]))

@@ -17,7 +17,7 @@ def pieces_of(rays: Tensor) -> int:
 
 @kernel
 def piece_at(unit: int, views: int, rays: int) -> tuple:
-    """Moment, view, first ray and the ray behind the last of a piece of work."""
+    """Time step, view, first ray and the ray behind the last of a piece of work."""
     pieces = (rays + _RAYS - 1) // _RAYS
     first = unit % pieces * _RAYS
     return unit // (views * pieces), unit // pieces % views, first, min(rays, first + _RAYS)

@@ -7,7 +7,10 @@ from typing import Literal, get_args
 
 from core.options.checks import within
 
-Baseline = Literal["frozen", "framewise", "hull", "mean", "blend", "hold", "kept", "handed", "true_sides", "seen"]
+Baseline = Literal[
+    "frozen", "framewise", "hull", "mean", "blend", "hold", "first_sides", "previous_sides",
+    "oracle_sides", "oracle_front",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,17 @@ class EvalOptions:
     predictions: tuple[str, ...] = ()
     """Images of other systems, each [NAME=]FOLDER with OBJECT/VIEW/FRAME.png inside."""
     baselines: tuple[Baseline, ...] = get_args(Baseline)
-    """Compared as well, where they belong to the protocol's task."""
+    """Shown as well, where the protocol's task has them; oracle_sides and oracle_front are upper bounds."""
     max_objects: int = 0
     """Only the first objects of a protocol; 0: all."""
     lpips_images: int = 16
-    """Images of each object, evenly spread, that LPIPS looks at; 0: all."""
+    """Images of each object, evenly spread, on which LPIPS is measured; 0: all."""
     clip_weights: str = ""
     """Folder of a CLIP model (Hugging Face layout), for CLIP similarity."""
     i3d: str = ""
     """TorchScript file of a video network, usually I3D, for FVD."""
     save_predictions: bool = False
     """Write every predicted image, as --predictions reads them."""
-    page: str = ""
-    """Markdown page, usually docs/results.md, whose tables are renewed."""
     sheets: int = 12
     """Contact sheets of a protocol at most, one an object."""
 

@@ -1,4 +1,4 @@
-"""Validation: means over the whole set, beside what one gets without any motion."""
+"""Validation: means over the whole set, beside those of static Gaussians and of the front video alone."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Validation:
     """Means over all validation clips, each over images; PSNR in dB.
 
     Attributes:
-        psnr_novel: views the network never sees, all frames.
-        psnr_novel_frozen: the same when the Gaussians of frame 0 are shown at every time.
+        psnr_novel: views that are no input, all frames.
+        psnr_novel_frozen: the same with the Gaussians of frame 0 at every time.
         psnr_novel_single: the same from the front video alone, the side views blank.
-        psnr_input: the four input views (of later frames only view 0 was seen).
+        psnr_input: the four input views (of later frames only view 0 is an input).
         ssim_novel: SSIM of the novel views.
-        lpips_novel: their LPIPS distance; None where it was switched off or its weights are not installed.
+        lpips_novel: their LPIPS distance; None where it is switched off or its weights are not installed.
         clips: number of different clips that were read.
         images: number of novel images.
         input_images: number of input images.
@@ -74,10 +74,10 @@ def evaluate(
     input_sides: InputSides = "first",
     ends: RenderedEnds | None = None,
 ) -> tuple[Validation, ClipBatch, Tensor]:
-    """Validate ``model``, the clips shared out over the processes.
+    """Validate ``model``, with the clips divided among the processes.
 
-    Every process makes the same number of forward passes, as sharded weights need; a clip that fills up the last round
-    does not count twice.
+    Every process makes the same number of forward passes, as sharded weights need; a clip that pads the last round is
+    not counted twice.
 
     Returns:
         the means, this process's last batch, and its rendered images ``[1,T,V,3,H,W]``.
@@ -97,12 +97,12 @@ def evaluate(
         if not counted:
             continue
         clips.update(batch.names)
-        novel, truth = batch.cameras[:, :, inputs:], batch.images[:, :, inputs:]
-        seen = images[:, :, inputs:]
-        scores = [psnr(seen, truth)]
-        scores += [psnr(renderer(g, novel).image.clamp(0, 1), truth) for g in (_freeze(gaussians), single)]
-        scores += [psnr(images[:, :, :inputs], batch.images[:, :, :inputs]), ssim(seen, truth)]
-        scores.append(lpips(seen.flatten(0, 2), truth.flatten(0, 2)) if lpips else torch.zeros(1, device=device))
+        cameras, targets = batch.cameras[:, :, inputs:], batch.images[:, :, inputs:]
+        novel = images[:, :, inputs:]
+        scores = [psnr(novel, targets)]
+        scores += [psnr(renderer(g, cameras).image.clamp(0, 1), targets) for g in (_freeze(gaussians), single)]
+        scores += [psnr(images[:, :, :inputs], batch.images[:, :, :inputs]), ssim(novel, targets)]
+        scores.append(lpips(novel.flatten(0, 2), targets.flatten(0, 2)) if lpips else torch.zeros(1, device=device))
         sums += torch.stack([score.double().sum() for score in scores])
         counts += torch.tensor([scores[0].numel(), scores[3].numel(), 0], device=device)
     model.train()

@@ -1,4 +1,4 @@
-"""What a run says about itself: JSON lines, a tracker, a progress bar."""
+"""The log of a run: JSON lines, the same numbers in a tracker, means and times between log lines."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class RunLog:
 def read_log(workspace: Path) -> list[dict]:
     """The records of a run in order, as if it had never been interrupted.
 
-    A run that was killed and went on from a saved state repeats the steps in between; the later record counts. A line
-    that a kill cut short is left out.
+    A run that is resumed from a saved state repeats the steps since then; the later record counts. A line that a kill
+    cut short is left out.
 
     Raises:
         UserError: there is no log, or a line is no record.
