@@ -107,7 +107,13 @@ class Evaluation:
     def renderer(self) -> Renderer:
         """For what needs no network."""
         camera = self.options.camera
-        return make_renderer(camera.renderer, near=camera.znear, far=camera.zfar, device=self.device)
+        return make_renderer(
+            camera.renderer,
+            near=camera.znear,
+            far=camera.zfar,
+            rasterize_mode=camera.rasterize_mode,
+            device=self.device,
+        )
 
     @cached_property
     def clip(self) -> ClipImages | None:

@@ -22,6 +22,9 @@ class CameraOptions:
     """Far plane of the renderer. Published: 2.5, likewise."""
     renderer: Literal["auto", "numba", "gsplat", "diff-gaussian"] = "auto"
     """Rasteriser; auto takes gsplat on CUDA and numba otherwise."""
+    rasterize_mode: Literal["classic", "antialiased"] = "classic"
+    """classic: every Gaussian grows by 0.3 px^2, as published; antialiased: and fades as much, so that results look
+    alike at all image sizes."""
 
     def __post_init__(self) -> None:
         if not 0 < self.fovy < 180:

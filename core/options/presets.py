@@ -72,6 +72,7 @@ _NANO = Options(
         prob_view_dropout=0.3,
     ),
     train=TrainOptions(batch_size=4, resume="pretrained/nano_recon.safetensors", warmup_steps=200, lambda_hull=1.0),
+    camera=CameraOptions(rasterize_mode="antialiased"),
     infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", handover="first", chunk_lanes=2),
 )
 

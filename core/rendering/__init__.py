@@ -9,17 +9,22 @@ from typing import Literal
 import torch
 
 from ..errors import UserError
-from .base import FAR, NEAR, Renderer, RenderOutput
+from .base import FAR, NEAR, RasterizeMode, Renderer, RenderOutput
 
 RendererName = Literal["auto", "numba", "gsplat", "diff-gaussian"]
 
-__all__ = ["FAR", "NEAR", "RenderOutput", "Renderer", "RendererName", "make_renderer"]
+__all__ = ["FAR", "NEAR", "RasterizeMode", "RenderOutput", "Renderer", "RendererName", "make_renderer"]
 
 _log = logging.getLogger(__name__)
 
 
 def make_renderer(
-    name: RendererName = "auto", *, near: float = NEAR, far: float = FAR, device: torch.device | None = None
+    name: RendererName = "auto",
+    *,
+    near: float = NEAR,
+    far: float = FAR,
+    rasterize_mode: RasterizeMode = "classic",
+    device: torch.device | None = None,
 ) -> Renderer:
     """Build a renderer.
 
@@ -29,6 +34,7 @@ def make_renderer(
             stands in the renderer's ``name``.
         device: where the Gaussians will be; ``auto`` goes by it. None: the CUDA device where there is one.
         near, far: Gaussians whose centre is nearer or farther along the viewing axis are not drawn; world units.
+        rasterize_mode: what the blur by a pixel does to opacity, see `core.rendering.base.RasterizeMode`.
 
     Raises:
         UserError: unknown name, or the backend cannot run here.
@@ -47,13 +53,13 @@ def make_renderer(
     if name == "numba":
         from .numba_backend import NumbaRenderer
 
-        return NumbaRenderer(near, far)
+        return NumbaRenderer(near, far, rasterize_mode)
     if name == "gsplat":
         from .gsplat_backend import GsplatRenderer
 
-        return GsplatRenderer(near, far)
+        return GsplatRenderer(near, far, rasterize_mode)
     if name == "diff-gaussian":
         from .diff_gaussian_backend import DiffGaussianRenderer
 
-        return DiffGaussianRenderer(near, far)
+        return DiffGaussianRenderer(near, far, rasterize_mode)
     raise UserError(f"unknown renderer {name!r}: choose one of auto, numba, gsplat, diff-gaussian")

@@ -32,7 +32,13 @@ class OrbitRenderer:
     def __init__(self, options: CameraOptions, size: int, device: torch.device | None = None) -> None:
         self.options = options
         self.size = size
-        self.renderer = make_renderer(options.renderer, near=options.znear, far=options.zfar, device=device)
+        self.renderer = make_renderer(
+            options.renderer,
+            near=options.znear,
+            far=options.zfar,
+            rasterize_mode=options.rasterize_mode,
+            device=device,
+        )
         self.name = self.renderer.name
 
     @torch.inference_mode()

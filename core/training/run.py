@@ -69,6 +69,7 @@ class Training:
             options.camera.renderer,
             near=options.camera.znear,
             far=options.camera.zfar,
+            rasterize_mode=options.camera.rasterize_mode,
             device=self.accelerator.device,
         )
         self.ends = make_ends(options, self.accelerator, self.renderer)
