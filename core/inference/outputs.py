@@ -18,7 +18,7 @@ from core.inference.sequence import Moment
 from core.inference.turntable import Turntable
 from core.media import write_video
 from core.multiview.files import view_paths
-from core.ply import save_ply
+from core.ply import Layout, save_ply
 from core.rendering.orbit import OrbitRenderer
 
 Kind = Literal["wo_interp", "w_interp"]
@@ -96,8 +96,10 @@ def sequence_videos(
 class PlyFiles:
     """A sink that writes every set to its numbered .ply file."""
 
-    def __init__(self, workspace: Path, name: str, rate: Fraction, orientation: Literal["viewer", "world"]) -> None:
-        self.workspace, self.name, self.orientation = workspace, name, orientation
+    def __init__(
+        self, workspace: Path, name: str, rate: Fraction, orientation: Literal["viewer", "world"], layout: Layout
+    ) -> None:
+        self.workspace, self.name, self.orientation, self.layout = workspace, name, orientation, layout
         self.rate = rate
 
     def __call__(self, index: int, moment: Moment) -> None:
@@ -106,6 +108,7 @@ class PlyFiles:
             moment.gaussians,
             ply_path(self.workspace, self.name, index),
             orientation=self.orientation,
+            layout=self.layout,
             min_opacity=MIN_OPACITY,
             metadata={"time_seconds": float(index / self.rate)},
         )

@@ -48,7 +48,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
     clear_previous(workspace, name)
     metadata = _describe_sequence(session, source, count, out_rate, record)
     write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
-    ply = PlyFiles(workspace, name, out_rate, infer.orientation)
+    ply = PlyFiles(workspace, name, out_rate, infer.orientation, infer.ply_layout)
     sheet = ContactSheet(num_frames)
     with ExitStack() as stack:
 

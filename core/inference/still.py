@@ -74,8 +74,9 @@ def _save_lift(session: Session, name: str, chosen: Chosen, keep_raw: bool = Fal
     written = save_views(chosen.lifted.views, workspace, name)
     if not keep_raw:
         written += save_views(chosen.raw.images, workspace, name, "_mv")
-    orientation = session.options.infer.orientation
-    save_ply(gaussians, workspace / f"{name}.ply", orientation=orientation, min_opacity=MIN_OPACITY)
+    infer = session.options.infer
+    layout = {"orientation": infer.orientation, "layout": infer.ply_layout}
+    save_ply(gaussians, workspace / f"{name}.ply", **layout, min_opacity=MIN_OPACITY)
     write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit)
     return written
 

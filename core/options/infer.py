@@ -31,3 +31,5 @@ class InferOptions:
     """Type of the network's weights; auto: fp16 on a GPU, on a CPU bf16 where it is fast, otherwise fp32."""
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the PLY files: 'viewer' opens upright in common viewers, 'world' keeps y up."""
+    ply_layout: Literal["standard", "full", "rgb"] = "standard"
+    """Properties of the PLY files. standard: viewers; full: importers that want all 62; rgb: point cloud programs."""
