@@ -13,8 +13,11 @@ import tyro
 from core.errors import UserError
 from core.options import PRESET_HELP, PRESETS, Options
 
-# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included; and an impossible path.
+_NO_ROOM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+)
 # mallopt's names for three of glibc's parameters, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _LARGEST_KEPT = 1 << 30  # bytes

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from core.errors import UserError
-from core.files import atomic_path
+from core.files import atomic_path, regular_file
 from core.gaussians import Gaussians
 from core.rotations import half_turn
 
@@ -135,7 +135,7 @@ def load_ply(path: str | Path) -> Gaussians:
     Raises:
         UserError: the file is missing, truncated, not a .ply, or lacks one of `PROPERTIES`.
     """
-    path = Path(path)
+    path = regular_file(path, ".ply")
     try:
         data = path.read_bytes()
     except OSError as error:

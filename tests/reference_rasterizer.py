@@ -12,7 +12,7 @@ from core.cameras import Cameras
 from core.gaussians import Gaussians
 from core.rendering import FAR, NEAR, RenderOutput
 
-BLUR = 0.3  # pixels^2
+BLUR = {"classic": 0.3, "antialiased": 0.1}  # pixels^2
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def rotation_matrices(quats: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def project(gaussians: Gaussians, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+def project(gaussians: Gaussians, camera: Cameras, blur: float = BLUR["classic"]) -> tuple[Tensor, Tensor, Tensor]:
     """One set and one camera: image means ``[N, 2]``, blurred image covariances ``[N, 2, 2]``, depths ``[N]``."""
     w2c = torch.linalg.inv(camera.c2w)
     rotation, translation = w2c[:3, :3], w2c[:3, 3]
@@ -48,14 +48,14 @@ def project(gaussians: Gaussians, camera: Cameras) -> tuple[Tensor, Tensor, Tens
         ],
         dim=-2,
     )
-    image_covariance = jacobian @ covariance @ jacobian.mT + BLUR * torch.eye(2, dtype=z.dtype)
+    image_covariance = jacobian @ covariance @ jacobian.mT + blur * torch.eye(2, dtype=z.dtype)
     means = torch.stack([k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2]], dim=-1)
     return means, image_covariance, z
 
 
-def compensation(covariances: Tensor) -> Tensor:
+def compensation(covariances: Tensor, blur: float) -> Tensor:
     """Factors ``[N]`` that keep the integrals of Gaussians with these blurred covariances ``[N, 2, 2]``."""
-    sharp = covariances - BLUR * torch.eye(2, dtype=covariances.dtype)
+    sharp = covariances - blur * torch.eye(2, dtype=covariances.dtype)
     return (torch.linalg.det(sharp).clamp_min(1e-30) / torch.linalg.det(covariances)).sqrt()
 
 
@@ -69,10 +69,10 @@ def render_one(
         seen = (z >= near) & (z <= far) & (gaussians.opacities >= 1 / 255)
         order = torch.argsort(torch.where(seen, z, torch.inf), stable=True)[: int(seen.sum())]
     gaussians = gaussians.select(order)
-    means, covariances, z = project(gaussians, camera)
+    means, covariances, z = project(gaussians, camera, BLUR[rasterize_mode])
     opacities = gaussians.opacities
     if rasterize_mode == "antialiased":
-        opacities = opacities * compensation(covariances)
+        opacities = opacities * compensation(covariances, BLUR[rasterize_mode])
     ys = torch.arange(height, dtype=z.dtype) + 0.5
     xs = torch.arange(width, dtype=z.dtype) + 0.5
     pixels = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).reshape(-1, 1, 2)

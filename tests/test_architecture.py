@@ -41,6 +41,7 @@ ROOM_OF_MODULE = {
     "nano": "model",
     "lpips": "losses",
     "rotations": "gaussians",
+    "tensor_files": "checkpoint",
 }
 
 # Where a package with a price may be imported: a file, a folder (ending in /), or several of them.
@@ -216,10 +217,14 @@ def test_fences_and_devices(path: str) -> None:
 
 
 def test_blender_scripts_need_nothing_of_this_environment() -> None:
-    """They run in an environment of their own: without torch, so with nothing of core but its error class."""
+    """They run in an environment of their own: without torch, so with nothing of core but what needs Python alone."""
     for path in python_files("blender_scripts"):
         named = set(imports(path.read_text(), "blender_scripts"))
-        assert {name for name in named if name.split(".")[0] in {"core", "torch"}} <= {"core.errors.UserError"}, path
+        ours = {name for name in named if name.split(".")[0] in {"core", "torch"}}
+        assert ours <= {"core.errors.UserError", "core.files.atomic_path"}, path
+    for module in ("errors", "files"):
+        needed = {name.split(".")[0] for name in imports((ROOT / f"core/{module}.py").read_text(), "core")}
+        assert needed <= {"core", *sys.stdlib_module_names}, module
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

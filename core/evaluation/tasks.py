@@ -30,8 +30,7 @@ from core.inference.session import Session
 from core.options.eval import Baseline
 from core.options.infer import Handover
 from core.rendering import Renderer
-
-PIXELS_AT_ONCE = 1 << 24  # of one render call
+from core.rendering.orbit import render_in_parts
 
 
 def predict(
@@ -119,18 +118,8 @@ def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
 
 def draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:
     """Render T sets from their own V cameras."""
-    background = torch.tensor(protocol.background)
-    step = max(1, PIXELS_AT_ONCE // (cameras.shape[1] * cameras.size[0] * cameras.size[1]))
-    starts = range(0, len(cameras.c2w), step)
-    parts = [_draw(renderer, sets[i : i + step], cameras[i : i + step], background) for i in starts]
-    return Prediction(*(torch.cat(images) for images in zip(*parts, strict=True)))
-
-
-@torch.inference_mode()
-def _draw(renderer: Renderer, sets: Gaussians, cameras: Cameras, background: Tensor) -> tuple[Tensor, Tensor]:
-    sets = sets.to("cpu") if renderer.name == "numba" else sets
-    output = renderer(sets, cameras.to(sets.means.device), background)
-    return output.image.clamp(0, 1).cpu(), output.alpha.clamp(0, 1).cpu()
+    images, alpha = render_in_parts(renderer, sets, cameras, torch.tensor(protocol.background))
+    return Prediction(images.cpu(), alpha.cpu())
 
 
 def stack(sets: Iterable[Gaussians]) -> Gaussians:

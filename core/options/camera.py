@@ -23,8 +23,8 @@ class CameraOptions:
     renderer: Literal["auto", "numba", "gsplat", "diff-gaussian"] = "auto"
     """Rasteriser; auto takes gsplat on CUDA and numba otherwise."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
-    """classic: every Gaussian grows by 0.3 px^2, as published; antialiased: and fades as much, so that results look
-    alike at all image sizes."""
+    """classic: every Gaussian grows by 0.3 px^2, as published; antialiased: by 0.1 px^2 and fades as much, so that
+    results look alike at all image sizes."""
 
     def __post_init__(self) -> None:
         if not 0 < self.fovy < 180:

@@ -71,7 +71,13 @@ _NANO = Options(
         prob_cam_jitter=0.0,
         prob_view_dropout=0.3,
     ),
-    train=TrainOptions(batch_size=4, resume="pretrained/nano_recon.safetensors", warmup_steps=200, lambda_hull=1.0),
+    train=TrainOptions(
+        batch_size=4,
+        resume="pretrained/nano_recon.safetensors",
+        warmup_steps=200,
+        share_warmup=False,
+        lambda_hull=1.0,
+    ),
     camera=CameraOptions(rasterize_mode="antialiased"),
     infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", handover="first", chunk_lanes=2),
 )

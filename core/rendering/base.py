@@ -15,8 +15,10 @@ from ..gaussians import Gaussians
 NEAR, FAR = 0.05, 10.0
 
 RasterizeMode = Literal["classic", "antialiased"]
-"""What the blur of 0.3 px^2 does to opacity. classic: nothing, as in 3DGS, so small Gaussians grow with the pixel.
-antialiased: it falls so that a Gaussian's integral over the image stays the same, as in Mip-Splatting's 2D filter."""
+"""classic: 3DGS; small Gaussians grow with the pixel. antialiased: less blur, and opacity falls so that a Gaussian's
+integral over the image stays the same, as in Mip-Splatting's 2D filter."""
+LOW_PASS: dict[str, float] = {"classic": 0.3, "antialiased": 0.1}
+"""Pixels^2 added to both image variances in each mode, as published by 3DGS and by Mip-Splatting."""
 
 
 @dataclass(frozen=True)

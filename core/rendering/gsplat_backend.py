@@ -15,7 +15,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .base import Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
+from .base import LOW_PASS, Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
 
 DEVICE = "cuda"  # what these backends draw on; the tests run them on the CPU over stand-in kernels
 _INSTEAD = "or choose the CPU renderer with --renderer numba"
@@ -47,8 +47,8 @@ class GsplatRenderer:
             ) from error
         try:  # The first import compiles, for minutes: better now than in the middle of the first step.
             from gsplat.cuda._backend import _C as kernels
-        except (ImportError, OSError, RuntimeError) as error:
-            raise UserError(_no_kernels(str(error).partition("\n")[0])) from error
+        except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(_no_kernels(_cause(error))) from error
         if kernels is None:
             raise UserError(_no_kernels("it found no CUDA toolkit"))
         self._rasterization = rasterization
@@ -76,6 +76,7 @@ class GsplatRenderer:
                 far_plane=self.planes[1],
                 packed=False,
                 rasterize_mode=self.rasterize_mode,
+                eps2d=LOW_PASS[self.rasterize_mode],
                 backgrounds=batch.background,  # gsplat itself adds a 0 for the depth channel
                 render_mode="RGB+D",  # D is the accumulated depth, ED would be the mean
             )
@@ -88,6 +89,14 @@ def _no_kernels(why: str) -> str:
         f"gsplat could not compile its CUDA kernels ({why}): it needs nvcc of CUDA {torch.version.cuda} "
         f"and a host compiler, {_INSTEAD}"
     )
+
+
+def _cause(error: Exception) -> str:
+    """One line that says why a build failed: the compiler's first error where its output is in the text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    errors = [line for line in lines if "error:" in line.lower()]
+    line = (errors or lines or ["no message"])[0]
+    return f"{type(error).__name__}: {line[:300]}"
 
 
 def require_cuda(name: str) -> None:

@@ -1,8 +1,9 @@
 """Gaussian splatting on the CPU: all images of a call at once, multi-threaded, differentiable.
 
-Pixel values follow gsplat's: image covariance blurred by 0.3 px^2, with its factor on the opacity in the anti-aliased
-mode, contributions under 1/255 left out, alpha at most 0.999, a pixel finished by the Gaussian that would leave at most
-1e-4 of the light. Computed in float32. Gradients do not depend on the number of threads and repeat to the bit.
+Pixel values follow gsplat's: image covariance blurred by 0.3 px^2 (anti-aliased: by 0.1 px^2, with the factor that it
+puts on the opacity), contributions under 1/255 left out, alpha at most 0.999, a pixel finished by the Gaussian that
+would leave at most 1e-4 of the light. Computed in float32. Gradients do not depend on the number of threads and repeat
+to the bit.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Per image and Gaussian: camera-space centre ``m = W mean + t``; root of the camera-space covariance
 ``M = W R(q) S``; root of the image covariance ``P = J M`` with the Jacobian ``J`` of the perspective map, whose view
 angle is clamped to 1.3 times the image as in 3DGS and gsplat; image covariance ``[[a, b], [b, c]] = P P^T + 0.3 I``.
-In the anti-aliased mode the opacity is multiplied by ``sqrt(det(P P^T) / det(P P^T + 0.3 I))`` (Mip-Splatting's 2D
-filter, gsplat's ``rasterize_mode="antialiased"``).
+In the anti-aliased mode 0.3 is 0.1 and the opacity is multiplied by ``sqrt(det(P P^T) / det(P P^T + 0.1 I))``
+(Mip-Splatting's 2D filter, gsplat's ``rasterize_mode="antialiased"``).
 
 The exponent is written in the two completed squares of the quadratic form, both free of cancellation:
 
@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from ..cpu.jit import bits_of_float, f32, kernel, next_unit
+from .base import LOW_PASS
 
 # Fields of a projected Gaussian; 16 floats are one cache line.
 MX, MY, KX, A2, C2, LOP, DEPTH, RED, GREEN, BLUE, KY, CA, CB, HX, HY = range(15)
@@ -31,7 +32,7 @@ PARTIALS = 10
 
 BAND = 16  # pixel rows in a band: the piece of an image that one thread draws
 CHUNK = 2048  # Gaussians in one piece of projection work
-BLUR = f32(0.3)  # pixels^2 added to both image variances
+BLUR, SHARP_BLUR = f32(LOW_PASS["classic"]), f32(LOW_PASS["antialiased"])  # pixels^2
 LOG2_MIN_ALPHA = f32(-math.log2(255.0))  # fainter contributions are not drawn
 HALF_LOG2E = f32(0.5 * math.log2(math.e))
 _MAX_EXTENT = f32(1e15)  # pixels; squares of anything larger overflow
@@ -137,13 +138,14 @@ def image_root_of(root: tuple, view: tuple, j: tuple) -> tuple:
 
 
 @kernel
-def covariance_of(p0: tuple, p1: tuple) -> tuple:
+def covariance_of(p0: tuple, p1: tuple, antialiased: bool) -> tuple:
     """a, b, c and det / c of the blurred image covariance; the determinant by Cauchy-Binet, scaled against overflow."""
+    blur = SHARP_BLUR if antialiased else BLUR
     aa, b, cc = dot(p0, p0), dot(p0, p1), dot(p1, p1)
-    c = cc + BLUR
+    c = cc + blur
     s = f32(1.0) / math.sqrt(c)
     area = cross(p0, (p1[0] * s, p1[1] * s, p1[2] * s))
-    return aa + BLUR, b, c, dot(area, area) + BLUR * (aa / c + cc / c) + BLUR * BLUR / c
+    return aa + blur, b, c, dot(area, area) + blur * (aa / c + cc / c) + blur * blur / c
 
 
 @kernel
@@ -204,7 +206,7 @@ def _project_one(
         return False
     j = jacobian_of(x, y, z, view[4], size)
     _, _, _, p0, p1 = image_root_of(root, view, j)
-    a, b, c, det_over_c = covariance_of(p0, p1)
+    a, b, c, det_over_c = covariance_of(p0, p1, antialiased)
     if antialiased:
         log_opacity += log_compensation(p0, p1, c, det_over_c)
     reach = (log_opacity - LOG2_MIN_ALPHA) / HALF_LOG2E

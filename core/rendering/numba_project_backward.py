@@ -40,7 +40,7 @@ CAMERA = 16  # 3 x 4 of the world-to-camera matrix, then fx, fy, cx, cy
 def _root_backward(grad: np.ndarray, p0: tuple, p1: tuple, antialiased: bool) -> tuple:
     """From gradients of (kx, 1/c', 1/c), and of the opacity's factor, to those of the two rows of the image-space root
     P."""
-    a, b, c, det_over_c = covariance_of(p0, p1)
+    a, b, c, det_over_c = covariance_of(p0, p1, antialiased)
     kx, a_inverse = b / c, f32(1.0) / det_over_c
     g = -a_inverse * a_inverse * grad[G_A]
     to_a = g
