@@ -182,7 +182,7 @@ def test_a_preset_without_view_dropout_takes_the_single_view_model_of_nano(
     monkeypatch.setitem(PRESETS, "big", replace(big, data=replace(big.data, prob_view_dropout=0.0)))
     nano = PRESETS["nano"]
     resume = "pretrained/nano_recon.safetensors"
-    monkeypatch.setitem(PRESETS, "nano", replace(nano, train=replace(nano.train, resume=resume)))
+    monkeypatch.setitem(PRESETS, "nano", replace(nano, run=replace(nano.run, resume=resume)))
     status, line = call("infer_4d", LINE_4D)
     assert status == 2
     assert "no side-view images" in line

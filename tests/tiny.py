@@ -16,7 +16,7 @@ from core.gaussians import Gaussians
 from core.inference.network import Network
 from core.media import write_video
 from core.model import L4GM
-from core.options import CameraOptions, DataOptions, InferOptions, ModelOptions, Options, TrainOptions
+from core.options import CameraOptions, DataOptions, InferOptions, ModelOptions, Options, RunOptions
 
 SIZE = 32
 LINE_3D = "big --workspace results --resume pretrained/recon.safetensors --num_frames 1 --test_path data_test/x.mp4"
@@ -47,7 +47,7 @@ def tiny_options(**infer: object) -> Options:
         model=TINY_MODEL,
         camera=CameraOptions(renderer="numba"),
         data=DataOptions(output_size=SIZE, num_frames=4, prob_view_dropout=0.3),
-        train=TrainOptions(resume="pretrained/recon.safetensors", workspace="results"),
+        run=RunOptions(resume="pretrained/recon.safetensors", workspace="results"),
         infer=replace(InferOptions(precision="fp32"), **infer),
     )
 

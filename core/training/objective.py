@@ -20,12 +20,12 @@ class Objective:
     a step are treated alike, however they are spread over processes and batches.
     """
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: TrainOptions, seed: int = 0) -> None:
         """
         Raises:
             UserError: LPIPS has a weight and its own weights are not installed.
         """
-        self.options = options
+        self.options, self.seed = options, seed
         self.weights = LossWeights(
             lpips=options.lambda_lpips, ssim=options.lambda_ssim, temporal=options.lambda_temporal
         )
@@ -35,7 +35,7 @@ class Objective:
     def __call__(self, gaussians: Gaussians, render: RenderOutput, batch: ClipBatch, step: int) -> dict[str, Tensor]:
         """The terms, their sum ``total``, and the PSNR for the log; scalars."""
         views, count = batch.images.shape[2], self.options.lpips_views
-        generator = torch.Generator().manual_seed(self.options.seed + step)
+        generator = torch.Generator().manual_seed(self.seed + step)
         chosen = torch.randperm(views, generator=generator)[:count].to(render.image.device) if count else None
         terms = training_loss(
             render.image, render.alpha, batch.images, batch.masks, self.weights, self.perceptual, chosen
