@@ -27,7 +27,7 @@ class InferOptions:
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
     ply_layout: Literal["standard", "full", "rgb"] = "standard"
-    """Properties of the .ply files. standard: for viewers; full: all 62; rgb: with bytes for point cloud programs."""
+    """In the .ply files. full: all 62 properties; rgb: colour bytes."""
     interpolate_rate: int = 3
     """Steps from one video frame to the next after interpolation."""
     interp_batch: int = 4
