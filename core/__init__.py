@@ -8,7 +8,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/options/             typed options in sections, presets; no torch
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
-    core/rotations.py         sets turned, tilted, scaled, mirrored
+    core/rotations.py         Gaussians turned, tilted, scaled, mirrored; the product of quaternions
     core/files.py             files of the user's checked before they are read; own files whole or not at all
     core/places.py            weights, protocols and lists, found from any folder
     core/images.py            pixels and picture files
@@ -17,7 +17,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/tensor_files.py      tensors by name out of untrusted files
     core/checkpoint.py        weights: loaded with a report, saved atomically
     core/cpu/                 numba kernels, how they are compiled, cached and run on threads; group normalisation
-    core/nano/                what is this project's own in nano: visual hull, cost volume, ray head
+    core/nano/                what is this project's own in nano: visual hull, cost volume, ray head, surface filter
     core/model/               attention, U-Net, L4GM: grid [B,T,V,9,H,W] -> Gaussians [B,T,N]; no renderer, no loss
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
     core/losses.py            training terms, PSNR, SSIM

@@ -4,6 +4,10 @@ One element ``vertex``, all properties float32, in the published order (`PROPERT
 are stored before activation: opacity as its logit, scales as natural logarithms, colour as the first spherical
 harmonic, (rgb - 0.5) / 0.28209479177387814; the quaternion (w, x, y, z) as it is.
 
+Layouts. ``standard``: these 14 properties; SuperSplat, Spark, mkkellogg's viewer, viser. ``full``: the 62 of the first
+3DGS release, with normals and 45 higher harmonics of 0, for importers that ask for all of them (Blender add-ons).
+``rgb``: the 14, then red, green, blue as bytes, for programs that read points (Open3D, MeshLab, Blender itself).
+
 Orientation. Our world has y up and the object's front looks along +z. Files in the wild come from COLMAP, whose y
 points *down*, so viewers turn what they load upright: SuperSplat and other PlayCanvas viewers by 180 degrees about
 z, viewers on three.js by the camera's up (0, -1, 0). ``orientation="viewer"`` (the default) therefore turns means and
@@ -16,21 +20,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from core.errors import UserError
 from core.files import atomic_path, regular_file
 from core.gaussians import Gaussians
+from core.rotations import half_turn
 
 PROPERTIES = (
     *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
+_FULL = (
+    *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"),
+    *(f"f_rest_{i}" for i in range(45)),
+    *PROPERTIES[6:],
+)
+_BYTES = ("red", "green", "blue")
+LAYOUTS = {"standard": PROPERTIES, "full": _FULL, "rgb": (*PROPERTIES, *_BYTES)}
+Layout = Literal["standard", "full", "rgb"]
 SH_0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
 # Stands for log(0), which viewers may not survive; exp(-104) and sigmoid(-104) are exactly 0 in float32.
 LOG_ZERO = -104.0
@@ -56,6 +69,7 @@ def save_ply(
     path: str | Path,
     *,
     orientation: Literal["viewer", "world"] = "viewer",
+    layout: Layout = "standard",
     min_opacity: float = 0.0,
     metadata: Mapping[str, object] | None = None,
 ) -> None:
@@ -65,6 +79,7 @@ def save_ply(
         gaussians: one set, any device and floating-point type.
         path: file to write.
         orientation: which axes the file has, see above.
+        layout: which properties it has, see above.
         min_opacity: leave out Gaussians below it; 0 keeps all. (Published: 0.005.)
         metadata: goes into the header, one comment ``key: value`` each.
 
@@ -78,21 +93,33 @@ def save_ply(
     if not gaussians.is_finite() or bool((gaussians.scales < 0).any()):
         raise UserError(f"cannot write {path}: the Gaussians hold NaN, infinite values or negative scales")
     gaussians = gaussians.select(gaussians.opacities >= min_opacity)
-    means, quats = gaussians.means, gaussians.quats
     if orientation == "viewer":
-        means, quats = _half_turn(means, quats)
+        gaussians = half_turn(gaussians)
+    table = _table(gaussians, LAYOUTS[layout])
+    comments = [f"comment {key}: {value}" for key, value in (metadata or {}).items()]
+    header = ["ply", "format binary_little_endian 1.0", ORIENTATIONS[orientation]]
+    header += [line.replace("\n", " ").replace("\r", " ") for line in comments]
+    kinds = ((name, "uchar" if name in _BYTES else "float") for name in LAYOUTS[layout])
+    header += [f"element vertex {len(table)}", *(f"property {kind} {name}" for name, kind in kinds), "end_header\n"]
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write("\n".join(header).encode("ascii", "backslashreplace"))
+        file.write(table.tobytes())
+
+
+def _table(gaussians: Gaussians, names: tuple[str, ...]) -> np.ndarray:
+    """One row for each Gaussian, with these properties; those that are not ours are 0."""
     # One minus 1e-9 is exactly 1 again after a float32 sigmoid.
     opacities = gaussians.opacities.clamp(0, 1 - 1e-9)
     logits = opacities.log().clamp_min(LOG_ZERO) - torch.log1p(-opacities)
     log_scales = gaussians.scales.log().clamp_min(LOG_ZERO)
-    table = torch.cat([means, (gaussians.colors - 0.5) / SH_0, logits[:, None], log_scales, quats], dim=-1)
-    comments = [f"comment {key}: {value}" for key, value in (metadata or {}).items()]
-    header = ["ply", "format binary_little_endian 1.0", ORIENTATIONS[orientation]]
-    header += [line.replace("\n", " ").replace("\r", " ") for line in comments]
-    header += [f"element vertex {len(table)}", *(f"property float {name}" for name in PROPERTIES), "end_header\n"]
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write("\n".join(header).encode("ascii", "backslashreplace"))
-        file.write(table.numpy().astype("<f4").tobytes())
+    harmonics = (gaussians.colors - 0.5) / SH_0
+    values = torch.cat([gaussians.means, harmonics, logits[:, None], log_scales, gaussians.quats], dim=-1)
+    columns = dict(zip(PROPERTIES, values.numpy().T, strict=True))
+    columns |= zip(_BYTES, (255 * gaussians.colors.clamp(0, 1)).round().numpy().T, strict=True)
+    table = np.zeros(len(values), [(name, "u1" if name in _BYTES else "<f4") for name in names])
+    for name in columns.keys() & set(names):
+        table[name] = columns[name]
+    return table
 
 
 def load_ply(path: str | Path) -> Gaussians:
@@ -124,9 +151,9 @@ def load_ply(path: str | Path) -> Gaussians:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
         columns = torch.from_numpy(np.stack([table[name].astype(np.float32) for name in PROPERTIES], axis=-1))
     means, colors, opacity, scales, quats = columns.split([3, 3, 1, 3, 4], dim=-1)
-    if ORIENTATIONS["viewer"] in header:
-        means, quats = _half_turn(means, -quats)
     gaussians = Gaussians(means, opacity.squeeze(-1).sigmoid(), scales.exp(), quats, colors * SH_0 + 0.5)
+    if ORIENTATIONS["viewer"] in header:
+        gaussians = half_turn(replace(gaussians, quats=-quats))
     if not gaussians.is_finite():
         raise UserError(f"cannot read {path}: it holds NaN or infinite values; export it again")
     return gaussians
@@ -185,9 +212,3 @@ def _ascii_columns(body: bytes, skip: int, count: int, names: tuple[str, ...]) -
     if values.shape[1] != len(names):
         raise _Malformed(f"its lines hold {values.shape[1]} numbers for {len(names)} properties")
     return dict(zip(names, values.T, strict=True))
-
-
-def _half_turn(means: Tensor, quats: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn by 180 degrees about z: (x, y, z) -> (-x, -y, z), q -> k q. Only signs and places change: no rounding."""
-    w, x, y, z = quats.unbind(-1)
-    return means * means.new_tensor([-1, -1, 1]), torch.stack([-z, -y, x, w], dim=-1)

@@ -1,4 +1,4 @@
-"""Sets of Gaussians turned, tilted, scaled and mirrored as wholes."""
+"""Gaussians turned, tilted, scaled and mirrored as wholes, and the product of quaternions."""
 
 from __future__ import annotations
 
@@ -6,34 +6,52 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from core.gaussians import Gaussians
 
 
 def turn(gaussians: Gaussians, degrees: float) -> Gaussians:
-    """Turn sets about the world's y axis: what was seen from azimuth a is then seen from a + ``degrees``."""
+    """Turn Gaussians about the world's y axis: what was seen from azimuth a is then seen from a + ``degrees``."""
     return _rotated(gaussians, 1, degrees)
 
 
 def tilt(gaussians: Gaussians, degrees: float) -> Gaussians:
-    """Turn sets about the world's x axis: from azimuth 0, what was seen from elevation e is then seen from
+    """Turn Gaussians about the world's x axis: from azimuth 0, what was seen from elevation e is then seen from
     e - ``degrees``."""
     return _rotated(gaussians, 0, degrees)
 
 
 def scaled(gaussians: Gaussians, factor: float) -> Gaussians:
-    """Sets made larger about the origin."""
+    """Gaussians made larger about the origin."""
     if factor == 1:
         return gaussians
     return replace(gaussians, means=factor * gaussians.means, scales=factor * gaussians.scales)
 
 
 def mirrored(gaussians: Gaussians) -> Gaussians:
-    """Sets with left and right exchanged: x becomes -x."""
+    """Gaussians with left and right exchanged: x becomes -x."""
     flip = gaussians.means.new_tensor([-1.0, 1.0, 1.0])
     # A reflection keeps the turning axis across it and the angle about it: (w, x, -y, -z).
     quats = gaussians.quats * gaussians.quats.new_tensor([1.0, 1.0, -1.0, -1.0])
     return replace(gaussians, means=gaussians.means * flip, quats=quats)
+
+
+def half_turn(gaussians: Gaussians) -> Gaussians:
+    """Turn Gaussians by 180 degrees about the world's z axis. Only signs and places change: no rounding."""
+    means = gaussians.means * gaussians.means.new_tensor([-1.0, -1.0, 1.0])
+    about_z = gaussians.quats.new_tensor([0.0, 0.0, 0.0, 1.0])
+    return replace(gaussians, means=means, quats=quaternion_product(about_z, gaussians.quats))
+
+
+def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
+    """The rotation b, then a: Hamilton product of (w, x, y, z) on the last axis; other axes broadcast."""
+    (aw, ax, ay, az), (bw, bx, by, bz) = a.unbind(-1), b.unbind(-1)
+    w = aw * bw - ax * bx - ay * by - az * bz
+    x = aw * bx + ax * bw + ay * bz - az * by
+    y = aw * by - ax * bz + ay * bw + az * bx
+    z = aw * bz + ax * by - ay * bx + az * bw
+    return torch.stack([w, x, y, z], dim=-1)
 
 
 def _rotated(gaussians: Gaussians, axis: int, degrees: float) -> Gaussians:
@@ -42,11 +60,7 @@ def _rotated(gaussians: Gaussians, axis: int, degrees: float) -> Gaussians:
     cos, sin = math.cos(angle), math.sin(angle)
     x, y, z = gaussians.means.unbind(-1)
     means = [cos * x + sin * z, y, cos * z - sin * x] if axis else [x, cos * y - sin * z, sin * y + cos * z]
-    # The quaternion of the turn is c in place 0 and s in that of the axis; its product with (w, x, y, z):
-    c, s = math.cos(angle / 2), math.sin(angle / 2)
-    w, x, y, z = gaussians.quats.unbind(-1)
-    if axis:
-        quats = [c * w - s * y, c * x + s * z, c * y + s * w, c * z - s * x]
-    else:
-        quats = [c * w - s * x, c * x + s * w, c * y - s * z, c * z + s * y]
-    return replace(gaussians, means=torch.stack(means, dim=-1), quats=torch.stack(quats, dim=-1))
+    turned = gaussians.quats.new_zeros(4)
+    turned[0], turned[1 + axis] = math.cos(angle / 2), math.sin(angle / 2)
+    quats = quaternion_product(turned, gaussians.quats)
+    return replace(gaussians, means=torch.stack(means, dim=-1), quats=quats)

@@ -1,6 +1,6 @@
 """Dense reference rasteriser for the tests: plain torch in float64, every pixel against every Gaussian.
 
-Slow and obvious. It follows gsplat's classic rasterisation; gradients come from autograd.
+Slow and obvious. It follows gsplat's rasterisation, classic or anti-aliased; gradients come from autograd.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from torch import Tensor
 from core.cameras import Cameras
 from core.gaussians import Gaussians
 from core.rendering import FAR, NEAR, RenderOutput
+
+BLUR = {"classic": 0.3, "antialiased": 0.1}  # pixels^2
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:
@@ -26,7 +28,7 @@ def rotation_matrices(quats: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def project(gaussians: Gaussians, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+def project(gaussians: Gaussians, camera: Cameras, blur: float = BLUR["classic"]) -> tuple[Tensor, Tensor, Tensor]:
     """One set and one camera: image means ``[N, 2]``, blurred image covariances ``[N, 2, 2]``, depths ``[N]``."""
     w2c = torch.linalg.inv(camera.c2w)
     rotation, translation = w2c[:3, :3], w2c[:3, 3]
@@ -46,13 +48,19 @@ def project(gaussians: Gaussians, camera: Cameras) -> tuple[Tensor, Tensor, Tens
         ],
         dim=-2,
     )
-    image_covariance = jacobian @ covariance @ jacobian.mT + 0.3 * torch.eye(2, dtype=z.dtype)
+    image_covariance = jacobian @ covariance @ jacobian.mT + blur * torch.eye(2, dtype=z.dtype)
     means = torch.stack([k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2]], dim=-1)
     return means, image_covariance, z
 
 
+def compensation(covariances: Tensor, blur: float) -> Tensor:
+    """Factors ``[N]`` that keep the integrals of Gaussians with these blurred covariances ``[N, 2, 2]``."""
+    sharp = covariances - blur * torch.eye(2, dtype=covariances.dtype)
+    return (torch.linalg.det(sharp).clamp_min(1e-30) / torch.linalg.det(covariances)).sqrt()
+
+
 def render_one(
-    gaussians: Gaussians, camera: Cameras, background: Tensor, near: float, far: float
+    gaussians: Gaussians, camera: Cameras, background: Tensor, near: float, far: float, rasterize_mode: str = "classic"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One set, one camera: image ``[3, H, W]``, alpha ``[1, H, W]``, depth ``[1, H, W]``."""
     height, width = camera.size
@@ -61,13 +69,16 @@ def render_one(
         seen = (z >= near) & (z <= far) & (gaussians.opacities >= 1 / 255)
         order = torch.argsort(torch.where(seen, z, torch.inf), stable=True)[: int(seen.sum())]
     gaussians = gaussians.select(order)
-    means, covariances, z = project(gaussians, camera)
+    means, covariances, z = project(gaussians, camera, BLUR[rasterize_mode])
+    opacities = gaussians.opacities
+    if rasterize_mode == "antialiased":
+        opacities = opacities * compensation(covariances, BLUR[rasterize_mode])
     ys = torch.arange(height, dtype=z.dtype) + 0.5
     xs = torch.arange(width, dtype=z.dtype) + 0.5
     pixels = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).reshape(-1, 1, 2)
     offset = pixels - means  # [P, N, 2]
     exponent = -0.5 * torch.einsum("pni,nij,pnj->pn", offset, torch.linalg.inv(covariances), offset)
-    alpha = (gaussians.opacities * exponent.exp()).clamp(max=0.999)
+    alpha = (opacities * exponent.exp()).clamp(max=0.999)
     alpha = torch.where(alpha >= 1 / 255, alpha, torch.zeros_like(alpha))
     passed = torch.cumprod(1 - alpha, dim=-1)  # transmittance behind each Gaussian
     drawn = passed > 1e-4  # monotone: once it fails the pixel is finished
@@ -83,14 +94,19 @@ def render_one(
 
 
 def render_reference(
-    gaussians: Gaussians, cameras: Cameras, background: Tensor, near: float = NEAR, far: float = FAR
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Tensor,
+    near: float = NEAR,
+    far: float = FAR,
+    rasterize_mode: str = "classic",
 ) -> RenderOutput:
     """Leading axes ``[B, T]`` and ``[B, T, V]``, everything in float64."""
     gaussians, cameras = gaussians.to(torch.float64), cameras.to(torch.float64)
     lead = cameras.shape
     background = background.to(torch.float64).expand(*lead, 3)
     outputs = [
-        render_one(gaussians[b, t], cameras[b, t, v], background[b, t, v], near, far)
+        render_one(gaussians[b, t], cameras[b, t, v], background[b, t, v], near, far, rasterize_mode)
         for b in range(lead[0])
         for t in range(lead[1])
         for v in range(lead[2])

@@ -121,6 +121,30 @@ def test_the_layout_is_the_published_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(raw_table(tmp_path / "a.ply"), expected, rtol=1e-5, atol=1e-6)
 
 
+NAMES = {
+    "full": "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 "
+    + " ".join(f"f_rest_{i}" for i in range(45))
+    + " opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3",
+    "rgb": " ".join(PROPERTIES) + " red green blue",
+}
+
+
+@pytest.mark.parametrize("layout", NAMES)
+def test_other_layouts_hold_the_same_gaussians(tmp_path: Path, layout: str) -> None:
+    gaussians = random_set(7)
+    gaussians.colors[0] = torch.tensor([-0.1, 0.5, 1.1])
+    save_ply(gaussians, tmp_path / "a.ply", layout=layout)
+    assert_same(load_ply(tmp_path / "a.ply"), gaussians)
+    properties = [line.split()[1:] for line in header_of(tmp_path / "a.ply") if line.startswith("property")]
+    assert [name for _, name in properties] == NAMES[layout].split()
+    body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n", 1)[1]
+    table = np.frombuffer(body, [(name, "u1" if kind == "uchar" else "<f4") for kind, name in properties])
+    if layout == "full":
+        assert not any(table[name].any() for name in table.dtype.names if name.startswith(("n", "f_rest")))
+    else:
+        assert table[["red", "green", "blue"]][0].item() == (0, 128, 255)
+
+
 def test_viewers_that_turn_by_180_degrees_about_z_show_our_world(tmp_path: Path) -> None:
     # SuperSplat shows diag(-1, -1, 1) applied to what is in the file, covariances included.
     gaussians = random_set()

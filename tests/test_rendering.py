@@ -91,13 +91,13 @@ def values_and_gradients(
 
 def assert_as_reference(
     renderer: Callable, gaussians: Gaussians, cameras: Cameras, background: Tensor, *, poses: bool = True,
-    to: torch.dtype | str = torch.float32, atol: float = 2e-5, rtol: float = 1e-3,
+    to: torch.dtype | str = torch.float32, atol: float = 2e-5, rtol: float = 1e-3, rasterize_mode: str = "classic",
 ) -> None:  # fmt: skip
     """Values to ``atol`` (but for one pixel in 200, where float32 falls on the other side of a threshold), gradients
     to ``rtol`` of their norm."""
 
     def reference(*inputs: object) -> object:
-        return render_reference(*inputs, near=NEAR, far=FAR)
+        return render_reference(*inputs, near=NEAR, far=FAR, rasterize_mode=rasterize_mode)
 
     expected = values_and_gradients(reference, gaussians, cameras, background, torch.float64, poses)
     got = values_and_gradients(renderer, gaussians, cameras, background, to, poses)
@@ -112,11 +112,11 @@ def assert_as_reference(
 
 @pytest.fixture
 def backends(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, bool], None]:
-    """Sets whether there is a CUDA device and gsplat; the CUDA backends only keep their planes."""
+    """Sets whether there is a CUDA device and gsplat; the CUDA backends only keep their settings."""
 
     class Stub:
-        def __init__(self, near: float, far: float) -> None:
-            self.planes = (near, far)
+        def __init__(self, near: float, far: float, rasterize_mode: str) -> None:
+            self.planes, self.rasterize_mode = (near, far), rasterize_mode
 
     monkeypatch.setattr(gsplat_backend, "GsplatRenderer", type("Gsplat", (Stub,), {"name": "gsplat"}))
     monkeypatch.setattr(diff_gaussian_backend, "DiffGaussianRenderer", type("Diff", (Stub,), {"name": "diff-gaussian"}))
@@ -145,8 +145,9 @@ def test_auto_takes_gsplat_where_it_can_run_and_says_so(
 
 @pytest.mark.parametrize("name", ["numba", "gsplat", "diff-gaussian"])
 def test_a_name_makes_that_renderer(backends: Callable, name: str) -> None:
-    renderer = make_renderer(name, near=0.25, far=4.0)
-    assert (renderer.name, renderer.planes) == (name, (0.25, 4.0))
+    renderer = make_renderer(name, near=0.25, far=4.0, rasterize_mode="antialiased")
+    assert (renderer.name, renderer.planes, renderer.rasterize_mode) == (name, (0.25, 4.0), "antialiased")
+    assert make_renderer(name).rasterize_mode == "classic"
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

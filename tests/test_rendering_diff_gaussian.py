@@ -109,6 +109,11 @@ def test_sets_times_and_views(fork: type[GaussianRasterizer]) -> None:
     assert fork.images == 8
 
 
+def test_the_anti_aliased_mode_is_refused_with_what_to_do(fork: type[GaussianRasterizer]) -> None:
+    with pytest.raises(UserError, match=r"no anti-aliased mode.*--rasterize_mode classic"):
+        DiffGaussianRenderer(NEAR, FAR, "antialiased")
+
+
 def test_degenerate_sets_and_the_planes(fork: type[GaussianRasterizer]) -> None:
     background = torch.tensor([0.2, 0.9, 0.5], dtype=torch.float64)
     assert_as_reference(DiffGaussianRenderer(NEAR, FAR), *odd_scene(), background, poses=False)

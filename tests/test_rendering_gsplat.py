@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -102,6 +103,13 @@ def test_sets_times_and_views_in_one_call(kernels: list[dict]) -> None:
 
 def test_degenerate_sets(kernels: list[dict]) -> None:
     assert_as_reference(GsplatRenderer(NEAR, FAR), *odd_scene(), torch.rand(3, dtype=torch.float64))
+
+
+def test_the_anti_aliased_mode(kernels: list[dict]) -> None:
+    scene = random_scene(1, 2, views=2, num=12, size=(12, 17))
+    scene = replace(scene[0], scales=0.2 * scene[0].scales), scene[1]
+    background = torch.rand(3, dtype=torch.float64)
+    assert_as_reference(GsplatRenderer(NEAR, FAR, "antialiased"), *scene, background, rasterize_mode="antialiased")
 
 
 def test_autocast_does_not_reach_the_renderer(kernels: list[dict]) -> None:

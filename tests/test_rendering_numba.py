@@ -15,13 +15,13 @@ from tests.reference_rasterizer import render_reference
 from tests.splat_scenes import WHITE, cameras_around, random_gaussians, values_and_gradients
 
 
-def assert_same(gaussians: Gaussians, cameras: Cameras, background: Tensor = WHITE, **planes: float) -> None:
+def assert_same(gaussians: Gaussians, cameras: Cameras, background: Tensor = WHITE, **settings: object) -> None:
     """Values and all gradients agree with the reference and are finite."""
     values, grads = values_and_gradients(
-        make_renderer("numba", **planes), torch.float32, gaussians, cameras, background
+        make_renderer("numba", **settings), torch.float32, gaussians, cameras, background
     )
     expected_values, expected_grads = values_and_gradients(
-        lambda *inputs: render_reference(*inputs, **planes), torch.float64, gaussians, cameras, background
+        lambda *inputs: render_reference(*inputs, **settings), torch.float64, gaussians, cameras, background
     )
     for name, expected in expected_values.items():
         error = (values[name] - expected).abs()
@@ -36,6 +36,26 @@ def assert_same(gaussians: Gaussians, cameras: Cameras, background: Tensor = WHI
 @pytest.mark.parametrize("scale", [0.01, 0.1])
 def test_random_sets(size: tuple[int, int], scale: float) -> None:
     assert_same(random_gaussians(1, 1, num=60, scale=scale), cameras_around(1, 1, 2, size=size), torch.rand(3))
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.01, 0.1])
+def test_random_sets_anti_aliased(scale: float) -> None:
+    """Gaussians far smaller than a pixel, about as large, and larger."""
+    scene = random_gaussians(1, 1, num=60, scale=scale), cameras_around(1, 1, 2, size=(33, 47))
+    assert_same(*scene, torch.rand(3), rasterize_mode="antialiased")
+
+
+def test_anti_aliased_small_gaussians_keep_their_sum_over_the_image_at_every_size() -> None:
+    """The law of the mode: with one faint Gaussian, alpha summed over the world's area is the same at all sizes."""
+    one = random_gaussians(1, 1, num=1, scale=0.01)
+    one = replace(one, opacities=torch.full_like(one.opacities, 0.9), means=torch.zeros_like(one.means))
+    sums = {}
+    for mode in ("classic", "antialiased"):
+        draw = make_renderer("numba", rasterize_mode=mode)
+        shown = [draw(one, orbit_cameras(torch.zeros(1, 1, 1), size=(s, s))).alpha.sum() / s**2 for s in (48, 192, 768)]
+        sums[mode] = torch.stack(shown) / shown[-1]
+    assert (sums["antialiased"] - 1).abs().max() < 0.05
+    assert sums["classic"][0] > 2
 
 
 def test_many_gaussians_in_many_blocks() -> None:
@@ -85,10 +105,11 @@ DEGENERATE = {
 }
 
 
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
 @pytest.mark.parametrize("case", DEGENERATE)
-def test_degenerate_sets(case: str) -> None:
+def test_degenerate_sets(case: str, mode: str) -> None:
     cameras = orbit_cameras(torch.zeros(1, 1, 1), size=(35, 28), dtype=torch.float64)
-    assert_same(_edit(random_gaussians(1, 1, num=40), **DEGENERATE[case]), cameras)
+    assert_same(_edit(random_gaussians(1, 1, num=40), **DEGENERATE[case]), cameras, rasterize_mode=mode)
 
 
 def test_zero_quaternion_is_the_identity_without_a_gradient() -> None:
@@ -105,11 +126,16 @@ def test_zero_quaternion_is_the_identity_without_a_gradient() -> None:
     assert all(torch.isfinite(grad).all() for grad in grads.values())
 
 
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
 @pytest.mark.parametrize("scale", [1e4, 1e9, 1e18, 1e30])
-def test_absurd_scales_stay_finite(scale: float) -> None:
+def test_absurd_scales_stay_finite(scale: float, mode: str) -> None:
     gaussians = _edit(random_gaussians(1, 1, num=9), scales=scale)
     values, grads = values_and_gradients(
-        make_renderer("numba"), torch.float32, gaussians, cameras_around(1, 1, 1, size=(20, 20)), WHITE
+        make_renderer("numba", rasterize_mode=mode),
+        torch.float32,
+        gaussians,
+        cameras_around(1, 1, 1, size=(20, 20)),
+        WHITE,
     )
     assert all(torch.isfinite(value).all() for value in [*values.values(), *grads.values()])
 

@@ -92,7 +92,13 @@ class Evaluation:
     def renderer(self) -> Renderer:
         """For the baselines without a network."""
         camera = self.options.camera
-        return make_renderer(camera.renderer, near=camera.znear, far=camera.zfar, device=self.device)
+        return make_renderer(
+            camera.renderer,
+            near=camera.znear,
+            far=camera.zfar,
+            rasterize_mode=camera.rasterize_mode,
+            device=self.device,
+        )
 
     @cached_property
     def clip(self) -> ClipImages | None:

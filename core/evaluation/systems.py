@@ -31,10 +31,10 @@ from core.options import PRESETS, ModelOptions, Options
 from core.options.eval import Baseline
 from core.options.infer import Handover
 from core.rendering import Renderer
+from core.rendering.orbit import render_in_parts
 
 # Options of the run, not of the weights: these stay those of the command line.
 _RUN_OPTIONS = {"input_size", "splat_size", "attention"}
-_PIXELS_AT_ONCE = 1 << 24  # of one render call
 
 Variants = Iterator[tuple[str, Callable[[], Prediction]]]
 
@@ -245,18 +245,8 @@ class Trial:
 
 def draw(renderer: Renderer, gaussians: Gaussians, cameras: Cameras, protocol: Protocol) -> Prediction:
     """Render T frames ``[T]`` of Gaussians, each from its own V cameras ``[T, V]``."""
-    background = torch.tensor(protocol.background)
-    step = max(1, _PIXELS_AT_ONCE // (cameras.shape[1] * cameras.size[0] * cameras.size[1]))
-    starts = range(0, len(cameras.c2w), step)
-    parts = [_draw(renderer, gaussians[i : i + step], cameras[i : i + step], background) for i in starts]
-    return Prediction(*(torch.cat(images) for images in zip(*parts, strict=True)))
-
-
-@torch.inference_mode()
-def _draw(renderer: Renderer, gaussians: Gaussians, cameras: Cameras, background: Tensor) -> tuple[Tensor, Tensor]:
-    gaussians = gaussians.to("cpu") if renderer.name == "numba" else gaussians
-    output = renderer(gaussians, cameras.to(gaussians.means.device), background)
-    return output.image.clamp(0, 1).cpu(), output.alpha.clamp(0, 1).cpu()
+    images, alpha = render_in_parts(renderer, gaussians, cameras, torch.tensor(protocol.background))
+    return Prediction(images.cpu(), alpha.cpu())
 
 
 def stack(frames: Iterable[Gaussians]) -> Gaussians:

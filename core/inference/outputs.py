@@ -25,7 +25,7 @@ from core.inference.sequence import GaussianFrame
 from core.inference.turntable import Canvas, Turntable
 from core.media import write_video
 from core.multiview.files import view_paths
-from core.ply import save_ply
+from core.ply import Layout, save_ply
 
 Kind = Literal["wo_interp", "w_interp"]
 Sink = Callable[[int, GaussianFrame], None]
@@ -122,8 +122,10 @@ def sequence_videos(
 class PlyFiles:
     """A sink that writes the Gaussians of every frame to a numbered .ply file."""
 
-    def __init__(self, workspace: Path, name: str, rate: Fraction, orientation: Literal["viewer", "world"]) -> None:
-        self.workspace, self.name, self.orientation = workspace, name, orientation
+    def __init__(
+        self, workspace: Path, name: str, rate: Fraction, orientation: Literal["viewer", "world"], layout: Layout
+    ) -> None:
+        self.workspace, self.name, self.orientation, self.layout = workspace, name, orientation, layout
         self.rate = rate
 
     def __call__(self, index: int, frame: GaussianFrame) -> None:
@@ -132,6 +134,7 @@ class PlyFiles:
             frame.gaussians,
             ply_path(self.workspace, self.name, index),
             orientation=self.orientation,
+            layout=self.layout,
             min_opacity=MIN_OPACITY,
             metadata={"time_seconds": float(index / self.rate)},
         )

@@ -82,7 +82,10 @@ def _write_sequence(
     (factor, count, rate), num_frames = timing, len(source.indices)
     workspace, name, infer = session.workspace, source.name, session.options.infer
     canvas = Canvas.of(infer.output_size, source.video.size)
-    ply, sheet = PlyFiles(workspace, name, rate, infer.orientation), ContactSheet(num_frames, canvas.size)
+    ply, sheet = (
+        PlyFiles(workspace, name, rate, infer.orientation, infer.ply_layout),
+        ContactSheet(num_frames, canvas.size),
+    )
     with ExitStack() as stack:
 
         def videos(kind: Kind, count: int, rate: Fraction) -> Sink:
@@ -220,7 +223,8 @@ def _save_lift(session: Session, name: str, best: BestCandidate, keep_raw: bool 
     written = save_views(best.lifted.views, workspace, name)
     if not keep_raw:
         written += save_views(best.views.images, workspace, name, "_mv")
-    save_ply(gaussians, workspace / f"{name}.ply", orientation=infer.orientation, min_opacity=MIN_OPACITY)
+    layout = {"orientation": infer.orientation, "layout": infer.ply_layout}
+    save_ply(gaussians, workspace / f"{name}.ply", **layout, min_opacity=MIN_OPACITY)
     write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, infer.output_size)
     return written
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from core.cameras import Cameras, cameras_from_pluecker, cross
 from core.gaussians import RAW_CHANNELS, Gaussians, split_raw
 from core.images import resize_area
+from core.nano.surface_filter import filled_opacities, filled_scales
 from core.nano.visual_hull import REACH, HullFront, Rays, first_places, foreground_rays, hull_front
 
 # ImageNet statistics: how the first three grid channels encode RGB.
@@ -80,6 +81,7 @@ def activate_on_rays(raw: Tensor, scene: Scene, least: float = 0.0) -> Gaussians
     directions, lets the side views of the first frame follow a motion. Standard deviation = the pixel's spacing there
     times exp of a bounded number; colour = pixel colour + residual. Opacity is biased by how far the pixel is from
     white, the background, and in views 1, 2, ..., which may be older than view 0, by whether the ray meets the hull.
+    Scales and opacities then pass `core.nano.surface_filter`.
 
     Args:
         raw: ``[B,T,V,14 k,S,S]``, k a square number: a pixel has a sub-pixel grid of k Gaussians.
@@ -93,7 +95,8 @@ def activate_on_rays(raw: Tensor, scene: Scene, least: float = 0.0) -> Gaussians
     meets = scene.hull.meets.clone()
     meets[:, :, 0] = 1.0
     logits = rearrange(split_raw(grid.movedim(5, -1)).opacity, "b t v s1 s2 h w 1 -> b t v (h s1) (w s2)")
-    opacities = (logits + _SHOWN * _foreground(colors.amin(dim=3)) * meets + _HIDDEN).sigmoid().flatten(3)
+    opacities = (logits + _SHOWN * _foreground(colors.amin(dim=3)) * meets + _HIDDEN).sigmoid()
+    opacities = filled_opacities(opacities).flatten(3)
     alike = all(bool((x == x[:1, :1]).all()) for x in (cameras.c2w, cameras.intrinsics))
     rays = [x.to(colors) for x in _rays(cameras[:1, :1] if alike else cameras)]
     nearest, directions, spacing = (x.expand(*cameras.shape, *x.shape[3:]) for x in rays)
@@ -114,11 +117,12 @@ def activate_on_rays(raw: Tensor, scene: Scene, least: float = 0.0) -> Gaussians
     across = torch.stack(_frame_across(directions), dim=-2)
     shift = _ACROSS * (position[..., 1:] * (_ACROSS_GAIN / _ACROSS)).tanh()
     depth = depth + REACH * position[..., :1].tanh()
+    spacing = spacing[..., None, None]
     identity = quat.new_tensor([1.0, 0.0, 0.0, 0.0])
     gaussians = Gaussians(
         means=nearest + depth * directions + (shift[..., None] * across).sum(-2),
         opacities=opacities,
-        scales=0.7 * spacing[..., None, None] * (2 * (scale / 2).tanh()).exp(),
+        scales=filled_scales(0.7 * spacing * (2 * (scale / 2).tanh()).exp(), spacing),
         quats=F.normalize(quat + identity, dim=-1),
         colors=(rgb + color.tanh()).clamp(0, 1),
     )

@@ -23,6 +23,8 @@ class CameraOptions:
     """Near plane. Published: 0.5, which cuts off corners of the cube."""
     zfar: float = 10.0
     """Far plane. Published: 2.5, likewise."""
+    rasterize_mode: Literal["classic", "antialiased"] = "classic"
+    """classic: Gaussians grow by 0.3 px^2, as published; antialiased: by 0.1 px^2 and fade as much."""
 
     def __post_init__(self) -> None:
         within(self, 1, 170, "fovy")

@@ -28,6 +28,8 @@ class InferOptions:
     """Take videos with a background, and reconstruct it too."""
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
+    ply_layout: Literal["standard", "full", "rgb"] = "standard"
+    """In the .ply files. full: all 62 properties; rgb: colour bytes."""
     interpolate_rate: int = 3
     """Steps from one video frame to the next after interpolation."""
     interp_batch: int = 4

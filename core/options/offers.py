@@ -98,8 +98,8 @@ TRAIN = Offer(
 INFER_3D = Offer(
     "infer.test_path views.prompt run.workspace run.resume views.seeder infer.output_size infer.orientation "
     "infer.precision run.device camera.renderer infer.allow_background",
-    {"first_frame": _VIEWS, "diffusion": _DIFFUSION, "camera": "camera.*"},
-    "data.num_frames data.prob_view_dropout infer.target_fps model.*",
+    {"files": "infer.ply_layout", "first_frame": _VIEWS, "diffusion": _DIFFUSION, "camera": "camera.*"},
+    "data.num_frames data.prob_view_dropout infer.target_fps camera.rasterize_mode model.*",
 )
 INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames views.seeder infer.output_size "
@@ -110,7 +110,7 @@ INFER_4D = Offer(
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "data.prob_view_dropout views.prompt model.*",
+    "data.prob_view_dropout views.prompt camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
@@ -121,5 +121,5 @@ EVAL = Offer(
         f"infer.chunk_lanes {_INTERPOLATION}",
         "camera": "camera.*",
     },
-    "views.* run.seed data.prob_view_dropout model.*",
+    "views.* run.seed data.prob_view_dropout camera.rasterize_mode model.*",
 )

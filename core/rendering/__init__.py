@@ -9,17 +9,22 @@ from typing import Literal
 import torch
 
 from ..errors import UserError
-from .base import FAR, NEAR, Renderer, RenderOutput
+from .base import FAR, NEAR, RasterizeMode, Renderer, RenderOutput
 
 RendererName = Literal["auto", "numba", "gsplat", "diff-gaussian"]
 
-__all__ = ["FAR", "NEAR", "RenderOutput", "Renderer", "RendererName", "make_renderer"]
+__all__ = ["FAR", "NEAR", "RasterizeMode", "RenderOutput", "Renderer", "RendererName", "make_renderer"]
 
 _log = logging.getLogger(__name__)
 
 
 def make_renderer(
-    name: RendererName = "auto", *, near: float = NEAR, far: float = FAR, device: torch.device | None = None
+    name: RendererName = "auto",
+    *,
+    near: float = NEAR,
+    far: float = FAR,
+    rasterize_mode: RasterizeMode = "classic",
+    device: torch.device | None = None,
 ) -> Renderer:
     """Build a renderer.
 
@@ -30,6 +35,7 @@ def make_renderer(
         device: where the Gaussians will be; None: the CUDA device where there is one. numba draws copies of what lies
             on a GPU, which is slow and logged.
         near, far: Gaussians whose centre is nearer or farther along the viewing axis are not drawn; world units.
+        rasterize_mode: what the blur by a pixel does to opacity, see `core.rendering.base.RasterizeMode`.
 
     Raises:
         UserError: unknown name, or the backend cannot run here.
@@ -37,38 +43,40 @@ def make_renderer(
     """
     on_gpu = torch.cuda.is_available() if device is None else device.type != "cpu"
     if name == "auto":
-        return _choose(near, far, device, on_gpu)
+        return _choose(near, far, rasterize_mode, device, on_gpu)
     if name == "numba":
         from .numba_backend import NumbaRenderer
 
         if on_gpu:
             _log.info("renderer: numba draws on the CPU, on copies of the GPU's tensors, which is slow")
-        return NumbaRenderer(near, far)
+        return NumbaRenderer(near, far, rasterize_mode)
     if device is not None and not on_gpu and name in ("gsplat", "diff-gaussian"):
         raise UserError(f"the renderer {name} draws on a GPU, and the device is {device}: use --renderer numba")
     if name == "gsplat":
         from .gsplat_backend import GsplatRenderer
 
-        return GsplatRenderer(near, far)
+        return GsplatRenderer(near, far, rasterize_mode)
     if name == "diff-gaussian":
         from .diff_gaussian_backend import DiffGaussianRenderer
 
-        return DiffGaussianRenderer(near, far)
+        return DiffGaussianRenderer(near, far, rasterize_mode)
     raise UserError(f"unknown renderer {name!r}: choose one of auto, numba, gsplat, diff-gaussian")
 
 
-def _choose(near: float, far: float, device: torch.device | None, on_gpu: bool) -> Renderer:
+def _choose(
+    near: float, far: float, rasterize_mode: RasterizeMode, device: torch.device | None, on_gpu: bool
+) -> Renderer:
     """gsplat on a GPU where it runs, else numba; says which and, on a GPU, why not gsplat."""
     why = "there is no GPU in use"
     if on_gpu and importlib.util.find_spec("gsplat") is None:
         why = "gsplat is not installed: pip install -e '.[cuda]' -c constraints.txt"
     elif on_gpu:
         try:
-            renderer = make_renderer("gsplat", near=near, far=far)
+            renderer = make_renderer("gsplat", near=near, far=far, rasterize_mode=rasterize_mode)
         except UserError as error:
             why = str(error)
         else:
             _log.info("renderer: gsplat (chosen by 'auto')")
             return renderer
     _log.info("renderer: numba (chosen by 'auto': %s)", why)
-    return make_renderer("numba", near=near, far=far, device=device)
+    return make_renderer("numba", near=near, far=far, rasterize_mode=rasterize_mode, device=device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,12 @@ from ..gaussians import Gaussians
 
 # Wide enough for every point of the cube [-1, 1]^3 seen from the orbit; the published 0.5 and 2.5 cut its corners off.
 NEAR, FAR = 0.05, 10.0
+
+RasterizeMode = Literal["classic", "antialiased"]
+"""classic: 3DGS; small Gaussians grow with the pixel. antialiased: less blur, and opacity falls so that a Gaussian's
+integral over the image stays the same, as in Mip-Splatting's 2D filter."""
+LOW_PASS: dict[str, float] = {"classic": 0.3, "antialiased": 0.1}
+"""Pixels^2 added to both image variances in each mode, as published by 3DGS and by Mip-Splatting."""
 
 
 @dataclass(frozen=True)

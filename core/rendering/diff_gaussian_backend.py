@@ -14,7 +14,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .base import Batch, RenderOutput, check_planes
+from .base import Batch, RasterizeMode, RenderOutput, check_planes
 from .gsplat_backend import DEVICE, background_only, cuda_batch, require_cuda
 
 _FORK = "the fork of diff-gaussian-rasterization with depth and alpha (ashawkey/diff-gaussian-rasterization)"
@@ -34,14 +34,19 @@ class DiffGaussianRenderer:
     Computed in float32, also under autocast; a quaternion of norm below 1e-12 counts as the identity.
 
     Raises:
-        UserError: no CUDA device, or the package is not installed.
+        UserError: no CUDA device, the package is not installed, or the anti-aliased mode, which the fork has not.
     """
 
     name = "diff-gaussian"
 
-    def __init__(self, near: float, far: float) -> None:
+    def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)
-        self.planes = (near, far)
+        if rasterize_mode != "classic":
+            raise UserError(
+                "the diff-gaussian renderer has no anti-aliased mode: choose --renderer gsplat or numba, or "
+                "--rasterize_mode classic, which blurs nano's results by half a pixel more"
+            )
+        self.planes, self.rasterize_mode = (near, far), rasterize_mode
         require_cuda(self.name)
         try:
             from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .base import Batch, RenderOutput, check_planes, flatten_inputs
+from .base import LOW_PASS, Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
 
 DEVICE = "cuda"  # what these backends draw on; the tests run them on the CPU over stand-in kernels
 _INSTEAD = "or choose the CPU renderer with --renderer numba"
@@ -34,9 +34,9 @@ class GsplatRenderer:
 
     name = "gsplat"
 
-    def __init__(self, near: float, far: float) -> None:
+    def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)
-        self.planes = (near, far)
+        self.planes, self.rasterize_mode = (near, far), rasterize_mode
         require_cuda(self.name)
         try:
             from gsplat import rasterization
@@ -75,6 +75,8 @@ class GsplatRenderer:
                 near_plane=self.planes[0],
                 far_plane=self.planes[1],
                 packed=False,
+                rasterize_mode=self.rasterize_mode,
+                eps2d=LOW_PASS[self.rasterize_mode],
                 backgrounds=batch.background,  # gsplat itself adds a 0 for the depth channel
                 render_mode="RGB+D",  # D is the accumulated depth, ED would be the mean
             )

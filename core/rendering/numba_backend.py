@@ -1,8 +1,9 @@
 """Gaussian splatting on the CPU: all images of a call at once, multi-threaded, differentiable.
 
-Pixel values follow gsplat's classic rasterisation: image covariance blurred by 0.3 px^2, contributions under 1/255 left
-out, alpha at most 0.999, a pixel finished by the Gaussian that would leave at most 1e-4 of the light. Computed in
-float32. Gradients do not depend on the number of threads and repeat to the bit.
+Pixel values follow gsplat's: image covariance blurred by 0.3 px^2 (anti-aliased: by 0.1 px^2, with the factor that it
+puts on the opacity), contributions under 1/255 left out, alpha at most 0.999, a pixel finished by the Gaussian that
+would leave at most 1e-4 of the light. Computed in float32. Gradients do not depend on the number of threads and repeat
+to the bit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from ..cameras import Cameras
 from ..cpu.jit import run_parallel
 from ..gaussians import Gaussians
-from .base import RenderOutput, check_planes, flatten_inputs
+from .base import RasterizeMode, RenderOutput, check_planes, flatten_inputs
 from .numba_lists import list_bands
 from .numba_project import BAND, CHUNK, PARTIALS, RECORD, project
 from .numba_project_backward import CAMERA, project_backward
@@ -36,9 +37,9 @@ class NumbaRenderer:
 
     name = "numba"
 
-    def __init__(self, near: float, far: float) -> None:
+    def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)
-        self.planes = (near, far)
+        self.planes, self.rasterize_mode = (near, far), rasterize_mode
 
     def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
         """Render on the CPU; see `core.rendering.base.Renderer`. Tensors elsewhere are copied here and images back."""
@@ -57,13 +58,17 @@ class NumbaRenderer:
         inputs = (g.means, g.quats, g.scales, g.opacities, g.colors, w2c, intrinsics, batch.background.flatten(0, 1))
         inputs = [tensor.float().contiguous() for tensor in inputs]
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-        return batch.output(*_Splat.apply(*inputs, cameras.size, self.planes, keep))
+        return batch.output(
+            *_Splat.apply(*inputs, cameras.size, self.planes, self.rasterize_mode == "antialiased", keep)
+        )
 
 
 class _Wave:
     """Projected, sorted and listed Gaussians of the images ``first .. end - 1``."""
 
-    def __init__(self, first: int, end: int, arrays: list[np.ndarray], size: tuple, planes: tuple) -> None:
+    def __init__(
+        self, first: int, end: int, arrays: list[np.ndarray], size: tuple, planes: tuple, antialiased: bool
+    ) -> None:
         means, quats, scales, opacities, colors, w2c, intrinsics, _ = arrays
         groups, count = opacities.shape
         views = w2c.shape[0] // groups
@@ -75,7 +80,7 @@ class _Wave:
         self.bands = np.empty((images, count, 2), np.int32)
         totals, broken = np.empty((2, images, chunks), np.int64)
         run_parallel(
-            project, spanned * chunks, first, end, views, size, tuple(np.float32(planes)),
+            project, spanned * chunks, first, end, views, size, tuple(np.float32(planes)), antialiased,
             means, quats, scales, opacities, colors, w2c, intrinsics,
             self.records, self.keys, self.bands, totals, broken,
         )  # fmt: skip
@@ -93,11 +98,11 @@ class _Wave:
         run_parallel(list_bands, images, self.keys, self.bands, self.starts, self.entries, self.slots)
 
 
-def _waves(arrays: list[np.ndarray], size: tuple, planes: tuple):  # noqa: ANN202 - a generator of _Wave
+def _waves(arrays: list[np.ndarray], size: tuple, planes: tuple, antialiased: bool):  # noqa: ANN202 - a generator of _Wave
     images, count = arrays[5].shape[0], arrays[0].shape[1]
     step = max(1, _WAVE // max(count, 1))
     for first in range(0, images, step):
-        yield _Wave(first, min(first + step, images), arrays, size, planes)
+        yield _Wave(first, min(first + step, images), arrays, size, planes, antialiased)
 
 
 class _Splat(torch.autograd.Function):
@@ -105,7 +110,7 @@ class _Splat(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, *args: object) -> tuple[Tensor, Tensor, Tensor]:
-        *tensors, size, planes, keep = args
+        *tensors, size, planes, antialiased, keep = args
         arrays = [tensor.detach().numpy() for tensor in tensors]
         images, (height, width) = tensors[5].shape[0], size
         image = torch.empty(images, 3, height, width)
@@ -113,12 +118,12 @@ class _Splat(torch.autograd.Function):
         left_over = torch.empty(images, *(size if keep else (0, 0)))
         last = torch.empty(left_over.shape, dtype=torch.int32)
         outputs = [tensor.numpy() for tensor in (image, alpha, depth, left_over, last)]
-        for wave in _waves(arrays, size, planes):
+        for wave in _waves(arrays, size, planes, antialiased):
             run_parallel(
                 rasterize, wave.units, wave.first, arrays[7], wave.records, wave.starts, wave.entries, *outputs
             )
         ctx.save_for_backward(*tensors, left_over, last)
-        ctx.size, ctx.planes = size, planes
+        ctx.size, ctx.planes, ctx.antialiased = size, planes, antialiased
         return image, alpha, depth
 
     @staticmethod
@@ -138,7 +143,7 @@ class _Splat(torch.autograd.Function):
         for column, (row, col) in enumerate([(0, 0), (1, 1), (0, 2), (1, 2)]):
             g_intrinsics[:, row, col] = g_cameras[:, 12 + column]
         g_background = torch.einsum("ichw,ihw->ic", g_outputs[0], left_over) if ctx.needs_input_grad[7] else None
-        return *g_tensors, g_w2c, g_intrinsics, g_background, None, None, None
+        return *g_tensors, g_w2c, g_intrinsics, g_background, None, None, None, None
 
 
 def _splat_backward(
@@ -147,7 +152,7 @@ def _splat_backward(
 ) -> None:  # fmt: skip
     """Project and list wave after wave once more, then add up the gradients in ``g_inputs``."""
     chunks = g_inputs[-1].shape[1]
-    for wave in _waves(arrays, ctx.size, ctx.planes):
+    for wave in _waves(arrays, ctx.size, ctx.planes, ctx.antialiased):
         table = np.zeros((wave.rows, PARTIALS), np.float32)
         run_parallel(
             rasterize_backward, wave.units, wave.first, arrays[7],
@@ -155,6 +160,6 @@ def _splat_backward(
             left_over.numpy(), last.numpy(), *(g.numpy() for g in g_outputs), table,
         )  # fmt: skip
         run_parallel(
-            project_backward, wave.spanned * chunks, wave.first, wave.end, wave.views, ctx.size,
+            project_backward, wave.spanned * chunks, wave.first, wave.end, wave.views, ctx.size, ctx.antialiased,
             *arrays[:4], *arrays[5:7], wave.keys, wave.bands, wave.slots, table, *(g.numpy() for g in g_inputs),
         )  # fmt: skip

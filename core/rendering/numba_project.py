@@ -3,6 +3,8 @@
 Per image and Gaussian: camera-space centre ``m = W mean + t``; root of the camera-space covariance
 ``M = W R(q) S``; root of the image covariance ``P = J M`` with the Jacobian ``J`` of the perspective map, whose view
 angle is clamped to 1.3 times the image as in 3DGS and gsplat; image covariance ``[[a, b], [b, c]] = P P^T + 0.3 I``.
+In the anti-aliased mode 0.3 is 0.1 and the opacity is multiplied by ``sqrt(det(P P^T) / det(P P^T + 0.1 I))``
+(Mip-Splatting's 2D filter, gsplat's ``rasterize_mode="antialiased"``).
 
 The exponent is written in the two completed squares of the quadratic form, both free of cancellation:
 
@@ -19,6 +21,7 @@ import math
 import numpy as np
 
 from ..cpu.jit import bits_of_float, f32, kernel, next_unit
+from .base import LOW_PASS
 
 # Fields of a projected Gaussian; 16 floats are one cache line.
 MX, MY, KX, A2, C2, LOP, DEPTH, RED, GREEN, BLUE, KY, CA, CB, HX, HY = range(15)
@@ -29,7 +32,7 @@ PARTIALS = 10
 
 BAND = 16  # pixel rows in a band: the piece of an image that one thread draws
 CHUNK = 2048  # Gaussians in one piece of projection work
-BLUR = f32(0.3)  # pixels^2 added to both image variances
+BLUR, SHARP_BLUR = f32(LOW_PASS["classic"]), f32(LOW_PASS["antialiased"])  # pixels^2
 LOG2_MIN_ALPHA = f32(-math.log2(255.0))  # fainter contributions are not drawn
 HALF_LOG2E = f32(0.5 * math.log2(math.e))
 _MAX_EXTENT = f32(1e15)  # pixels; squares of anything larger overflow
@@ -86,7 +89,13 @@ def dot(p: tuple, q: tuple) -> float:
 
 
 @kernel
-def _mix(s: float, p: tuple, t: float, q: tuple) -> tuple:
+def cross(p: tuple, q: tuple) -> tuple:
+    """Cross product of two vectors."""
+    return p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]
+
+
+@kernel
+def mix(s: float, p: tuple, t: float, q: tuple) -> tuple:
     """s p + t q."""
     return s * p[0] + t * q[0], s * p[1] + t * q[1], s * p[2] + t * q[2]
 
@@ -125,18 +134,29 @@ def view_of(w2c: np.ndarray, intrinsics: np.ndarray, image: int) -> tuple:
 def image_root_of(root: tuple, view: tuple, j: tuple) -> tuple:
     """Rows of the camera-space root M (3x3) and of the image-space root P = J M (2x3)."""
     m0, m1, m2 = _times(view[0], root), _times(view[1], root), _times(view[2], root)
-    return m0, m1, m2, _mix(j[3], m0, j[4], m2), _mix(j[5], m1, j[6], m2)
+    return m0, m1, m2, mix(j[3], m0, j[4], m2), mix(j[5], m1, j[6], m2)
 
 
 @kernel
-def covariance_of(p0: tuple, p1: tuple) -> tuple:
+def covariance_of(p0: tuple, p1: tuple, antialiased: bool) -> tuple:
     """a, b, c and det / c of the blurred image covariance; the determinant by Cauchy-Binet, scaled against overflow."""
+    blur = SHARP_BLUR if antialiased else BLUR
     aa, b, cc = dot(p0, p0), dot(p0, p1), dot(p1, p1)
-    c = cc + BLUR
+    c = cc + blur
     s = f32(1.0) / math.sqrt(c)
-    q = (p1[0] * s, p1[1] * s, p1[2] * s)
-    d0, d1, d2 = p0[1] * q[2] - p0[2] * q[1], p0[2] * q[0] - p0[0] * q[2], p0[0] * q[1] - p0[1] * q[0]
-    return aa + BLUR, b, c, d0 * d0 + d1 * d1 + d2 * d2 + BLUR * (aa / c + cc / c) + BLUR * BLUR / c
+    area = cross(p0, (p1[0] * s, p1[1] * s, p1[2] * s))
+    return aa + blur, b, c, dot(area, area) + blur * (aa / c + cc / c) + blur * blur / c
+
+
+@kernel
+def log_compensation(p0: tuple, p1: tuple, c: float, det_over_c: float) -> float:
+    """log2 of the factor that keeps a Gaussian's integral over the image the same under the blur; -inf if it is flat.
+
+    The determinant before the blur is the squared area |p0 x p1|^2, here divided by ``c`` against overflow.
+    """
+    s = f32(1.0) / math.sqrt(c)
+    area = cross(p0, (p1[0] * s, p1[1] * s, p1[2] * s))
+    return f32(0.5) * f32(math.log2(dot(area, area) / det_over_c))
 
 
 @kernel
@@ -177,16 +197,21 @@ def _prepare(
 
 @kernel
 def _project_one(
-    mean: tuple, root: tuple, log_opacity: float, view: tuple, size: tuple, planes: tuple, record: np.ndarray
-) -> bool:
+    mean: tuple, root: tuple, log_opacity: float, view: tuple, size: tuple, planes: tuple, antialiased: bool,
+    record: np.ndarray,
+) -> bool:  # fmt: skip
     """Project one Gaussian to one image and fill ``record``; False when nothing of it can be seen there."""
     x, y, z = move(view, mean)
-    reach = (log_opacity - LOG2_MIN_ALPHA) / HALF_LOG2E
-    if not (z >= planes[0] and z <= planes[1] and reach >= f32(0.0)):
+    if not (z >= planes[0] and z <= planes[1]):
         return False
     j = jacobian_of(x, y, z, view[4], size)
     _, _, _, p0, p1 = image_root_of(root, view, j)
-    a, b, c, det_over_c = covariance_of(p0, p1)
+    a, b, c, det_over_c = covariance_of(p0, p1, antialiased)
+    if antialiased:
+        log_opacity += log_compensation(p0, p1, c, det_over_c)
+    reach = (log_opacity - LOG2_MIN_ALPHA) / HALF_LOG2E
+    if not reach >= f32(0.0):
+        return False
     hx, hy = math.sqrt(reach * a), math.sqrt(reach * c)
     fx, fy, cx, cy = view[4]
     mx, my = fx * x * j[0] + cx, fy * y * j[0] + cy
@@ -205,7 +230,7 @@ def _project_one(
 
 @kernel
 def project(
-    counter: np.ndarray, units: int, first: int, end: int, views: int, size: tuple, planes: tuple,
+    counter: np.ndarray, units: int, first: int, end: int, views: int, size: tuple, planes: tuple, antialiased: bool,
     means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, colors: np.ndarray,
     w2c: np.ndarray, intrinsics: np.ndarray,
     records: np.ndarray, keys: np.ndarray, bands: np.ndarray, totals: np.ndarray, broken: np.ndarray,
@@ -236,7 +261,7 @@ def project(
                 record, r = records[i, n], roots[k]
                 mean = (means[group, n, 0], means[group, n, 1], means[group, n, 2])
                 root = ((r[0], r[1], r[2]), (r[3], r[4], r[5]), (r[6], r[7], r[8]))
-                if not _project_one(mean, root, r[9], view, size, planes, record):
+                if not _project_one(mean, root, r[9], view, size, planes, antialiased, record):
                     continue
                 record[RED], record[GREEN], record[BLUE] = colors[group, n, 0], colors[group, n, 1], colors[group, n, 2]
                 top = int(max(f32(0.0), record[MY] - record[HY] - f32(0.5))) // BAND

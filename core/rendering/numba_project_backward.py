@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..cpu.jit import f32, kernel, next_unit
@@ -20,9 +22,11 @@ from .numba_project import (
     G_RED,
     PARTIALS,
     covariance_of,
+    cross,
     dot,
     image_root_of,
     jacobian_of,
+    mix,
     move,
     rotation_of,
     stretch,
@@ -33,27 +37,26 @@ CAMERA = 16  # 3 x 4 of the world-to-camera matrix, then fx, fy, cx, cy
 
 
 @kernel
-def _root_backward(grad: np.ndarray, p0: tuple, p1: tuple) -> tuple:
-    """From gradients of (kx, 1/c', 1/c) to those of the two rows of the image-space root P."""
-    _, b, c, det_over_c = covariance_of(p0, p1)
+def _root_backward(grad: np.ndarray, p0: tuple, p1: tuple, antialiased: bool) -> tuple:
+    """From gradients of (kx, 1/c', 1/c), and of the opacity's factor, to those of the two rows of the image-space root
+    P."""
+    a, b, c, det_over_c = covariance_of(p0, p1, antialiased)
     kx, a_inverse = b / c, f32(1.0) / det_over_c
     g = -a_inverse * a_inverse * grad[G_A]
     to_a = g
     to_b = f32(-2.0) * kx * g + grad[G_KX] / c
     to_c = kx * kx * g - (kx * grad[G_KX] + grad[G_IC] / c) / c
     two = f32(2.0)
-    return (
-        (
-            two * to_a * p0[0] + to_b * p1[0],
-            two * to_a * p0[1] + to_b * p1[1],
-            two * to_a * p0[2] + to_b * p1[2],
-        ),
-        (
-            two * to_c * p1[0] + to_b * p0[0],
-            two * to_c * p1[1] + to_b * p0[1],
-            two * to_c * p1[2] + to_b * p0[2],
-        ),
-    )
+    if not antialiased:
+        return mix(two * to_a, p0, to_b, p1), mix(two * to_c, p1, to_b, p0)
+    half = f32(0.5) * grad[G_LOP] * a_inverse
+    to_a, to_b, to_c = to_a - half, to_b + two * half * kx, to_c - half * (a / c)
+    s = f32(1.0) / math.sqrt(c)
+    q = (p1[0] * s, p1[1] * s, p1[2] * s)
+    area = cross(p0, q)
+    weight = grad[G_LOP] / dot(area, area)
+    g0, g1 = mix(two * to_a, p0, to_b, p1), mix(two * to_c, p1, to_b, p0)
+    return mix(f32(1.0), g0, weight, cross(q, area)), mix(f32(1.0), g1, weight * s, cross(area, p0))
 
 
 @kernel
@@ -84,14 +87,14 @@ def _center_backward(grad: np.ndarray, point: tuple, lens: tuple, j: tuple, g_j:
 
 @kernel
 def _view_backward(
-    grad: np.ndarray, mean: tuple, root: tuple, view: tuple, size: tuple,
+    grad: np.ndarray, mean: tuple, root: tuple, view: tuple, size: tuple, antialiased: bool,
     g_mean: np.ndarray, g_root: np.ndarray, camera: np.ndarray,
 ) -> None:  # fmt: skip
     """One Gaussian in one image: add to the gradients of its mean, its root R S (row-major 9) and the camera."""
     x, y, z = move(view, mean)
     j = jacobian_of(x, y, z, view[4], size)
     m0, m1, m2, p0, p1 = image_root_of(root, view, j)
-    g_p0, g_p1 = _root_backward(grad, p0, p1)
+    g_p0, g_p1 = _root_backward(grad, p0, p1, antialiased)
     g_j = (dot(g_p0, m0), dot(g_p0, m2), dot(g_p1, m1), dot(g_p1, m2))
     g_point = _center_backward(grad, (x, y, z), view[4], j, g_j, camera)
     for column in range(3):
@@ -127,7 +130,7 @@ def _rotation_backward(g: np.ndarray, unit: tuple, out: np.ndarray) -> None:
 
 @kernel
 def project_backward(
-    counter: np.ndarray, units: int, first: int, end: int, views: int, size: tuple,
+    counter: np.ndarray, units: int, first: int, end: int, views: int, size: tuple, antialiased: bool,
     means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray,
     w2c: np.ndarray, intrinsics: np.ndarray,
     keys: np.ndarray, bands: np.ndarray, slots: np.ndarray, table: np.ndarray,
@@ -166,7 +169,9 @@ def project_backward(
                 g_colors[group, n, 1] += grad[G_GREEN]
                 g_colors[group, n, 2] += grad[G_BLUE]
                 view = view_of(w2c, intrinsics, image)
-                _view_backward(grad, mean, root, view, size, g_means[group, n], g_root, g_cameras[image, chunk])
+                _view_backward(
+                    grad, mean, root, view, size, antialiased, g_means[group, n], g_root, g_cameras[image, chunk]
+                )
                 touched = True
             if not touched:
                 continue

@@ -1,29 +1,58 @@
-"""Renders of Gaussian sets from cameras around the object."""
+"""Renders of many frames and views in calls of bounded memory, and from cameras around the object."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS, orbit_cameras
+from core.cameras import INPUT_AZIMUTHS, Cameras, orbit_cameras
 from core.gaussians import Gaussians
 from core.options import CameraOptions
 
-from . import make_renderer
+from . import Renderer, make_renderer
 
-# Images of one render call; bounds the memory whatever the number of sets and views.
+# Of one render call; bounds the memory whatever the number of frames and views.
 _PIXELS_AT_ONCE = 1 << 24
 
 
+@torch.inference_mode()
+def render_in_parts(
+    renderer: Renderer, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Render T frames, each from its own V cameras, in calls of bounded memory.
+
+    Args:
+        gaussians: leading axes ``[T]``.
+        cameras: leading axes ``[T, V]``.
+        background: RGB ``[3]``; None: white.
+
+    Returns:
+        RGB ``[T, V, 3, H, W]`` and alpha ``[T, V, 1, H, W]``, both clamped to [0, 1], on the device that drew.
+    """
+    if renderer.name == "numba":
+        gaussians = gaussians.to("cpu")
+    cameras = cameras.to(gaussians.means.device)
+    at_once = max(1, _PIXELS_AT_ONCE // math.prod(cameras.size))
+    across = min(at_once, cameras.shape[1])
+    down, rows = at_once // across, []
+    for t in range(0, cameras.shape[0], down):
+        views = (cameras[t : t + down, v : v + across] for v in range(0, cameras.shape[1], across))
+        outputs = [renderer(gaussians[t : t + down], part, background) for part in views]
+        rows.append([torch.cat(part, dim=1) for part in zip(*((x.image, x.alpha) for x in outputs), strict=True)])
+    image, alpha = (torch.cat(part).clamp(0, 1) for part in zip(*rows, strict=True))
+    return image, alpha
+
+
 class OrbitRenderer:
-    """Draws sets on white from cameras around the object, level ones unless told otherwise.
+    """Draws frames on white from cameras around the object, level ones unless told otherwise.
 
     Args:
         options: orbit radius, field of view, clipping planes and the backend's name.
         size: side of the square images in pixels.
-        device: where the sets will be.
+        device: where the Gaussians will be.
 
     Attributes:
         name: the backend that draws.
@@ -32,10 +61,15 @@ class OrbitRenderer:
     def __init__(self, options: CameraOptions, size: int, device: torch.device | None = None) -> None:
         self.options = options
         self.size = size
-        self.renderer = make_renderer(options.renderer, near=options.znear, far=options.zfar, device=device)
+        self.renderer = make_renderer(
+            options.renderer,
+            near=options.znear,
+            far=options.zfar,
+            rasterize_mode=options.rasterize_mode,
+            device=device,
+        )
         self.name = self.renderer.name
 
-    @torch.inference_mode()
     def __call__(
         self,
         gaussians: Gaussians,
@@ -44,10 +78,10 @@ class OrbitRenderer:
         elevations: Sequence[float] | None = None,
         size: int | None = None,
     ) -> Tensor:
-        """Render every set from every azimuth.
+        """Render every frame from every azimuth.
 
         Args:
-            gaussians: T sets, leading axes ``[T]``.
+            gaussians: T frames, leading axes ``[T]``.
             azimuths: V angles in degrees.
             elevations: V angles in degrees, positive above the horizon; None: all 0.
             size: side of the images, if not the usual one.
@@ -56,22 +90,12 @@ class OrbitRenderer:
             RGB in [0, 1] ``[T, V, 3, S, S]`` on the device of the renderer.
         """
         size = size or self.size
-        if self.name == "numba":
-            gaussians = gaussians.to("cpu")
-        at_once = max(1, _PIXELS_AT_ONCE // size**2)
-        starts = range(0, len(azimuths), at_once)
-        angles = torch.tensor([azimuths, elevations or [0.0] * len(azimuths)], dtype=torch.float32)
-        return torch.cat([self._draw(gaussians, angles[:, i : i + at_once], size, at_once) for i in starts], dim=1)
-
-    def _draw(self, gaussians: Gaussians, angles: Tensor, size: int, at_once: int) -> Tensor:
+        azimuths = torch.as_tensor(azimuths, dtype=torch.float32)
         cameras = orbit_cameras(
-            *angles,
+            azimuths,
+            torch.zeros_like(azimuths) if elevations is None else torch.as_tensor(elevations, dtype=torch.float32),
             radius=self.options.cam_radius,
             fovy=self.options.fovy,
             size=(size, size),
-            device=gaussians.means.device,
         )
-        step = max(1, at_once // angles.shape[1])
-        parts = [gaussians[start : start + step] for start in range(0, gaussians.shape[0], step)]
-        images = [self.renderer(part, cameras.expand(*part.shape, angles.shape[1])).image for part in parts]
-        return torch.cat(images).clamp(0, 1)
+        return render_in_parts(self.renderer, gaussians, cameras.expand(*gaussians.shape, len(azimuths)))[0]

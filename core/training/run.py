@@ -56,7 +56,13 @@ def make_renderer_in_turn(options: Options, accelerator: accelerate.Accelerator)
     camera = options.camera
 
     def make() -> Renderer:
-        return make_renderer(camera.renderer, near=camera.znear, far=camera.zfar, device=accelerator.device)
+        return make_renderer(
+            camera.renderer,
+            near=camera.znear,
+            far=camera.zfar,
+            rasterize_mode=camera.rasterize_mode,
+            device=accelerator.device,
+        )
 
     renderer, error = None, None
     try:
