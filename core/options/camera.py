@@ -20,9 +20,9 @@ class CameraOptions:
     cam_radius: float = 1.5
     """Distance of the cameras from the origin."""
     znear: float = 0.05
-    """Near plane. Published: 0.5, which cuts off corners of the cube."""
+    """Near plane; published: 0.5."""
     zfar: float = 10.0
-    """Far plane. Published: 2.5, likewise."""
+    """Far plane; published: 2.5."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
     """classic: Gaussians grow by 0.3 px^2, as published; antialiased: by 0.1 px^2 and fade as much."""
 

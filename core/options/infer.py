@@ -19,7 +19,7 @@ class InferOptions:
     interpresume: str | None = None
     """Checkpoint of the interpolation model; None: no interpolation."""
     output_size: int = 512
-    """Side of the turntables in pixels; wide videos keep their shape."""
+    """Side of the turntables, pixels."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the weights. auto: fp16 on a GPU; on a CPU bf16 where it is fast, otherwise fp32."""
     target_fps: float = 15.0
