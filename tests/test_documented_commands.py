@@ -141,13 +141,7 @@ def checkout(place: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return place
 
 
-def run_script(main: Callable[[], None], name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program of this project, in this process; SystemExit if it fails."""
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
-    run(main)
-
-
-def parse_only(main: Callable[..., object], name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def parse_only(main: Callable[..., object], arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """An argparse program up to its parsed arguments."""
     parse_args = argparse.ArgumentParser.parse_args
 
@@ -155,7 +149,6 @@ def parse_only(main: Callable[..., object], name: str, arguments: list[str], mon
         parse_args(parser, args, namespace)
         raise Parsed
 
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
     takes_arguments = main.__code__.co_argcount
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
@@ -173,8 +166,11 @@ def python(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         name, arguments = arguments[0], arguments[1:]
         assert (ROOT / name).is_file(), f"there is no {name}"
         module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
-    heavy = name.startswith(("benchmarks", "blender_scripts"))
-    (parse_only if heavy else run_script)(module.main, name, arguments, monkeypatch)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    if name.startswith(("benchmarks", "blender_scripts")):
+        parse_only(module.main, arguments, monkeypatch)
+    else:
+        run(module.main)
 
 
 def accelerate(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +243,7 @@ def test_commands_work_as_written(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     failures = []
     for words in commands((ROOT / page).read_text()):
-        capsys.readouterr()
+        capsys.readouterr()  # only what this command says is reported
         try:
             PROGRAMS[words[0]](words[1:], monkeypatch)
         except (Exception, SystemExit) as error:
