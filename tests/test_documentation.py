@@ -1,0 +1,64 @@
+"""The pages are short, their links hold, no picture is left over, and the speed table is that of the recorded run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from test_architecture import ROOT
+
+MAX_WORDS = 6000
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pretrained/README.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([\w-]+))?\)")
+NAMED = re.compile(r"`((?:acc_configs|benchmarks|blender_scripts|core|data_test|data_train|docs|tests)/[\w./]*)`")
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that headings have on the code host."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_documentation_is_short() -> None:
+    words = {page.relative_to(ROOT).as_posix(): len(page.read_text().split()) for page in PAGES}
+    assert sum(words.values()) <= MAX_WORDS, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_and_named_files_exist(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+    assert not [name for name in NAMED.findall(page.read_text()) if not (ROOT / name).exists()]
+
+
+def test_every_picture_is_shown() -> None:
+    shown = {(page.parent / target).resolve() for page in PAGES for target, _ in LINK.findall(page.read_text())}
+    assert set((ROOT / "docs" / "images").rglob("*.*")) <= shown
+
+
+def table_rows(page: Path) -> list[list[str]]:
+    """The cells of every table row of a page."""
+    lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_speed_tables_are_the_recorded_run() -> None:
+    """Seconds and ratios to three digits, row by row, in the order of the recorded tables."""
+    tables = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())["tables"]
+    recorded = [
+        tuple(row.get(key) for key in ("ours s", "reference s", "times faster"))
+        for name in tables
+        for row in tables[name]
+    ]
+    recorded = {tuple(f"{value:.3g}" if value else "" for value in row) for row in recorded}
+    milliseconds = {f"{row['ms']:.3g}" for row in tables["rendering, bars"]}
+    rows = table_rows(ROOT / "docs" / "speed.md")
+    times = [tuple(row[1:]) for row in rows if len(row) == 4 and row[1][:1].isdigit()]
+    renders = [row[1] for row in rows if len(row) == 2 and row[1][:1].isdigit()]
+    assert len(times) >= 5 and set(times) <= recorded
+    assert len(renders) >= 3 and set(renders) <= milliseconds

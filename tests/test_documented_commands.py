@@ -1,0 +1,297 @@
+"""Every command line of the documentation is run in small, parsed by its own parser, or checked by name.
+
+The commands of a page run in order, in a folder that looks like a checkout: `big` and `nano` are tiny networks, videos
+and clips are tiny, and what a reader downloads or has (`FROM_ELSEWHERE`) is there. A program without an entry in
+`PROGRAMS` is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from huggingface_hub.cli.hf import app as hf_app
+from test_architecture import ROOT, SCRIPTS
+from test_environment import PROJECT
+from torch import Tensor
+
+from core.cli import run
+from core.multiview.diffusion import MultiViewDiffusion
+from core.options import PRESETS, Options
+from tests.clip_factory import write_clip
+from tests.tiny import square_video, write_checkpoint
+from tests.tiny_multiview import SIZE as VIEW_SIZE
+from tests.tiny_multiview import write_pipeline
+
+pytest_plugins = ["tests.infer_place"]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "pretrained/*.md", "data_test/*.md", "data_train/*.md")
+    for path in ROOT.glob(pattern)
+)
+# Tiny: two steps whatever the command says, unless it says --max_steps.
+SMALL = {
+    "num_views": 6,
+    "num_workers": 0,
+    "output_size": 32,
+    "mixed_precision": "no",
+    "lambda_lpips": 0.0,
+    "eval_lpips": False,
+    "max_steps": 2,
+    "batch_size": 1,
+    "diffusion_steps": 2,
+    "lpips_images": 1,
+    "tracker": "none",
+}
+FROM_ELSEWHERE = {
+    "pretrained/model_fixrot.safetensors": "ashawkey/LGM",
+    "pretrained/model_fp16_fixrot.safetensors": "ashawkey/LGM",
+    "pretrained/recon.safetensors": "jiawei011/L4GM",
+    "pretrained/interp.safetensors": "jiawei011/L4GM",
+    "pretrained/imagedream-ipmv-diffusers": "ashawkey/imagedream-ipmv-diffusers",
+    "pretrained/mvdream-sd2.1-diffusers": "ashawkey/mvdream-sd2.1-diffusers",
+}
+MADE_BY_README = ("results/first_run/best.safetensors",)
+
+
+class Parsed(Exception):
+    """Raised instead of the work that follows a successful parse."""
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of every command in the page's bash blocks; continued lines are one command, comments are none."""
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+def with_fields(options: Options, values: dict[str, object]) -> Options:
+    """The options with these values in whichever sections have fields of these names."""
+    for section in fields(options):
+        content = getattr(options, section.name)
+        known = {name: value for name, value in values.items() if hasattr(content, name)}
+        options = replace(options, **{section.name: replace(content, **known)})
+    return options
+
+
+def shorten_list(source: Path, target: Path, home: Path) -> None:
+    """Copy the first three objects of a shipped list, and write tiny clips for them."""
+    first: dict[str, str] = {}
+    for line in source.read_text().split():
+        first.setdefault(line.split("-")[1], line)
+    lines = list(first.values())[: 1 if "val" in source.name else 3]
+    target.write_text("\n".join(lines))
+    kinds = ("fixed_16_24fps", "random_24fps") if "24fps" in source.name else ("fixed_16_clip", "random_clip")
+    for line in lines:
+        write_clip(home, line, frames=8, kinds=kinds)
+
+
+def dark_squares(_: MultiViewDiffusion, __: object, latents: Tensor) -> Tensor:
+    """What the diffusion pipelines draw here: for every view of the latents a dark square on grey."""
+    views = torch.full((*latents.shape[:2], 3, VIEW_SIZE, VIEW_SIZE), 0.5)
+    views[..., 8:20, 6:20] = 0.1
+    return views
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a checkout in which a reader has worked."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("acc_configs", "blender_scripts", "benchmarks", "tests", "constraints.txt", "Makefile", *SCRIPTS):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "data_test", folder / "data_test")
+    for video in (folder / "data_test").glob("*.mp4"):
+        square_video(video, 2)
+    for name in FROM_ELSEWHERE:
+        kind = "imagedream" if "imagedream" in name else "mvdream"
+        path = folder / name
+        write_checkpoint(path, 3) if path.suffix == ".safetensors" else write_pipeline(path, kind)
+    write_checkpoint(folder / "pretrained/nano_recon.safetensors", 4)
+    for name in ("data_train", "clips/val"):
+        (folder / name).mkdir(parents=True)
+    for name in MADE_BY_README:
+        write_checkpoint(folder / name, 4)
+    for path in sorted((ROOT / "data_train").glob("*.txt")):
+        shorten_list(path, folder / "data_train" / path.name, folder / ("clips/val" if "val" in path.name else "clips"))
+    return folder
+
+
+@pytest.fixture
+def checkout(place: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the template to stand in, and tiny presets."""
+    shutil.copytree(template, place, symlinks=True, dirs_exist_ok=True)
+    own = {"big": "pretrained/model_fp16_fixrot.safetensors", "nano": "pretrained/nano_recon.safetensors"}
+    for name, resume in own.items():
+        monkeypatch.setitem(PRESETS, name, with_fields(PRESETS[name], {**SMALL, "resume": resume}))
+    monkeypatch.setattr(MultiViewDiffusion, "_decode", dark_squares)  # random weights draw no plain background
+    return place
+
+
+def parse_only(main: Callable[..., object], arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argparse program up to its parsed arguments."""
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser: argparse.ArgumentParser, args: list[str] | None = None, namespace: None = None) -> None:
+        parse_args(parser, args, namespace)
+        raise Parsed
+
+    takes_arguments = main.__code__.co_argcount
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        with pytest.raises(Parsed):
+            main(*[arguments][:takes_arguments])
+
+
+def python(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """``python -m MODULE ...`` or ``python SCRIPT ...``."""
+    if arguments[0] == "-m":
+        name, arguments = arguments[1], arguments[2:]
+        package = importlib.util.find_spec(name).submodule_search_locations is not None
+        module = importlib.import_module(f"{name}.__main__" if package else name)
+    else:
+        name, arguments = arguments[0], arguments[1:]
+        assert (ROOT / name).is_file(), f"there is no {name}"
+        module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    if name.startswith(("benchmarks", "blender_scripts")):
+        parse_only(module.main, arguments, monkeypatch)
+    else:
+        run(module.main)
+
+
+def accelerate(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """``accelerate launch``: its own parser and checks, then the script in this process on the CPU."""
+    assert arguments[0] == "launch"
+    launch, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments[1:]))
+    assert Path(launch.config_file).is_file()
+    python([launch.training_script, *launch.training_script_args], monkeypatch)
+
+
+def hf(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+    """The hub's own parser; the files it would fetch are those of `FROM_ELSEWHERE`."""
+    group = hf_app.make_context("hf", list(arguments))
+    name, download, rest = hf_app.resolve_command(group, list(arguments))
+    values = download.make_context(name, rest, parent=group).params
+    assert name == "download"
+    folder = values["local_dir"]
+    for path in [f"{folder}/{file}" for file in values["filenames"] or ()] or [folder]:
+        assert FROM_ELSEWHERE[path] == values["repo_id"]
+
+
+def pip(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+    """``pip install -e '.[EXTRAS]' [-c FILE]``: the extras exist."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("action", choices=["install"])
+    parser.add_argument("-e", dest="project", required=True)
+    parser.add_argument("-c", dest="constraints", type=Path, default=Path("constraints.txt"))
+    values = parser.parse_args(arguments)
+    extras = re.fullmatch(r"\.\[([\w,-]+)\]", values.project)[1].split(",")
+    assert set(extras) <= set(PROJECT["project"]["optional-dependencies"])
+    assert values.constraints.is_file()
+
+
+def make(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+    """Targets and variables that the Makefile defines."""
+    text = Path("Makefile").read_text()
+    for word in arguments:
+        name, assigned, _ = word.partition("=")
+        assert re.search(rf"^{name} \?=" if assigned else rf"^{name}:", text, re.MULTILINE), f"make knows no {name}"
+
+
+def source(arguments: list[str], _: pytest.MonkeyPatch) -> None:
+    """The environment that the Makefile makes."""
+    assert arguments == [re.search(r"^VENV := (.*)$", Path("Makefile").read_text(), re.MULTILINE)[1] + "/bin/activate"]
+
+
+def export(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """``export NAME=VALUE`` for the commands that follow."""
+    for name, value in (word.split("=") for word in arguments):
+        monkeypatch.setenv(name, value)
+
+
+PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
+    "python": python,
+    ".venv/bin/python": python,
+    ".venv-render/bin/python": python,
+    "accelerate": accelerate,
+    "hf": hf,
+    "pip": pip,
+    "make": make,
+    "source": source,
+    "export": export,
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if list(commands((ROOT / page).read_text()))])
+def test_commands_work_as_written(
+    page: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    failures = []
+    for words in commands((ROOT / page).read_text()):
+        capsys.readouterr()  # only what this command says is reported
+        try:
+            PROGRAMS[words[0]](words[1:], monkeypatch)
+        except (Exception, SystemExit) as error:
+            failures.append(f"{shlex.join(words)}\n    {error!r}\n    {capsys.readouterr().err[-1000:]}")
+    assert not failures, "\n".join(failures)
+    assert page != "README.md" or all(Path(name).is_file() for name in MADE_BY_README)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_inside_sentences_name_what_exists(page: str, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = [shlex.split(span) for span in re.findall(r"`((?:pip|make|hf) [^`\n]+)`", (ROOT / page).read_text())]
+    for words in spans:
+        PROGRAMS[words[0]](words[1:], monkeypatch)
+
+
+def test_every_download_is_documented() -> None:
+    """Each checkpoint from elsewhere is named by some `hf download`."""
+    downloads = [
+        words for page in PAGES for words in commands((ROOT / page).read_text()) if words[:2] == ["hf", "download"]
+    ]
+    for path, repository in FROM_ELSEWHERE.items():
+        assert any(repository in words and (path in words or Path(path).name in words) for words in downloads), path
+
+
+def test_blocks_of_commands_are_bash_blocks() -> None:
+    """Else the test above would not see them."""
+    for page in PAGES:
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
+            first = block.split()[0]
+            assert language == "bash" or first not in PROGRAMS, f"{page}: {first}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python infer_4d.py nano --test_path data_test/trex.mp4 --no_such_option 1",
+        "python infer_4d.py nano --test_path none.mp4",
+        "accelerate launch --config_file acc_configs/none.yaml main.py nano",
+        "hf download jiawei011/L4GM recon.safetensors --no-such-option",
+        "pip install -e '.[none]' -c constraints.txt",
+        "make none",
+        "python -m benchmarks --none",
+        "python blender_scripts/make_procedural.py --none",
+        "source none/bin/activate",
+        "unknown",
+    ],
+)
+def test_a_wrong_command_fails(line: str, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (words,) = commands(f"```bash\n{line}\n```\n")
+    with pytest.raises((Exception, SystemExit)):
+        PROGRAMS[words[0]](words[1:], monkeypatch)
