@@ -24,7 +24,7 @@ from benchmarks.render import render
 from benchmarks.report import table, write_into, write_json
 from benchmarks.training import training
 from benchmarks.video import video
-from core.cli import keep_freed_memory
+from core.cpu.memory import keep_freed_memory
 from core.errors import UserError
 from core.inference.network import default_device
 

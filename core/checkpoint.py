@@ -55,7 +55,8 @@ def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = F
     """Copy a checkpoint's tensors into ``model``, which keeps its device and types.
 
     Args:
-        model: an `L4GM`.
+        model: an `L4GM`. One on the meta device, which holds no values, takes the tensors themselves, on the CPU and in
+            its own types.
         path: ``.safetensors``, or a torch file that holds tensors only.
         fresh_temporal: as the start of a training, accept a file of LGM, which has no temporal attention; and one
             with temporal attention for a network without.
@@ -87,7 +88,10 @@ def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = F
             f"checkpoint {path} holds NaN or infinity in {_some(broken)}; "
             f"the training that wrote it diverged, use an earlier one"
         )
-    model.load_state_dict(state, strict=False)
+    empty = any(tensor.is_meta for tensor in own.values())
+    if empty:
+        state = {name: tensor.to(own[name].dtype) for name, tensor in state.items()}
+    model.load_state_dict(state, strict=False, assign=empty)
     return LoadReport(path, len(state), tuple(missing), metadata, len(left_out))
 
 
@@ -174,7 +178,7 @@ def _not_found(path: Path) -> str:
     message = f"checkpoint {path} does not exist"
     if path.name in _PUBLISHED:
         return f"{message}; it is published at {_PUBLISHED[path.name]}: download it to {path}"
-    return f"{message}; give a file that does (--resume, --interpresume, --ends_from), or train one with main.py"
+    return f"{message}; give a file that does (--resume, --interpresume), or train one with main.py"
 
 
 def _misfit(path: Path, problems: list[str], only_temporal: bool) -> str:

@@ -91,6 +91,8 @@ def trained_model(path: str, options: ModelOptions) -> ModelOptions:
         stored = {}
     known = {field.name for field in fields(ModelOptions)} - _OF_THE_RUN
     values = {name: _tupled(value) for name, value in stored.items() if name in known}
+    if stored.get("head") == "ray":  # what files of version 0.1 say
+        values["architecture"] = "nano"
     values = {**values, "use_temp_attn": temporal}
     levels = (
         len(values.get("down_channels", options.down_channels)),

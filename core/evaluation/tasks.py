@@ -18,17 +18,17 @@ from einops import rearrange
 from torch import Tensor
 
 from core.cameras import Cameras
-from core.data.input_grid import cross_fade
+from core.data.side_views import cross_fade, placeholder_views
 from core.errors import UserError
 from core.evaluation.metrics import Prediction
 from core.evaluation.protocol import Protocol
 from core.evaluation.truth import Truth
 from core.gaussians import Gaussians
-from core.images import resize_area, stand_in_views
+from core.images import resize_area
 from core.inference.sequence import insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.options.eval import Baseline
-from core.options.infer import Handover
+from core.options.side_views import ChunkSideViews
 from core.rendering import Renderer
 
 PIXELS_AT_ONCE = 1 << 24  # of one render call
@@ -49,7 +49,7 @@ def predict(
     if protocol.task == "interpolate":
         yield from _interpolated(session, truth, protocol, baselines, front, sides)
         return
-    handover = session.options.infer.handover
+    handover = session.options.side_views.chunk_side_views
     sets = stack(moment.gaussians for moment in reconstruct(front, sides, length, network, session.orbit, handover))
     yield "", draw(session.orbit.renderer, sets, truth.cameras, protocol)
     if "frozen" in baselines and protocol.task == "reconstruct":
@@ -63,7 +63,7 @@ def predict(
         parts = [network.reconstruct(*chunk) for chunk in zip(front.split(length), told.split(length), strict=True)]
         sets = stack(part[k] for part in parts for k in range(part.shape[0]))
         yield "true_sides", draw(session.orbit.renderer, sets, truth.cameras, protocol)
-    others: dict[Baseline, Handover] = {"kept": "first", "handed": "last"}
+    others: dict[Baseline, ChunkSideViews] = {"kept": "first", "handed": "previous"}
     for name, other in others.items() if protocol.task == "autoregress" else ():
         if name in baselines and other != handover:
             sets = stack(x.gaussians for x in reconstruct(front, sides, length, network, session.orbit, other))
@@ -80,13 +80,13 @@ def _interpolated(
             f"{session.network.path} has none"
         )
     rate, length = protocol.rate, protocol.chunk or session.options.data.num_frames
-    network, orbit, handover = session.network, session.orbit, session.options.infer.handover
+    network, orbit, handover = session.network, session.orbit, session.options.side_views.chunk_side_views
     keys = list(reconstruct(front[::rate], sides, length, network, orbit, handover))
     batch = session.options.infer.interp_batch
     parts = (batch, session.interpolation, orbit, session.lanes)
-    if session.options.data.interp_sides == "first":
+    if session.options.side_views.inserted_side_views == "first":
         ends = front[::rate]
-        between = insert(keys, cross_fade(ends[:-1, None], ends[1:, None], rate + 1)[:, 1:-1, 0], sides, *parts)
+        between = insert(keys, cross_fade(ends[:-1], ends[1:], rate + 1)[:, 1:-1], sides, *parts)
     else:
         between = interpolate(keys, rate, *parts)
     sets = stack(moment.gaussians for moment in between)
@@ -113,7 +113,7 @@ def side_views(session: Session, truth: Truth, protocol: Protocol) -> Tensor:
     if protocol.side_views == "given":
         return resize_area(truth.sides, (size, size))
     if protocol.side_views == "stand_in":
-        return stand_in_views(truth.first_frame(size))
+        return placeholder_views(truth.first_frame(size))
     return resize_area(session.seed(truth).lifted.views, (size, size))[1:]
 
 

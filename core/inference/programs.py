@@ -56,11 +56,12 @@ def reconstruct_video(session: Session, source: Source) -> None:
             return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, orbit))
 
         frames, length = source.frames(network.size), session.options.data.num_frames
-        moments = reconstruct(frames, side_views[1:], length, network, orbit, infer.handover, session.chunk_lanes)
+        source = session.options.side_views.chunk_side_views
+        moments = reconstruct(frames, side_views[1:], length, network, orbit, source, session.chunk_lanes)
         moments = passing(moments, videos("wo_interp", num_frames, rate))
         if interpolation:
             parts = (infer.interp_batch, interpolation, orbit, session.lanes)
-            if session.options.data.interp_sides == "first":
+            if session.options.side_views.inserted_side_views == "first":
                 moments = insert(moments, source.between(interpolation.size, factor), side_views[1:], *parts)
             else:
                 moments = interpolate(moments, factor, *parts)
@@ -79,7 +80,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
 
 def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, object]]:
     """Four views ``[4, 3, S, S]`` of frame 0 at the network's size, in the workspace as files; and their record."""
-    workspace, name, seeder = session.workspace, source.name, session.options.views.seeder
+    workspace, name, seeder = session.workspace, source.name, session.options.side_views.view_generator
     files = find_aligned_views(source, workspace, seeder)
     if files and files[0].parent == workspace:
         views = load_views(files)
@@ -112,7 +113,7 @@ def describe_source(source: Source) -> dict[str, object]:
 def _describe_sequence(
     session: Session, source: Source, count: int, rate: Fraction, side_views: dict[str, object]
 ) -> dict[str, object]:
-    infer = session.options.infer
+    infer, sides = session.options.infer, session.options.side_views
     return {
         "program": "infer_4d",
         "complete": False,
@@ -121,9 +122,9 @@ def _describe_sequence(
         "num_sets": count,
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
-        "handover": infer.handover,
+        "chunk_side_views": sides.chunk_side_views,
         "interpolate_rate": infer.interpolate_rate if session.interpolation else None,
-        "interp_sides": session.options.data.interp_sides if session.interpolation else None,
+        "inserted_side_views": sides.inserted_side_views if session.interpolation else None,
         "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
         **session.describe(),
         "side_views": side_views,

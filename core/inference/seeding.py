@@ -25,6 +25,7 @@ from core.multiview.diffusion import PICTURE_SIZE, MultiViewDiffusion, Sampling
 from core.multiview.files import load_views
 from core.multiview.hub import INSTALL, fetch_command, find_folder, missing_libraries
 from core.multiview.single_view import variants_of, views_from_frame
+from core.options.side_views import SideViewOptions
 from core.options.views import ViewOptions
 from core.rendering.orbit import OrbitRenderer
 
@@ -91,7 +92,7 @@ class ImageDreamSeeder:
         if not set(turns) <= set(INPUT_AZIMUTHS):
             raise UserError(
                 f"ImageDream makes views at steps of 90 degrees, not at {list(azimuths)}; give all four images, or use "
-                f"--seeder single-view for the missing ones"
+                f"--view_generator single-view for the missing ones"
             )
         seeds = range(self.seed, self.seed + count)
         order = [INPUT_AZIMUTHS.index(turn) for turn in turns]
@@ -117,10 +118,12 @@ class Chosen:
     ranking: list[dict[str, object]]
 
 
-def choose_seeder(options: ViewOptions) -> tuple[Literal["imagedream", "single-view"], str]:
+def choose_seeder(
+    side_views: SideViewOptions, options: ViewOptions
+) -> tuple[Literal["imagedream", "single-view"], str]:
     """Who makes views, and why, where there are no image files."""
-    if options.seeder in ("imagedream", "single-view"):
-        return options.seeder, "as asked for with --seeder"
+    if side_views.view_generator in ("imagedream", "single-view"):
+        return side_views.view_generator, "as asked for with --view_generator"
     folder, missing = find_folder(options.imagedream), missing_libraries()
     if folder is None:
         why = f"the weights of ImageDream are not on this machine; fetch them with: {fetch_command(options.imagedream)}"

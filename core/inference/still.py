@@ -35,7 +35,7 @@ def lift_video(session: Session, source: Source) -> None:
     """
     workspace, name = session.workspace, source.name
     network = session.network
-    files = find_raw_views(source, workspace, session.options.views.seeder)
+    files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     chosen = session.seed(source, files)
     save_image(source.first_frame(network.size), workspace / f"{name}_orig.png")
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own

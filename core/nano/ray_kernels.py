@@ -17,16 +17,16 @@ def pieces_of(rays: Tensor) -> int:
 
 @kernel
 def piece_at(unit: int, views: int, rays: int) -> tuple:
-    """Moment, view, first ray and the ray behind the last of a piece of work."""
+    """Time step, view, first ray and the ray behind the last of a piece of work."""
     pieces = (rays + _RAYS - 1) // _RAYS
     first = unit % pieces * _RAYS
     return unit // (views * pieces), unit // pieces % views, first, min(rays, first + _RAYS)
 
 
 @kernel
-def ray_in_view(matrix: np.ndarray, offset: np.ndarray, foot: np.ndarray, direction: np.ndarray) -> tuple:
-    """Homogeneous pixel of a ray's foot, and how it changes along the ray."""
-    start, slope = _transformed(matrix, foot), _transformed(matrix, direction)
+def ray_in_view(matrix: np.ndarray, offset: np.ndarray, point: np.ndarray, direction: np.ndarray) -> tuple:
+    """Homogeneous pixel of a ray's point, and how it changes along the ray."""
+    start, slope = _transformed(matrix, point), _transformed(matrix, direction)
     return (start[0] + offset[0], start[1] + offset[1], start[2] + offset[2]), slope
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Handover = Literal["last", "first"]
-
 
 @dataclass(frozen=True)
 class InferOptions:
@@ -18,11 +16,8 @@ class InferOptions:
     """Checkpoint of the interpolation model; None switches interpolation off."""
     interpolate_rate: int = 3
     """Gaussian sets per interval of two video frames after interpolation."""
-    handover: Handover = "last"
-    """Side views of a chunk: 'last': renders of the chunk before it, as published; what they lack adds up from chunk to
-    chunk. 'first': those of the first frame for good; what has turned since then is never seen from the side."""
     chunk_lanes: int = 1
-    """Chunks that run at once on a CPU, where --handover first leaves none waiting; memory grows with them."""
+    """Chunks that run at once on a CPU, where --chunk_side_views first leaves none waiting; memory grows with them."""
     interp_batch: int = 4
     """Frame pairs that the interpolation model handles at once."""
     target_fps: float = 15.0

@@ -28,10 +28,6 @@ class TrainOptions:
     """Length of the run in optimiser steps instead of epochs; 0: num_epochs counts."""
     lambda_lpips: float = 1.0
     """Weight of LPIPS; 0 switches it off and needs no VGG weights."""
-    lambda_ssim: float = 0.0
-    """Weight of 1 - SSIM; not published."""
-    lambda_temporal: float = 0.0
-    """Weight of the error in the change of colours from frame to frame; not published."""
     lambda_hull: float = 0.0
     """Weight of the distance between Gaussians and the front of the visual hull; not published, finds depths early."""
     lpips_views: int = 0
@@ -75,7 +71,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         at_least(self, 1, "batch_size", "gradient_accumulation_steps", "log_every", "keep_states")
         at_least(self, 0, "num_epochs", "max_steps", "lr", "temporal_lr_factor", "warmup_steps", "gradient_clip")
-        at_least(self, 0, "lambda_lpips", "lambda_ssim", "lambda_temporal", "lambda_hull", "lpips_views", "ema_decay")
+        at_least(self, 0, "lambda_lpips", "lambda_hull", "lpips_views", "ema_decay")
         at_least(self, 0, "save_every", "eval_every", "preview_every")
         if self.ema_decay >= 1:
             raise UserError(f"--ema_decay is {self.ema_decay} and must be below 1: at 1 the average never moves")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from core.errors import UserError
 from core.options.checks import at_least
@@ -13,8 +12,6 @@ from core.options.checks import at_least
 class ViewOptions:
     """Who makes the first frame's other views, and how the result is aligned with the frame."""
 
-    seeder: Literal["auto", "files", "imagedream", "single-view"] = "auto"
-    """auto: image files if there, else ImageDream if its weights are, else the single-view model; it says why."""
     imagedream: str = "ashawkey/imagedream-ipmv-diffusers"
     """Folder or hub repository of ImageDream, which makes views from a picture."""
     mvdream: str = "ashawkey/mvdream-sd2.1-diffusers"

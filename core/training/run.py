@@ -26,7 +26,6 @@ from core.training.build import (
     make_accelerator,
     make_average,
     make_dataset,
-    make_ends,
     make_loader,
     make_model,
     make_optimizer,
@@ -71,7 +70,6 @@ class Training:
             far=options.camera.zfar,
             device=self.accelerator.device,
         )
-        self.ends = make_ends(options, self.accelerator, self.renderer)
         self.test_dataset = make_dataset(options, "test")
         self.validation_lpips = load_validation_lpips(options.train)
         self.log = RunLog(self.accelerator, self.workspace)
@@ -107,7 +105,6 @@ class Training:
             self.renderer,
             Objective(options.train),
             options,
-            self.ends,
         )
 
     def _plan(self, groups: int) -> None:
@@ -221,8 +218,7 @@ class Training:
             self.accelerator,
             self.ledger,
             self.validation_lpips,
-            self.options.data.input_sides,
-            self.ends,
+            self.options.side_views.side_views,
         )
         self.log.write("validation", self.progress.step, **asdict(result))
         self._say(f"step {self.progress.step}: {json.dumps(asdict(result))}")
