@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import machine
+from core.architectures import build_model
 from core.checkpoint import save_weights
 from core.media import read_video, write_video
-from core.model import L4GM
 from core.options import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         for name in ("recon", "interp"):
-            save_weights(L4GM(PRESETS["big"].model), Path(folder, f"{name}.safetensors"), dtype=torch.float16)
+            save_weights(build_model(PRESETS["big"].model), Path(folder, f"{name}.safetensors"), dtype=torch.float16)
         source = read_video(args.video)
         with write_video(Path(folder, "short.mp4"), Fraction(15), source.size) as video:
             for frame in source.frames(range(args.frames)):

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.architectures import build_model
 from core.checkpoint import load_weights
 from core.data.batch import ClipBatch
 from core.data.dataset import ClipDataset
 from core.gaussians import Gaussians
 from core.losses import psnr
-from core.model import L4GM
 from core.options import PRESETS
 from core.rendering import Renderer, make_renderer
 
@@ -115,7 +115,7 @@ def main() -> None:
     data = replace(options.data, num_frames=FRAMES, num_views=VIEWS, data_home=args.data_home)
     data = replace(data, datalist=args.datalist, datalist_val=args.datalist, data_home_val=args.data_home)
     clips = ClipDataset(data, options.camera, input_size=options.model.input_size, split="test")
-    model = L4GM(options.model).requires_grad_(False).eval()
+    model = build_model(options.model).requires_grad_(False).eval()
     load_weights(model, options.train.resume)
     draw = make_renderer("numba")
     rows = []

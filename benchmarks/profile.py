@@ -26,8 +26,8 @@ from benchmarks.reference import PlainSession
 from benchmarks.report import table
 from benchmarks.training import steps_of
 from benchmarks.video import options_of, run
-from core.cpu.memory import keep_freed_memory
 from core.cpu import jit
+from core.cpu.memory import keep_freed_memory
 from core.inference.session import Session
 from core.options import PRESETS
 

@@ -24,9 +24,9 @@ import torch
 
 from benchmarks.measure import Row, machine
 from benchmarks.report import table, write_into, write_json
+from core.architectures import build_model
 from core.checkpoint import load_weights, read_tensors, save_weights
 from core.cli import parse_options
-from core.model import L4GM
 from core.options import PRESETS
 from core.training.run import Training
 
@@ -39,15 +39,12 @@ VARIANTS = {
     "baseline, second seed": "--seed 1",
     "EMA 0.9": "--ema_decay 0.9",
     "activation checkpointing": "--activation_checkpointing",
-    "temporal start as published": "--temporal_residual published",
     "temporal layers at 5 times the rate": "--temporal_lr_factor 5",
     "no temporal attention": "--no-use_temp_attn",
     "frozen backbone": "--freeze_backbone",
     "no pretraining": "--resume None",
-    "autoregression": "--input_sides own",
-    "true side views of every frame": "--input_sides every",
-    "temporal loss": "--lambda_temporal 1",
-    "SSIM loss": "--lambda_ssim 0.1",
+    "autoregression": "--side_views previous",
+    "true side views of every frame": "--side_views every",
 }
 
 
@@ -114,7 +111,7 @@ def results(rows: dict[str, dict[str, float]], arguments: argparse.Namespace) ->
 def start_without_time(path: Path) -> Path:
     """The shipped network less its temporal attention: what LGM is to L4GM."""
     tensors, _ = read_tensors(ROOT / PRESETS["nano"].train.resume)
-    model = L4GM(replace(PRESETS["nano"].model, use_temp_attn=False))
+    model = build_model(replace(PRESETS["nano"].model, use_temp_attn=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights({name: tensor.float() for name, tensor in tensors.items() if "t_attns." not in name}, path)
     load_weights(model, path)

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from core.cpu import attention as module
+from core.cpu.attention import BlockAttention
 from core.cpu.jit import run_parallel
 from core.cpu.softmax_kernels import ROWS, gradient_rows, softmax_rows
-from core.model import attention as module
-from core.model.attention import attention
 
+attention = BlockAttention.apply
 SHAPE = (2, 3, 70, 16)  # batch, heads, tokens, width
 
 

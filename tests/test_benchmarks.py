@@ -18,8 +18,8 @@ from benchmarks.reference import PlainModel, ViewByView
 from benchmarks.render import around
 from benchmarks.report import table, write_into
 from benchmarks.video import Stopwatch
+from core.architectures import build_model
 from core.data.clips import Clip
-from core.model import L4GM
 from core.options import PRESETS
 from core.rendering import make_renderer
 
@@ -83,7 +83,7 @@ def test_what_runs_at_the_same_time_is_clocked_once(monkeypatch: pytest.MonkeyPa
 @torch.inference_mode()
 def test_the_reference_network_computes_the_same() -> None:
     torch.manual_seed(0)
-    model = L4GM(SMALL).eval()
+    model = build_model(SMALL).eval()
     grid = random_grid(SMALL, 2, DEVICE)
     torch.testing.assert_close(PlainModel(model).raw_channels(grid), model.raw_channels(grid), atol=1e-4, rtol=1e-4)
     ours, plain = network_pair(SMALL, DEVICE)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from core.architectures import build_model
 from core.cameras import orbit_cameras
 from core.checkpoint import save_weights
 from core.data.clips import Clip
 from core.evaluation.tasks import stack
 from core.evaluation.truth import find_view
 from core.images import to_uint8
-from core.model import L4GM
 from core.rendering import make_renderer
 from tests.evaluation_place import write_clips, write_protocol
 from tests.tiny import TINY_MODEL, Call, lopsided_gaussians, write_checkpoint
@@ -70,7 +70,7 @@ def test_a_still_input_is_compared_with_its_first_frame(call: Call) -> None:
     assert still["flicker"] == pytest.approx(still["flicker_worst"] / 2, rel=1e-3) and still["flicker"] > 0
 
 
-@pytest.mark.parametrize("sides", ["ends", "first"])
+@pytest.mark.parametrize("sides", ["blend", "first"])
 def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call, sides: str) -> None:
     write_clips(Path("clips"))
     fields = {"task": "'interpolate'", "frames": "4", "frame_rate": "24", "objects": "['p-cow-0']"}
@@ -101,7 +101,7 @@ def test_what_a_chain_of_chunks_loses_is_told_by_chunk(call: Call) -> None:
     write_clips(Path("clips"))
     fields = {"task": "'autoregress'", "frames": "3", "chunk": "3", "chunks": "4", "objects": "['p-cow-0']"}
     write_protocol(Path(), **fields)
-    assert call("eval", f"{LINE} --handover last")[0] == 0
+    assert call("eval", f"{LINE} --chunk_side_views previous")[0] == 0
     own, kept = (results()["systems"][name]["p-cow-0"]["means"] for name in ("recon", "recon: kept"))
     curve = [own[f"psnr_{chunk:02d}"] for chunk in (1, 2, 3, 4)]
     assert (own["psnr_first"], own["psnr_last"]) == (curve[0], curve[-1])
@@ -130,7 +130,7 @@ def test_a_training_file_says_itself_which_network_it_holds(call: Call) -> None:
     write_clips(Path("clips"))
     write_protocol(Path(), frames="2")
     other = replace(TINY_MODEL, down_channels=(16, 32, 32), up_channels=(32, 32), norm_groups=8, use_temp_attn=False)
-    model = L4GM(other)
+    model = build_model(other)
     save_weights(model, "other.safetensors", options=json.dumps({"model": asdict(other)}))
     assert call("eval", f"{LINE} --compare other.safetensors --baselines")[0] == 0
     assert set(results()["systems"]) == {"recon", "other", "truth"}

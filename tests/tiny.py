@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.architectures import build_model
 from core.checkpoint import save_weights
 from core.gaussians import Gaussians
 from core.inference.network import Network
 from core.media import write_video
-from core.model import L4GM
-from core.options import CameraOptions, DataOptions, InferOptions, ModelOptions, Options, TrainOptions
+from core.options import CameraOptions, DataOptions, InferOptions, ModelOptions, Options, SideViewOptions, TrainOptions
 
 SIZE = 32
 LINE_3D = "big --workspace results --resume pretrained/recon.safetensors --num_frames 1 --test_path data_test/x.mp4"
@@ -37,7 +37,7 @@ TINY_MODEL = ModelOptions(
     splat_size=16,
     num_heads=2,
     norm_groups=16,
-    head="ray",
+    architecture="nano",
 )
 
 
@@ -46,7 +46,8 @@ def tiny_options(**infer: object) -> Options:
     return Options(
         model=TINY_MODEL,
         camera=CameraOptions(renderer="numba"),
-        data=DataOptions(output_size=SIZE, num_frames=4, prob_view_dropout=0.3),
+        data=DataOptions(output_size=SIZE, num_frames=4),
+        side_views=SideViewOptions(single_view_resume=None),
         train=TrainOptions(resume="pretrained/recon.safetensors", workspace="results"),
         infer=replace(InferOptions(precision="fp32"), **infer),
     )
@@ -57,7 +58,7 @@ def write_checkpoint(path: Path, seed: int = 0, model: ModelOptions = TINY_MODEL
     path.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        save_weights(L4GM(model), path)
+        save_weights(build_model(model), path)
     return path
 
 

@@ -46,10 +46,7 @@ class ClipBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
         """The same batch on another device."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in _TENSORS
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
         grid = self.grid.to(device, non_blocking=non_blocking)
         return replace(self, grid=grid, cameras=self.cameras.to(device), **moved)
 
@@ -61,10 +58,7 @@ class ClipBatch:
     @staticmethod
     def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
         """Concatenate samples along B, for ``DataLoader(collate_fn=...)``."""
-        tensors = {
-            name: torch.cat([getattr(sample, name) for sample in samples])
-            for name in _TENSORS
-        }
+        tensors = {name: torch.cat([getattr(sample, name) for sample in samples]) for name in _TENSORS}
         grid = ViewGrid.collate([sample.grid for sample in samples])
         cameras = concatenate([sample.cameras for sample in samples])
         names = sum((sample.names for sample in samples), ())

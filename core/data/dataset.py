@@ -42,7 +42,7 @@ class ClipDataset(Dataset):
         self,
         options: DataOptions,
         camera: CameraOptions,
-        side_views: SideViewOptions = SideViewOptions(),
+        side_views: SideViewOptions,
         *,
         input_size: int,
         split: Literal["train", "test"],

@@ -41,11 +41,10 @@ def side_view_grid(front: Tensor, sides: Tensor | None, cameras: Cameras, source
         return _front_alone(front, cameras)
     if source == "blend":
         sides = cross_fade(sides[:, 0], sides[:, 1], front.shape[1])
-    if source == "every":
-        return ViewGrid.of(torch.cat([front[:, :, None], sides], dim=2), cameras)
-    if source == "blend":
-        return ViewGrid.of(torch.cat([front[:, :, None], sides], dim=2), _still_sides(cameras))
-    return _repeated(front, sides, cameras)
+        cameras = _still_sides(cameras)
+    if source in ("first", "previous"):
+        return _repeated(front, sides, cameras)
+    return ViewGrid.of(torch.cat([front[:, :, None], sides], dim=2), cameras)
 
 
 def front_alone(grid: ViewGrid) -> ViewGrid:
@@ -54,7 +53,7 @@ def front_alone(grid: ViewGrid) -> ViewGrid:
 
 
 def placeholder_views(front: Tensor) -> Tensor:
-    """Views 90, 180 and 270 degrees from a frame ``[..., 3, H, W]`` as source ``none`` has them, ``[..., 3, 3, H, W]``."""
+    """Views 90, 180 and 270 degrees from a frame ``[..., 3, H, W]``, as source ``none`` has them."""
     white = torch.ones_like(front)
     return torch.stack([white, front.flip(-1), white], dim=-4)
 

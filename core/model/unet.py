@@ -7,6 +7,7 @@ the data. Attribute names are those of the published checkpoints: a public forma
 from __future__ import annotations
 
 import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange

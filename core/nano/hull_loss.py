@@ -38,16 +38,14 @@ def hull_depth_error(
     origins = flat.positions[:, :num_inputs, None]
     offsets = means.take_along_dim(chosen[..., None], dim=2) - origins
     depths = offsets.norm(dim=-1)
-    rays, nearest = _rays_along(origins, (offsets / depths[..., None]).detach(), chosen, seen)
+    directions = (offsets / depths[..., None]).detach()
+    # From the cameras to the rays' points that are closest to the origin.
+    nearest = -(origins * directions).sum(-1)
+    closest = origins + nearest[..., None] * directions
+    rays = Rays(chosen, seen.take_along_dim(chosen, dim=2), closest, directions)
     all_views = torch.ones(*rays.valid.shape[:2], flat.shape[1], dtype=torch.bool, device=seen.device)
     front, hit = enter(flat, masks.flatten(0, 1), rays, all_views)
     hits = rays.valid & (hit >= 1)
     errors = (depths - (nearest + front)).abs() * hits
     sums, counts = (x.reshape(cameras.shape[0], -1).sum(dim=1) for x in (errors, hits))
     return (sums / counts.clamp_min(1)).mean()
-
-
-def _rays_along(origins: Tensor, directions: Tensor, chosen: Tensor, seen: Tensor) -> tuple[Rays, Tensor]:
-    """Rays from origins, and the distance from there to their points closest to the world's origin ``[N, I, R]``."""
-    nearest = -(origins * directions).sum(-1)
-    return Rays(chosen, seen.take_along_dim(chosen, dim=2), origins + nearest[..., None] * directions, directions), nearest

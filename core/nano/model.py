@@ -1,7 +1,7 @@
 """`nano`: the network of `core.model` made to learn from little data.
 
-    ViewGrid -> Scene ─> cost volume ─> U-Net with an output at every decoder level ─> raw channels ─> ray head
-                  └───────────────────── depths on the visual hull ──────────────────────────────────────┘
+ViewGrid -> Scene ─> cost volume ─> U-Net with an output at every decoder level ─> raw channels ─> ray head
+              └───────────────────── depths on the visual hull ──────────────────────────────────────┘
 """
 
 from __future__ import annotations
