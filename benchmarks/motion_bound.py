@@ -114,7 +114,7 @@ def main() -> None:
     options = PRESETS["nano"]
     data = replace(options.data, num_frames=FRAMES, num_views=VIEWS, data_home=args.data_home)
     data = replace(data, datalist=args.datalist, datalist_val=args.datalist, data_home_val=args.data_home)
-    clips = ClipDataset(data, options.camera, input_size=options.model.input_size, split="test")
+    clips = ClipDataset(data, options.camera, options.side_views, input_size=options.model.input_size, split="test")
     model = build_model(options.model).requires_grad_(False).eval()
     load_weights(model, options.train.resume)
     draw = make_renderer("numba")

@@ -73,7 +73,7 @@ def test_what_the_picture_suffers_is_undone(variant: Variant) -> None:
     orbit = OrbitRenderer(CameraOptions(renderer="numba"), SIZE)
     true, seen = lopsided_gaussians(), []
 
-    def reconstruct(front: torch.Tensor, sides: torch.Tensor) -> Gaussians:
+    def reconstruct(front: torch.Tensor) -> Gaussians:
         seen.append(front[0])
         return scaled(mirrored(true) if variant.mirror else true, variant.zoom)
 

@@ -13,7 +13,7 @@ from core.data.lists import data_home, read_groups
 from core.data.side_views import front_alone
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
-from core.options import CameraOptions
+from core.options import CameraOptions, SideViewOptions
 from tests.clip_factory import view_color, write_clip
 from tests.dataset_factory import SIZE, make_dataset, make_options, same, tensor_of
 
@@ -243,7 +243,7 @@ def test_moving_the_world_keeps_relative_poses():
 def test_input_and_output_sizes_are_independent(clips: tuple[Path, list[str]]):
     for output_size, input_size in ((32, 16), (8, 16), (24, 16)):
         options = make_options(*clips, output_size=output_size)
-        sample = ClipDataset(options, CameraOptions(), input_size=input_size, split="test")[0]
+        sample = ClipDataset(options, CameraOptions(), SideViewOptions(), input_size=input_size, split="test")[0]
         assert sample.grid.size == (input_size, input_size)
         assert sample.images.shape[-2:] == sample.masks.shape[-2:] == sample.cameras.size
         assert sample.cameras.size == (output_size, output_size)

@@ -214,7 +214,7 @@ def test_nano_sees_its_neighbours_without_attention() -> None:
 
 def test_each_architecture_is_built_by_its_options_alone() -> None:
     assert type(build_model(OPTIONS)) is FastL4GM and type(build_model(NANO)) is NanoL4GM
-    with pytest.raises(UserError, match="'nano' of these options; core.architectures.build_model"):
+    with pytest.raises(UserError, match="architecture 'nano' of these options"):
         L4GM(PRESETS["nano"].model)
     with pytest.raises(UserError, match="build_model"):
         NanoL4GM(OPTIONS)
