@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from core.cameras import Cameras, cross
+from core.cameras import cross
 from core.gaussians import RAW_CHANNELS, Gaussians, split_raw
 from core.images import resize_area
 from core.nano.scene import Scene, foreground
@@ -41,29 +41,17 @@ def activate_on_rays(raw: Tensor, scene: Scene, min_opacity: float = 0.0) -> Gau
         scene: of the network's input; its hull has sqrt(k) S rays a side.
         min_opacity: Gaussians below need not be made: as many of each view stay as the one that shows most has.
     """
-    grid = scene.grid
-    raw, colors = raw.to(grid.images.dtype), resize_area(grid.images, scene.size)
+    raw = raw.to(scene.grid.images.dtype)
     fine = math.isqrt(raw.shape[3] // RAW_CHANNELS)
-    pixels = raw.unflatten(3, (fine, fine, RAW_CHANNELS))
-    shown = foreground(colors, None if grid.masks is None else resize_area(grid.masks, scene.size))[:, 0]
-    hit = scene.hull.hit.clone()
-    hit[:, :, 0] = 1.0
-    logits = rearrange(split_raw(pixels.movedim(5, -1)).opacity, "b t v s1 s2 h w 1 -> b t v (h s1) (w s2)")
-    opacities = (logits + _SHOWN * shown[scene.index] * hit + _HIDDEN).sigmoid().flatten(3)
-    raw = rearrange(pixels, "b t v s1 s2 c h w -> b t v (h s1 w s2) c")
-    depth, of_image = scene.hull.depth.flatten(3)[..., None], scene.index[..., None]
-    chosen = slice(None)
+    raw = rearrange(raw, "b t v (s1 s2 c) h w -> b t v (h s1 w s2) c", s1=fine, s2=fine)
+    depth, image, pixel = scene.hull.depth.flatten(3)[..., None], scene.index, slice(None)
+    opacities = _opacities(split_raw(raw).opacity.squeeze(-1), scene)
     if min_opacity > 0:
-        chosen = first_places(~(opacities < min_opacity))  # NaN stays, to be found
-        opacities = opacities.take_along_dim(chosen, dim=3)
-        raw, depth = (field.take_along_dim(chosen[..., None], dim=3) for field in (raw, depth))
-    else:
-        of_image = scene.index
-    nearest, directions, spacing = _rays(grid.cameras.resized(scene.size))
-    rgb, nearest, directions = (
-        field.to(colors)[of_image, chosen] for field in (rearrange(colors, "n c h w -> n (h w) c"), nearest, directions)
-    )
-    spacing = spacing.to(colors)[scene.index]
+        pixel = first_places(~(opacities < min_opacity))  # NaN stays, to be found
+        opacities, image = opacities.take_along_dim(pixel, dim=3), image[..., None]
+        raw, depth = (field.take_along_dim(pixel[..., None], dim=3) for field in (raw, depth))
+    rgb, nearest, directions, spacing = _of_images(scene)
+    rgb, nearest, directions = (field[image, pixel] for field in (rgb, nearest, directions))
     position, _, scale, quat, color = split_raw(raw)
     across = torch.stack(_frame_across(directions), dim=-2)
     shift = _ACROSS * (position[..., 1:] * (_ACROSS_GAIN / _ACROSS)).tanh()
@@ -72,22 +60,33 @@ def activate_on_rays(raw: Tensor, scene: Scene, min_opacity: float = 0.0) -> Gau
     gaussians = Gaussians(
         means=nearest + depth * directions + (shift[..., None] * across).sum(-2),
         opacities=opacities,
-        scales=0.7 * spacing[..., None, None] * (2 * (scale / 2).tanh()).exp(),
+        scales=0.7 * spacing[scene.index][..., None, None] * (2 * (scale / 2).tanh()).exp(),
         quats=F.normalize(quat + identity, dim=-1),
         colors=(rgb + color.tanh()).clamp(0, 1),
     )
     return gaussians.map(lambda field: field.flatten(2, 3))
 
 
-def _rays(cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every pixel of cameras ``[N]``, ``[N, h w, 3]``: its ray's point nearest to the origin, its unit direction.
+def _opacities(logits: Tensor, scene: Scene) -> Tensor:
+    """Opacities ``[B,T,V,P]`` from raw ones, by what is foreground and what the hull keeps of the side views."""
+    grid = scene.grid
+    masks = None if grid.masks is None else resize_area(grid.masks, scene.size)
+    shown = foreground(resize_area(grid.images, scene.size), masks)[:, 0]
+    hit = scene.hull.hit.clone()
+    hit[:, :, 0] = 1.0
+    return (logits + (_SHOWN * shown[scene.index] * hit).flatten(3) + _HIDDEN).sigmoid()
 
-    And how far neighbouring pixels' rays are apart near the origin, one length per view ``[N]``.
+
+def _of_images(scene: Scene) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Colours of the pixels, points of their rays nearest to the origin, unit directions: ``[N, P, 3]`` each.
+
+    And how far neighbouring pixels' rays are apart near the origin, one length per image ``[N]``.
     """
-    origins, directions = cameras.rays()
+    origins, directions = scene.grid.cameras.resized(scene.size).rays()
     nearest = cross(directions, cross(origins, directions))
     spacing = (nearest[:, 1:] - nearest[:, :-1]).norm(dim=-1).mean(dim=(-2, -1))
-    return nearest.flatten(1, 2), directions.flatten(1, 2), spacing
+    colors = rearrange(resize_area(scene.grid.images, scene.size), "n c h w -> n (h w) c")
+    return colors, *(x.to(colors) for x in (nearest.flatten(1, 2), directions.flatten(1, 2), spacing))
 
 
 def _frame_across(directions: Tensor) -> tuple[Tensor, Tensor]:
