@@ -1,4 +1,4 @@
-"""What is to be rendered: files, folders, lists, or uids of Objaverse. No Blender."""
+"""Sources of objects to render: files, folders, lists, or uids of Objaverse. No Blender."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SUFFIXES = (".glb", ".gltf")
 
 @dataclass(frozen=True)
 class Item:
-    """One object: its ``key`` in reports, a path or ``objaverse:<uid>``, and how many animations it is said to have."""
+    """One object: its ``key`` in reports, a path or ``objaverse:<uid>``, and its number of animations if known."""
 
     key: str
     animations: int | None = None
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is an object of Objaverse; its uid is its name."""
+        """Whether it is an object of Objaverse, named by its uid."""
         return self.key.startswith("objaverse:")
 
     def fetch(self) -> Path:
-        """The file; an object of Objaverse is downloaded where it is not at hand yet.
+        """Return the file; an object of Objaverse is downloaded if it is not in the cache.
 
         Raises:
             UserError: the download failed.
@@ -41,8 +41,8 @@ class Item:
             raise UserError(f"{self.key}: cannot be downloaded ({error!r})") from error
 
 
-def lost_files(path: Path) -> list[str]:
-    """Files that a glTF names and that are not there: its textures; Blender renders it without them."""
+def missing_files(path: Path) -> list[str]:
+    """Texture files that a glTF names and that do not exist; Blender renders it without them."""
     data = path.read_bytes()
     if data[:4] == b"glTF":
         data = data[20 : 20 + int.from_bytes(data[12:16], "little")]
@@ -58,11 +58,12 @@ def _objaverse() -> ModuleType:
 
 
 def find_items(sources: list[str], static: bool = False) -> list[Item]:
-    """The objects of all sources, each once, in order: files and folders as they are, .txt lists line by line.
+    """Collect the objects of all sources, each once, in order.
 
     Args:
-        sources: paths; ``objaverse`` for all of it, ``objaverse:<file>`` for the uids in a file.
-        static: keep objects of Objaverse that have no animation.
+        sources: .glb or .gltf files, folders of them, .txt lists of files; ``objaverse`` for all of Objaverse,
+            ``objaverse:<file>`` for the uids in a file.
+        static: include objects of Objaverse that have no animation.
 
     Raises:
         UserError: a source does not exist or is of another type; nothing was found.
@@ -94,7 +95,7 @@ def _objaverse_items(source: str, static: bool) -> list[Item]:
     uids = None
     if file:
         if not Path(file).is_file():
-            raise UserError(f"{source}: {file} does not exist; it holds one uid a line")
+            raise UserError(f"{source}: {file} does not exist; it needs one uid a line")
         uids = Path(file).read_text().split()
     annotations = objaverse.load_annotations(uids)
     unknown = [uid for uid in uids or () if uid not in annotations]

@@ -1,4 +1,4 @@
-"""A page about a data home: counts, histograms and contact sheets. No Blender."""
+"""HTML page of a data home: counts, histograms and contact sheets. No Blender."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blender_scripts.clips import atomic_file, clip_kinds, clip_path
+from blender_scripts.clips import clip_kinds, clip_path
 from blender_scripts.ledger import REPORT
 from blender_scripts.scores import Score, read_front
+from core.files import atomic_path
 
 CELL, COLUMNS, ROWS = 96, 16, 6
 STYLE = """body { font: 14px sans-serif; margin: 2em } svg { margin: 0.5em; fill: #357 }
@@ -21,7 +22,7 @@ text { font-size: 11px; fill: #000 } td { padding: 0 1em 0 0 }"""
 
 
 def histogram(title: str, values: Sequence[float], bins: int = 40, width: int = 420, height: int = 130) -> str:
-    """An SVG figure; the highest hundredth of the values is cut off on the right."""
+    """An SVG histogram; values above the 99th percentile are clipped to it."""
     numbers = np.asarray(values, float)
     if not len(numbers):
         return ""
@@ -39,7 +40,7 @@ def histogram(title: str, values: Sequence[float], bins: int = 40, width: int = 
 
 
 def contact_sheet(home: Path, scores: Sequence[Score], path: Path) -> int:
-    """Front views of clips, first and middle frame side by side; how many are shown."""
+    """Write front views of clips, first and middle frame side by side; return the number of clips shown."""
     shown = list(scores)[: COLUMNS * ROWS // 2]
     if not shown:
         return 0
@@ -49,7 +50,7 @@ def contact_sheet(home: Path, scores: Sequence[Score], path: Path) -> int:
         for half, frame in enumerate((0, len(images) // 2)):
             row, column = divmod(2 * number + half, COLUMNS)
             sheet.paste(Image.fromarray(images[frame]).resize((CELL, CELL)), (column * CELL, row * CELL))
-    with atomic_file(path) as temporary:
+    with atomic_path(path) as temporary:
         sheet.save(temporary, format="JPEG", quality=85)
     return len(shown)
 
@@ -57,15 +58,15 @@ def contact_sheet(home: Path, scores: Sequence[Score], path: Path) -> int:
 def write_page(
     folder: Path, home: Path, scores: list[Score], lists: dict[str, list[str]], dropped: dict[str, list[Score]]
 ) -> Path:
-    """Write ``index.html`` and its contact sheets into a folder; the page's path."""
+    """Write ``index.html`` and its contact sheets into a folder; return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {line for lines in lists.values() for line in lines}
+    listed = {line for lines in lists.values() for line in lines}
     good = [score for score in scores if not score.error]
-    moving = sorted((s for s in good if s.frames > 1 and s.line in kept), key=lambda s: s.flow)
-    some = [moving[i] for i in np.linspace(0, len(moving) - 1, min(48, len(moving))).astype(int)] if moving else []
+    moving = sorted((s for s in good if s.frames > 1 and s.line in listed), key=lambda s: s.flow)
+    sample = [moving[i] for i in np.linspace(0, len(moving) - 1, min(48, len(moving))).astype(int)] if moving else []
     groups = {
-        "Kept, from little to much motion": some,
-        "Kept, static": [s for s in good if s.frames == 1 and s.line in kept],
+        "Listed, from little to much motion": sample,
+        "Listed, static": [s for s in good if s.frames == 1 and s.line in listed],
     }
     groups |= {f"Dropped: {reason}": [s for s in clips if not s.error] for reason, clips in dropped.items()}
     parts = ["<h2>Lists</h2>", _table({name: len(lines) for name, lines in lists.items()})]
@@ -80,13 +81,13 @@ def write_page(
             parts.append(f'<h2>{html.escape(title)} ({count} of {len(chosen)})</h2><img src="sheet_{number}.jpg">')
     page = folder / "index.html"
     head = f"<!doctype html><title>Clips</title><style>{STYLE}</style><h1>{len(scores)} clips</h1>"
-    with atomic_file(page) as temporary:
+    with atomic_path(page) as temporary:
         temporary.write_text("\n".join([head, *parts]))
     return page
 
 
 def _render_report(home: Path) -> list[str]:
-    """What the renderer's report says: rows by status and reason, seconds an image."""
+    """Summary of the renderer's report: rows by status and reason, seconds an image."""
     path = home / REPORT
     if not path.exists():
         return []

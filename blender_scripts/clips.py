@@ -1,8 +1,8 @@
 """Names, frames and files of clips, without Blender.
 
 A clip is a stretch of at most one second (24 scene frames) of one animation of one object. Its *line*,
-``<pack>-<object>-<animation>-<clip>.tar``, stands in a data list; readers group lines by the second ``-``-separated
-token, the object. Each line has one tar per kind of camera, ``<data_home>/<kind>-<line>``, with the members
+``<pack>-<object>-<animation>-<clip>.tar``, is its entry in a data list; readers group lines by the second
+``-``-separated token, the object. Each line has one tar per kind of camera, ``<data_home>/<kind>-<line>``, with members
 
     ./VVV/img/TTT.jpg                 colour on white, view VVV, frame TTT
     ./VVV/mask/TTT.png                8-bit alpha
@@ -14,17 +14,14 @@ token, the object. Each line has one tar per kind of camera, ``<data_home>/<kind
 from __future__ import annotations
 
 import io
-import os
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from blender_scripts.rig import View, world_to_camera
-from core.errors import UserError
+from core.files import atomic_path
 
 SCENE_FPS = 24
 CLIP_SCENE_FRAMES = 24
@@ -45,14 +42,14 @@ def clip_line(pack: str, name: str, animation: int, clip: int) -> str:
 
 
 def clip_path(data_home: Path, kind: str, line: str) -> Path:
-    """Where the tar of a line lies: ``<data_home>/<kind>-<line>``, every ``/`` of the line replaced by ``-``."""
+    """Path of the tar of a line: ``<data_home>/<kind>-<line>``, every ``/`` of the line replaced by ``-``."""
     return data_home / f"{kind}-{line}".replace("/", "-")
 
 
 def clip_starts(length: int) -> list[int]:
     """First scene frames of the one-second clips of an animation of ``length`` scene frames.
 
-    The first clip always counts; a tail shorter than half a second is left out.
+    The first clip is always included; a tail shorter than half a second is dropped.
     """
     starts = range(0, max(length, 1), CLIP_SCENE_FRAMES)
     return [start for start in starts if start == 0 or length - start >= MIN_TAIL_FRAMES]
@@ -61,7 +58,7 @@ def clip_starts(length: int) -> list[int]:
 def clip_frames(start: int, length: int, downsample: int, limit: int | None, cyclic: bool) -> list[int]:
     """Scene frames of a clip: every ``downsample``-th from ``start`` through one second, at most ``limit`` of them.
 
-    Past the end of the animation a cyclic one (last pose = first pose) starts again, any other holds its last pose.
+    After its end a cyclic animation (last pose = first pose) repeats; any other stays in its last pose.
     """
     frames = range(start, start + CLIP_SCENE_FRAMES, downsample)[:limit]
     if cyclic and length > 1:
@@ -70,7 +67,7 @@ def clip_frames(start: int, length: int, downsample: int, limit: int | None, cyc
 
 
 def spread(items: list) -> list:
-    """Reorder so that every prefix is spread evenly over the list (van der Corput order)."""
+    """Reorder so that every prefix covers the list evenly (van der Corput order)."""
     bits = max(1, (len(items) - 1).bit_length())
     order = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits)]
     return [items[i] for i in order if i < len(items)]
@@ -89,26 +86,6 @@ def choose_clips(lengths: dict[int, int], limit: int | None) -> list[tuple[int, 
         for clip, _ in enumerate(clip_starts(length)):
             rounds.setdefault(clip, []).append((animation, clip))
     return [pair for clip in sorted(rounds) for pair in spread(rounds[clip])][:limit]
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path``: it takes its place when the block ends well and vanishes when not.
-
-    Raises:
-        UserError: the folder cannot be made or written to, the disk is full.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # video writers go by suffix
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; free some space or choose another folder") from error
 
 
 def composite_on_white(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,19 +114,18 @@ def _image(array: np.ndarray, **options: object) -> bytes:
 
 
 def encode(rgba: np.ndarray) -> tuple[bytes, bytes]:
-    """Straight-alpha uint8 RGBA ``[H, W, 4]`` -> the JPEG of it on white and the PNG of its alpha."""
+    """Encode straight-alpha uint8 RGBA ``[H, W, 4]`` as JPEG of its colour on white and PNG of its alpha."""
     colour, alpha = composite_on_white(rgba)
     return _image(colour, format="JPEG", quality=JPEG_QUALITY, subsampling=0), _image(alpha, format="PNG")
 
 
 def write_clip(path: Path, views: dict[View, list[tuple[bytes, bytes]]]) -> None:
-    """Write a clip tar at once.
+    """Write a clip tar, whole or not at all.
 
     Args:
-        path: the tar; it appears whole or not at all.
-        views: for every camera its frames, as `encode` makes them.
+        views: camera -> its frames, as `encode` returns them.
     """
-    with atomic_file(path) as temporary, tarfile.open(temporary, "w") as tar:
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
         for view, frames in views.items():
             folder, count = f"./{view.number:03d}", len(frames)
             _add(tar, f"{folder}/camera/elevation.npy", _npy(np.full(count, view.elevation)))
@@ -161,15 +137,15 @@ def write_clip(path: Path, views: dict[View, list[tuple[bytes, bytes]]]) -> None
 
 
 def frame_count(path: Path) -> int:
-    """Frames of a clip tar, read from the first camera file in it."""
+    """Number of frames of a clip tar, from its first camera file."""
     with tarfile.open(path) as tar:
         return len(np.load(io.BytesIO(tar.extractfile(tar.next()).read())))
 
 
 def write_datalists(data_home: Path) -> dict[str, int]:
-    """Write the lists of all clips of ``data_home`` that have both kinds of cameras; return list name -> lines.
+    """List all clips of ``data_home`` that have both kinds of cameras; return list name -> number of lines.
 
-    ``datalist_8fps.txt`` and ``datalist_24fps.txt`` hold animated clips, ``datalist_static.txt`` one-frame clips.
+    ``datalist_8fps.txt`` and ``datalist_24fps.txt`` list animated clips, ``datalist_static.txt`` one-frame clips.
     """
     lists: dict[str, list[str]] = {}
     for fps, name in ((8, "datalist_8fps.txt"), (24, "datalist_24fps.txt")):
@@ -180,6 +156,6 @@ def write_datalists(data_home: Path) -> dict[str, int]:
                 target = name if frame_count(path) > 1 else "datalist_static.txt"
                 lists.setdefault(target, []).append(line)
     for name, lines in lists.items():
-        with atomic_file(data_home / name) as temporary:
+        with atomic_path(data_home / name) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
     return {name: len(lines) for name, lines in lists.items()}

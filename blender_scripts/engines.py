@@ -1,4 +1,4 @@
-"""Where objects are rendered: local processes, or Ray. An engine yields the rows of all objects as they come."""
+"""Engines: render objects in local processes or on Ray, and yield the report rows of all objects as they arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def rows_of(item: Item, worker: Worker) -> Iterator[dict]:
-    """The rows of one object, from the download on; the last one has the status ``done``, ``timeout`` or ``crash``."""
+    """Download and render one object; the last row has the status ``done``, ``timeout`` or ``crash``."""
     try:
         path = item.fetch()
     except UserError as error:
@@ -27,7 +27,7 @@ def rows_of(item: Item, worker: Worker) -> Iterator[dict]:
 
 
 def run_local(items: list[Item], command: list[str], args: argparse.Namespace) -> Iterator[tuple[Item, dict]]:
-    """One thread for every Blender process; a thread takes the next object when its own is finished."""
+    """Run one thread per Blender process; each takes objects from one queue."""
     waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
     rows: queue.SimpleQueue[tuple[Item, dict] | BaseException | None] = queue.SimpleQueue()
     for item in items:
@@ -42,7 +42,7 @@ def run_local(items: list[Item], command: list[str], args: argparse.Namespace) -
                     rows.put((item, row))
         except queue.Empty:
             pass
-        except BaseException as error:  # raised where the rows are read
+        except BaseException as error:  # re-raised by the reader of the rows
             rows.put(error)
         finally:
             worker.close()
@@ -58,14 +58,14 @@ def run_local(items: list[Item], command: list[str], args: argparse.Namespace) -
                     raise entry
                 yield entry
     finally:
-        while not waiting.empty():  # nothing new is begun
+        while not waiting.empty():  # start no further object
             waiting.get()
         for worker in workers:
             worker.close()
 
 
 def run_ray(items: list[Item], command: list[str], args: argparse.Namespace) -> Iterator[tuple[Item, dict]]:
-    """One Ray actor for every Blender process. The data home and this folder lie at the same path on all machines."""
+    """Run one Ray actor per Blender process; data home and repository have the same path on all machines."""
     try:
         import ray
     except ImportError as error:
@@ -77,7 +77,7 @@ def run_ray(items: list[Item], command: list[str], args: argparse.Namespace) -> 
 
     @ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=1)
     class Renderer:
-        """A worker on some machine of the cluster."""
+        """A worker on a machine of the cluster."""
 
         def __init__(self) -> None:
             self.worker = Worker(command, args.time_limit)
@@ -97,7 +97,7 @@ def run_ray(items: list[Item], command: list[str], args: argparse.Namespace) -> 
             idle.append(actor)
             try:
                 rows = ray.get(ready)
-            except ray.exceptions.RayActorError as error:  # its machine is gone
+            except ray.exceptions.RayActorError as error:  # its machine is lost
                 rows = [{"status": "crash", "reason": f"Ray lost the worker ({type(error).__name__})"}]
             for row in rows:
                 yield item, row
@@ -109,4 +109,4 @@ ENGINES: dict[str, Callable[[list[Item], list[str], argparse.Namespace], Iterato
     "local": run_local,
     "ray": run_ray,
 }
-"""Name -> engine."""
+"""Engines by name."""

@@ -3,8 +3,8 @@
     python blender_scripts/make_procedural.py --out models/procedural --count 200           # seeds 0 to 199
     python blender_scripts/make_procedural.py --out beast.glb --seed 7 --family animal
 
-A seed makes the same file on every run. Files are named after family and seed, so that every object is a group of its
-own in a data list. ``--static`` leaves the animation out.
+A seed gives the same file on every run. Files are named by family and seed, so that every object is its own group in
+a data list. ``--static`` omits the animation.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from core.errors import UserError
 
 
 def make(out: Path, first: int, count: int, family: str | None, static: bool) -> list[Path]:
-    """Write the objects of the seeds ``first`` to ``first + count - 1``; the files.
+    """Write the objects of the seeds ``first`` to ``first + count - 1`` and return the files.
 
     Args:
         out: a .glb for one object, else a folder.
-        family: all of one family; None draws it for every seed.
+        family: one family for all; None draws a family for every seed.
 
     Raises:
-        UserError: several objects into one file, or it cannot be written.
+        UserError: ``out`` is one file for several objects, or cannot be written.
     """
     if out.suffix == ".glb" and count > 1:
         raise UserError(f"--out {out} is one file; give a folder for --count {count}")
@@ -49,9 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the .glb to write, or a folder")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--count", type=int, default=1, help="how many seeds")
-    parser.add_argument("--family", choices=(*FAMILIES, "toy"), help="all of one family (default: drawn by the seed)")
-    parser.add_argument("--static", action="store_true", help="without animation")
+    parser.add_argument("--count", type=int, default=1, help="number of seeds")
+    parser.add_argument("--family", choices=(*FAMILIES, "toy"), help="one family for all (default: drawn by the seed)")
+    parser.add_argument("--static", action="store_true", help="omit the animation")
     args = parser.parse_args()
     paths = make(args.out, args.seed, args.count, args.family, args.static)
     print(f"{len(paths)} objects: {paths[0]} ... {paths[-1]}" if len(paths) > 1 else paths[0])

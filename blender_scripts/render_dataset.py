@@ -4,9 +4,9 @@
     python blender_scripts/render_dataset.py --obj objaverse:uids.txt --out_dir clips --engine ray
 
 ``--obj`` takes files, folders, .txt lists, ``objaverse`` or ``objaverse:<file of uids>`` (needs the objaverse package).
-Run it again to go on: what is there is skipped, whatever ended the last run. What hangs or crashes Blender is tried
-again and then put into quarantine. ``<out_dir>/render_report.jsonl`` has a row for every clip and every file that
-brought forth none, with its reason. Runs in the main environment; Blender is started as a process of its own.
+Run the same command again to resume: existing clips are skipped. A file that hangs or crashes Blender is tried again
+and then put into quarantine. ``<out_dir>/render_report.jsonl`` has a row for every clip and for every file without a
+clip, with the reason. Runs in the main environment and starts Blender as a separate process.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ RENDER_PYTHON = Path(__file__).resolve().parents[1] / ".venv-render/bin/python"
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
-    """The options, the render options as a dictionary, and the same as the worker's command line."""
+    """Parse into all options, the render options as a dictionary, and the worker's command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--obj", "--catalogue", nargs="+", required=True, help="what to render, see above")
-    add("--out_dir", type=Path, required=True, help="data home: tars, lists and the report go here")
+    add("--obj", "--catalogue", nargs="+", required=True, help="objects to render, see above")
+    add("--out_dir", type=Path, required=True, help="data home: folder for tars, lists and the report")
     add("--engine", choices=tuple(ENGINES), default="local", help="processes of this machine, or a Ray cluster")
     add("--processes", type=int, default=1, help="Blender processes at a time")
-    add("--ray_address", help="of a running cluster (default: a runtime of its own on this machine)")
-    add("--time_limit", type=float, default=900.0, help="seconds in which a file must bring forth its next clip")
-    add("--tries", type=int, default=2, help="how often a file may hang or crash Blender")
-    add("--retry", action="store_true", help="try what is in quarantine or failed once more")
+    add("--ray_address", help="address of a running cluster (default: start Ray on this machine)")
+    add("--time_limit", type=float, default=900.0, help="seconds a clip may take")
+    add("--tries", type=int, default=2, help="attempts for a file that hangs or crashes Blender")
+    add("--retry", action="store_true", help="try failed and quarantined files once more")
     add("--blender", default=str(RENDER_PYTHON), help="a `blender` program, or a Python that has bpy")
-    add("--static", action="store_true", help="take objects of Objaverse that have no animation as well")
+    add("--static", action="store_true", help="include objects of Objaverse without animation")
     names = add_render_options(parser.add_argument_group("render options"))
     args = parser.parse_args(argv)
     check_render_options(args, parser.error)
@@ -57,16 +57,12 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
             tokens.append(f"--{name}")
         elif value is not None and value is not False:
             tokens += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    # How fast and where does not change what is rendered.
+    # Threads and device do not change the images.
     return args, {name: value for name, value in settings.items() if name not in ("threads", "device")}, tokens
 
 
 def refuse_equal_names(items: list[Item]) -> None:
-    """Two files whose clips would have the same names cannot lie in one data home.
-
-    Raises:
-        UserError: naming both.
-    """
+    """Raise UserError if the clips of two files would have the same names."""
     names: dict[str, str] = {}
     for item in items:
         if not item.is_remote:
@@ -78,19 +74,19 @@ def refuse_equal_names(items: list[Item]) -> None:
 
 
 def render_all(items: list[Item], ledger: Ledger, args: argparse.Namespace, tokens: list[str]) -> None:
-    """Render what is not finished; every row goes into the ledger as it comes.
+    """Render unfinished items; every row is added to the ledger at once.
 
     Raises:
-        UserError: no worker can be started at all.
+        UserError: no worker can be started.
     """
     command = blender_command(args.blender, tokens)
 
-    def is_wanted(item: Item) -> bool:
+    def is_pending(item: Item) -> bool:
         if args.retry and ledger.is_failed(item.key):
             return True
         return not (ledger.is_finished(item.key) or ledger.is_quarantined(item.key, args.tries))
 
-    waiting = [item for item in items if is_wanted(item)]
+    waiting = [item for item in items if is_pending(item)]
     images = 0
     with tqdm(total=len(items), initial=len(items) - len(waiting), unit="object", smoothing=0.05) as bar:
         while waiting:
@@ -104,14 +100,14 @@ def render_all(items: list[Item], ledger: Ledger, args: argparse.Namespace, toke
                     bar.update()
                 rate = images / max(bar.format_dict["elapsed"], 1e-9)
                 bar.set_postfix_str(f"{images} images, {rate:.1f}/s", refresh=False)
-            waiting = again  # those that failed wait until all others had their turn
+            waiting = again  # retry after all others
 
 
 def main(argv: list[str]) -> int:
     """Find, render, report, write the lists."""
     args, settings, tokens = parse(argv)
     if not Path(args.blender).exists():
-        raise UserError(f"{args.blender} does not exist: `make render-env` makes it, or name a blender with --blender")
+        raise UserError(f"{args.blender} does not exist: run `make render-env`, or choose a blender with --blender")
     items = find_items(args.obj, args.static)
     refuse_equal_names(items)
     ledger = Ledger(args.out_dir, settings)
@@ -137,5 +133,5 @@ if __name__ == "__main__":
         print(error, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes", file=sys.stderr)
         sys.exit(130)

@@ -3,9 +3,9 @@
     python blender_scripts/render_objaverse.py --obj model.glb --out_dir data
     blender -b -P blender_scripts/render_objaverse.py -- --obj model.glb --out_dir data
 
-``--obj`` takes files, folders and text files that list files; ``-`` reads file names from standard input until it ends.
-Clips that exist are skipped, so a run resumes. A file that cannot be used is one row of the report with its reason.
-For whole catalogues, time limits and crashes: render_dataset.py.
+``--obj`` takes files, folders and text files that list files; ``-`` reads file names from standard input.
+Existing clips are skipped, so the same command resumes. A file that cannot be rendered is one row of the report with
+the reason. For many files, with time limits and after crashes: render_dataset.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Blender starts a script without its folder
 
 from blender_scripts import clips, rig
-from blender_scripts.catalogue import find_items, lost_files
+from blender_scripts.catalogue import find_items, missing_files
 from blender_scripts.render_options import add_render_options, check_render_options
 from core.errors import UserError
 
@@ -32,23 +32,39 @@ if TYPE_CHECKING:
     from blender_scripts.scene import ClipScene
 
 MAX_STILL = 24
-"""An object is left after so many clips in a row in which nothing moves: some animations take many minutes."""
+"""Stop with an object after this number of consecutive clips without motion: some animations take many minutes."""
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Read the command line; under ``blender -b -P script -- ...`` only what stands behind ``--``."""
+    """Read the command line; with ``blender -b -P script -- ...`` only the part after ``--``."""
     if "--" in argv:
         argv = argv[argv.index("--") + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--obj", "--object_path", nargs="+", required=True, help="GLB files, folders of them, .txt lists of them, or -")
-    add("--out_dir", "--output_dir", type=Path, required=True, help="data home: tars and data lists go here")
+    add("objects", nargs="*", metavar="FILE", help="the same as --obj")
+    add("--obj", "--object_path", nargs="+", default=[], help="GLB files, folders of them, .txt lists of them, or -")
+    out_flags = ("--out_dir", "--output_dir", "--output_folder")
+    add(*out_flags, type=Path, required=True, help="data home: folder for tars and data lists")
     add("--shard", type=_shard, default=(0, 1), help="i/n: take every n-th file from the i-th on")
     add("--report", type=Path, help="append one JSON line per clip or failed file")
-    add_render_options(parser, ("--device", "--engine"))
-    args = parser.parse_args(argv)
+    add_render_options(parser)
+    _add_published_flags(parser.add_argument_group("published options, accepted"))
+    args = parser.parse_intermixed_args(argv)
+    args.obj += args.objects
+    if not args.obj:
+        parser.error("nothing to render: give GLB files")
+    if args.engine in ("auto", "cpu", "gpu"):
+        args.device = args.engine
     check_render_options(args, parser.error)
     return args
+
+
+def _add_published_flags(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--engine", choices=("CYCLES", "auto", "cpu", "gpu"), default="CYCLES", help="Cycles; or the same as --device")
+    add("--format", choices=("PNG",), default="PNG", help="clips hold JPEG images and PNG masks")
+    add("--gpu", type=int, help="no effect: all GPUs of a machine render")
+    add("--step_angle", type=int, help="no effect")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -60,23 +76,24 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def render_object(path: Path, args: argparse.Namespace) -> Iterator[dict]:
-    """Render all wanted clips of one file; yield a report row for each.
+    """Render the selected clips of one file; yield a report row for each.
 
-    An object without animation, or with none in which anything moves, is static: one frame, or, where they are wanted,
-    clips of a rigid motion.
+    An object is static if it has no animation or no animation moves it: it gets one frame, or with ``--rigid_motion`` a
+    clip of a rigid motion.
     """
     from blender_scripts.scene import ClipScene  # here, because importing Blender takes seconds
 
-    scene = ClipScene(path, args.resolution, args.samples, args.filter_width, args.device, args.threads)
+    quality = (args.resolution, args.samples, args.filter_width)
+    scene = ClipScene(path, *quality, args.device, args.threads, args.lights)
     lengths = scene.lengths
     if args.animation != "all":
-        wanted = int(args.animation)
-        if wanted not in lengths:
-            raise UserError(f"{path}: has no animation {wanted}; it has {len(lengths)}, counted from 0")
-        lengths = {wanted: lengths[wanted]}
-    note = {"note": f"missing: {', '.join(lost)}"} if (lost := lost_files(path)) else {}
+        index = int(args.animation)
+        if index not in lengths:
+            raise UserError(f"{path}: has no animation {index}; it has {len(lengths)}, counted from 0")
+        lengths = {index: lengths[index]}
+    note = {"note": f"missing: {', '.join(lost)}"} if (lost := missing_files(path)) else {}
     done = still = 0
-    # More candidates than clips: those that do not move are passed over.
+    # No limit here: clips without motion do not count.
     for animation, clip in clips.choose_clips(lengths, None):
         if still == MAX_STILL or (args.max_clips is not None and done >= args.max_clips):
             break
@@ -103,7 +120,7 @@ def _row(scene: ClipScene, path: Path, animation: int | None, clip: int, args: a
 def _render_clip(scene: ClipScene, line: str, animation: int | None, clip: int, args: argparse.Namespace) -> dict:
     modes = ("fixed", "random") if args.mode == "both" else (args.mode,)
     static = animation is None and not args.rigid_motion
-    # A static object has no rate: it stands among the clips of the slower one.
+    # A static object has no frame rate: its clip gets the name of the slower one.
     rates = [max(args.downsample)] if static else args.downsample
     targets: dict[tuple[int, str], Path] = {}
     for rate in rates:
@@ -126,7 +143,7 @@ def _render_clip(scene: ClipScene, line: str, animation: int | None, clip: int, 
         start = clips.clip_starts(length)[clip]
         limit = args.fixed_animation_length
         frames = {rate: clips.clip_frames(start, length, rate, limit, cyclic) for rate in rates}
-        span = clips.clip_frames(start, length, 1, None, cyclic)  # all rates share one scale and centre
+        span = clips.clip_frames(start, length, 1, None, cyclic)  # all frame rates share one scale and centre
     motion = scene.normalise(span, args.scale)
     if animation is not None and motion < args.min_motion:
         return {"status": "skipped", "reason": f"nothing moves (motion {motion:.4f})"}
@@ -134,11 +151,11 @@ def _render_clip(scene: ClipScene, line: str, animation: int | None, clip: int, 
         scene.rig.light(np.random.default_rng([args.seed, *line.encode()]))
     views = {"fixed": rig.fixed_views(args.views, args.view_step)}
     views["random"] = rig.random_views(args.random_views, args.seed, line)
-    jobs: dict[int, dict[rig.View, None]] = {}  # what is missing, by frame: a dictionary keeps the order of the views
+    jobs: dict[int, dict[rig.View, None]] = {}  # frame -> missing views; a dictionary keeps their order
     for rate, mode in missing:
         for frame in frames[rate]:
             jobs.setdefault(frame, {}).update(dict.fromkeys(views[mode]))
-    images = scene.render({frame: list(wanted) for frame, wanted in jobs.items()})
+    images = scene.render({frame: list(missing_views) for frame, missing_views in jobs.items()})
     for (rate, mode), target in missing.items():
         clips.write_clip(target, {view: [images[view, frame] for frame in frames[rate]] for view in views[mode]})
     measured = {"images": len(images), "motion": round(motion, 4), "device": scene.device}
@@ -163,7 +180,7 @@ def main(argv: list[str]) -> int:
         for row in _rows(path, args):
             statuses.append(row["status"])
             _report(row, args.report, sys.stderr if row["status"] == "failed" and not from_input else sys.stdout)
-        if from_input:  # so that who feeds us knows that the file is finished
+        if from_input:  # tells the parent process that the file is finished
             _report({"status": "done", "seconds": round(time.perf_counter() - started, 2)}, None, sys.stdout)
     failed = statuses.count("failed")
     if not from_input:
@@ -172,10 +189,10 @@ def main(argv: list[str]) -> int:
 
 
 def _rows(path: Path, args: argparse.Namespace) -> Iterator[dict]:
-    """The rows of a file; whatever it makes Blender or its importer raise becomes a row as well."""
+    """The rows of a file; any exception from Blender or its importer becomes a row too."""
     try:
         yield from render_object(path, args)
-    except Exception as error:  # a file from the internet can break an importer in any way; none may stop the others
+    except Exception as error:  # a damaged file can raise anything in the importer and must not stop the others
         reason = str(error) if isinstance(error, UserError) else f"{path}: {type(error).__name__}: {error}"
         yield {"file": str(path), "animation": None, "status": "failed", "reason": " ".join(reason.split())}
 

@@ -1,4 +1,4 @@
-"""Camera rigs of a clip, without Blender: which views, where they stand, and their matrices.
+"""Cameras and lights of a clip, without Blender: view numbers, poses, matrices, directions of the suns.
 
 World: y up, the glTF convention; the front of an object (glTF +Z) faces azimuth 0. Angles are degrees. A positive
 elevation is above the horizon; this is also what clips store (their readers negate it for the published orbit function,
@@ -15,6 +15,43 @@ import numpy as np
 RADIUS = 1.5
 LENS_MM, SENSOR_MM = 35.0, 32.0  # field of view 2 atan(16 / 35) = 49.13 degrees
 ELEVATION_RANGE = (-5.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Sun:
+    """A directional light.
+
+    Attributes:
+        energy: W/m2, Blender's unit.
+        azimuth, elevation: direction that the light comes from, degrees, as in `View`.
+        shadow: whether objects cast shadows.
+    """
+
+    name: str
+    energy: float
+    azimuth: float
+    elevation: float
+    shadow: bool = True
+
+
+LIGHTS = {
+    # The published directions and energies. The published script turns shadows off; Cycles in Blender 3, the version
+    # that it names, ignores that switch.
+    "published": (
+        Sun("key", 4.0, -45.0, 45.0, shadow=False),
+        Sun("fill", 3.0, 135.0, 45.0, shadow=False),
+        Sun("rim", 4.0, -45.0, 45.0, shadow=False),
+        Sun("bottom", 2.0, 0.0, -90.0, shadow=False),
+    ),
+    # The same energies from all sides: no side of a white object is far above or below full exposure.
+    "soft": (
+        Sun("key", 4.0, -45.0, 30.0),
+        Sun("fill", 3.0, 75.0, 10.0),
+        Sun("rim", 4.0, 180.0, 30.0),
+        Sun("bottom", 2.0, 0.0, -89.0),
+    ),
+}
+"""Lights by name."""
 
 # Blender's world is z up: its importer maps glTF (x, y, z) to (x, -z, y).
 _Y_UP_TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -37,8 +74,8 @@ def fixed_views(count: int = 16, step: int = 1) -> list[View]:
 def random_views(count: int, seed: int, name: str) -> list[View]:
     """Random cameras: azimuth uniform in [0, 360), elevation uniform in [-5, 30).
 
-    The draw depends on the seed and the clip's name alone, so a clip has the same cameras whenever, wherever and after
-    whatever other clips it is rendered, and a smaller ``count`` is a prefix of a larger one.
+    The draw depends only on the seed and the clip's name, not on other clips; a smaller ``count`` gives a prefix of a
+    larger one.
     """
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     draws = generator.uniform((0.0, ELEVATION_RANGE[0]), (360.0, ELEVATION_RANGE[1]), size=(count, 2))
@@ -67,10 +104,9 @@ def world_to_camera(view: View, radius: float = RADIUS) -> np.ndarray:
 
 
 def rigid_motion(frame: int, seed: int, name: str) -> np.ndarray:
-    """A pose ``[4, 4]`` in the y-up world for a static object of unit size: turning, rocking and hopping.
+    """Pose ``[4, 4]`` of a static object of unit size in the y-up world: rotation, rocking and translation.
 
-    The motion takes a second (24 frames) and ends where it begins. As with the cameras it depends on the seed and the
-    clip's name alone.
+    The motion has a period of one second (24 frames) and depends only on the seed and the clip's name.
     """
     generator = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
     turns = generator.choice([-1.0, 0.0, 0.0, 1.0])

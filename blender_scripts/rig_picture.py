@@ -1,4 +1,4 @@
-"""Draw the camera rig with the pictures of a rendered clip in it: where each view stands and what it sees.
+"""Draw the camera rig with the images of a rendered clip: position and picture of every view.
 
     python blender_scripts/rig_picture.py fixed_16_clip-<line> random_clip-<line> --out docs/images/rig.png
 
@@ -18,15 +18,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs as a file, 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from blender_scripts.clips import atomic_file
 from blender_scripts.rig import ELEVATION_RANGE, RADIUS, View, camera_to_world
+from core.files import atomic_path
 
 SIDE, CELL = 760, 96
 SCALE = 0.41 * SIDE / RADIUS  # pixels a world unit
 
 
 def first_frames(path: Path) -> list[tuple[View, Image.Image]]:
-    """Every view of a clip and its first picture."""
+    """Every view of a clip with its first image."""
     with tarfile.open(path) as tar:
         names = tar.getnames()
 
@@ -84,7 +84,7 @@ def main() -> None:
     image = Image.new("RGB", (2 * SIDE, SIDE + 40), "white")
     image.paste(left, (0, 0))
     image.paste(side, (SIDE, 0))
-    with atomic_file(args.out) as temporary:
+    with atomic_path(args.out) as temporary:
         image.quantize(128).save(temporary, format="PNG", optimize=True)
 
 

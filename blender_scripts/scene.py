@@ -1,4 +1,4 @@
-"""One GLB in Blender: import it, choose an animation, normalise, take the pictures of a clip. Needs Blender."""
+"""One GLB in Blender: import, choose an animation, normalise, render the images of a clip. Needs Blender."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.errors import UserError
 
 
 def _is_helper(obj: bpy.types.Object, bone_shapes: set[bpy.types.Object]) -> bool:
-    """Whether a mesh is the importer's own, or hidden in the file: neither drawn nor measured."""
+    """Whether a mesh was added by the importer or is hidden in the file; such meshes are not rendered."""
     imported_aside = any(collection.name.startswith("glTF_not_exported") for collection in obj.users_collection)
     return imported_aside or obj in bone_shapes or obj.hide_render or obj.hide_viewport or obj.hide_get()
 
@@ -33,13 +33,21 @@ class ClipScene:
         filter_width: pixel filter in pixels.
         device: ``auto``, ``cpu`` or ``gpu``.
         threads: Cycles threads; 0 takes all cores.
+        lights: ``published`` or ``soft``, see `blender_scripts.rig.LIGHTS`.
 
     Raises:
-        UserError: the file cannot be imported or holds no visible mesh; or no GPU where one is asked for.
+        UserError: the file cannot be imported, has no visible mesh, or the GPU asked for does not exist.
     """
 
     def __init__(
-        self, path: Path, resolution: int, samples: int, filter_width: float, device: str = "auto", threads: int = 0
+        self,
+        path: Path,
+        resolution: int,
+        samples: int,
+        filter_width: float,
+        device: str = "auto",
+        threads: int = 0,
+        lights: str = "soft",
     ) -> None:
         with quiet():
             bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -47,12 +55,12 @@ class ClipScene:
             bpy.context.scene.render.fps = SCENE_FPS  # key times are seconds; the importer needs the rate
             gltf = bpy.context.preferences.addons["io_scene_gltf2"].preferences
             if not gltf.animation_ui:
-                gltf.animation_ui = True  # then the importer leaves a list of the animations in the order of the file
+                gltf.animation_ui = True  # makes the importer list the animations in file order
             try:
                 bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=True)
-            except RuntimeError as error:  # an operator raises nothing else; the last line of its text is the cause
+            except RuntimeError as error:  # the last line of an operator's message is the cause
                 raise UserError(f"{path}: not a readable glTF file ({str(error).strip().splitlines()[-1]})") from error
-        objects = list(bpy.context.view_layer.objects)  # without the scenes of the file that are not its default one
+        objects = list(bpy.context.view_layer.objects)  # those of the file's default scene
         bones = [bone for obj in objects if obj.pose for bone in obj.pose.bones]
         bone_shapes = {bone.custom_shape for bone in bones if bone.custom_shape}
         for obj in objects:
@@ -65,11 +73,11 @@ class ClipScene:
             if obj.parent is None:
                 obj.parent = self._root
         bpy.context.scene.collection.objects.link(self._root)
-        self.rig = Rig()
+        self.rig = Rig(lights)
         self._animated = self._find_animated()
         self._rest = [(item, item.matrix_basis.copy()) for item in (*objects, *bones)]
         for key in (key for keys in bpy.data.shape_keys for key in keys.key_blocks):
-            key.slider_min, key.slider_max = -10.0, 10.0  # glTF's weights have no bounds, Blender's end at 0 and 1
+            key.slider_min, key.slider_max = -10.0, 10.0  # glTF weights are unbounded, Blender clamps to [0, 1]
         self._shapes = [(key, key.value) for keys in bpy.data.shape_keys for key in keys.key_blocks]
         self._normal, self._motion = Matrix.Identity(4), None
         self.lengths = self._find_lengths()
@@ -81,14 +89,14 @@ class ClipScene:
         return [owner for owner in owners if owner.animation_data and owner.animation_data.nla_tracks]
 
     def _strips(self, name: str) -> Iterator[tuple[bpy.types.ID, bpy.types.NlaStrip]]:
-        """The importer stores every animation as NLA tracks of its name on all that it moves."""
+        """Strips of an animation: the importer stores it as one NLA track of that name per animated object."""
         for owner in self._animated:
             for track in owner.animation_data.nla_tracks:
                 if track.name == name and track.strips:
                     yield owner, track.strips[0]
 
     def _find_lengths(self) -> dict[int, int]:
-        """Scene frames of every animation, by its index in the file; empty for a static object."""
+        """Number of scene frames of every animation, by its index in the file; empty for a static object."""
         self._names = [track.name for track in bpy.data.scenes[0].gltf2_animation_tracks]
         lengths = {}
         for index, name in enumerate(self._names):
@@ -98,7 +106,7 @@ class ClipScene:
         return lengths
 
     def play(self, animation: int) -> None:
-        """Choose the animation by index; what it does not move returns to its rest pose."""
+        """Select an animation by index; objects that it does not animate return to their rest pose."""
         for owner in self._animated:
             owner.animation_data.action = None
             for track in owner.animation_data.nla_tracks:
@@ -112,11 +120,15 @@ class ClipScene:
             owner.animation_data.action_slot = strip.action_slot
 
     def move_rigidly(self, motion: Callable[[int], np.ndarray]) -> None:
-        """Let a static object move as a whole: frame -> pose ``[4, 4]`` in the y-up world, at unit size, centred."""
+        """Move a static object rigidly.
+
+        Args:
+            motion: frame -> pose ``[4, 4]`` in the y-up world of the centred object of unit size.
+        """
         self._motion = None
         self.normalise([0], 1.0)
-        still = self._normal
-        self._motion = lambda frame: Matrix(in_blender(motion(frame))) @ still
+        normal = self._normal
+        self._motion = lambda frame: Matrix(in_blender(motion(frame))) @ normal
 
     def _show(self, frame: int) -> None:
         """Evaluate the scene at a frame."""
@@ -141,7 +153,7 @@ class ClipScene:
         """Scale and centre so that the bounding box over ``frames`` is centred and has the longest side given.
 
         Returns:
-            how far any vertex moves from where it is in the first frame, over the longest side.
+            largest distance of a vertex from its position in the first frame, over the longest side.
 
         Raises:
             UserError: the bounding box is empty or not finite.
@@ -163,15 +175,21 @@ class ClipScene:
         return motion / side
 
     def is_cyclic(self, length: int) -> bool:
-        """Whether the chosen animation ends in the pose where it begins, to 2 % of its size."""
+        """Whether the animation's last pose equals its first one to 2 % of the object's size."""
         first, last = self.vertices(0), self.vertices(length - 1)
         size = float(np.ptp(first, axis=0).max())
         return first.shape == last.shape and float(np.linalg.norm(first - last, axis=1).max()) < 0.02 * size
 
     def render(self, jobs: dict[int, list[View]]) -> dict[tuple[View, int], tuple[bytes, bytes]]:
-        """Take the pictures of the views that are wanted at each frame; encoded, by view and frame.
+        """Render views of frames and encode them.
 
-        The scene is evaluated once a frame, and all views of it are rendered then.
+        The scene is evaluated once per frame, for all its views.
+
+        Args:
+            jobs: frame -> views to render.
+
+        Returns:
+            (view, frame) -> JPEG and PNG bytes, see `blender_scripts.clips.encode`.
         """
         images: dict[tuple[View, int], tuple[bytes, bytes]] = {}
         render = bpy.context.scene.render

@@ -1,4 +1,4 @@
-"""How much moves in a clip and what there is to see in it: optical flow, coverage, contrast. No Blender."""
+"""Optical flow, coverage and contrast of clips, from their front views. No Blender."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from blender_scripts.clips import SCENE_FPS, atomic_file, clip_kinds, clip_path
+from blender_scripts.clips import SCENE_FPS, clip_kinds, clip_path
+from core.files import atomic_path
 
 SCORES = "clip_scores.jsonl"
 FRONT_VIEWS = (2, 14, 0, 4, 12)
-"""Fixed views in front of the object, the foremost first: azimuths 45, -45, 0, 90 and -90 degrees."""
+"""Fixed views in front of the object by priority: azimuths 45, -45, 0, 90 and -90 degrees."""
 MAX_VIEWS = 3
 FLOW_FPS = 8
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a clip shows in its front views.
+    """Measurements of a clip in its front views.
 
     Attributes:
         line: its line in the lists.
-        fps: 8 or 24; a clip of one frame has no rate of its own.
-        frames: how many.
-        flow: optical flow of the object's pixels, image widths a second.
-        coverage: the part of the image that the object covers.
+        fps: 8 or 24; meaningless for a clip of one frame.
+        frames: number of frames.
+        flow: mean optical flow of the object's pixels, image widths a second.
+        coverage: fraction of the image that the object covers.
         contrast: mean distance of the object's colours from white, 0 to 1.
-        border: the part of the images in which the object touches the border.
-        error: why it cannot be read, or empty.
+        border: fraction of the images in which the object touches the border.
+        error: why the clip cannot be read, or empty.
     """
 
     line: str
@@ -50,7 +51,7 @@ def read_front(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Up to three front views of a fixed tar: images ``[T, H, W, 3]`` and masks ``[T, H, W]``, uint8.
 
     Raises:
-        ValueError: it holds no fixed view.
+        ValueError: the tar has no fixed view.
         OSError, tarfile.TarError: it cannot be read.
     """
     with tarfile.open(path) as tar:
@@ -66,7 +67,7 @@ def read_front(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
             images = np.stack([load(f"./{view:03d}/img/{t:03d}.jpg") for t in range(count)])
             views[view] = images, np.stack([load(f"./{view:03d}/mask/{t:03d}.png") for t in range(count)])
     if not views:
-        raise ValueError("holds no fixed view")
+        raise ValueError("has no fixed view")
     return views
 
 
@@ -79,7 +80,7 @@ def flow_magnitude(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> f
 
 
 def score_clip(home: Path, line: str, fps: int) -> Score:
-    """Measure one clip; what cannot be read has an error."""
+    """Measure one clip; ``error`` is set if it cannot be read."""
     try:
         views = read_front(clip_path(home, clip_kinds(fps)["fixed"], line))
     except (OSError, tarfile.TarError, ValueError, KeyError, UnidentifiedImageError) as error:
@@ -102,7 +103,7 @@ def score_clip(home: Path, line: str, fps: int) -> Score:
 
 
 def find_clips(home: Path) -> list[tuple[str, int]]:
-    """Lines and rates of all clips of a data home that have both kinds of cameras."""
+    """Lines and frame rates of all clips of a data home that have both kinds of cameras."""
     found = []
     for fps in (FLOW_FPS, SCENE_FPS):
         kinds = clip_kinds(fps)
@@ -114,7 +115,7 @@ def find_clips(home: Path) -> list[tuple[str, int]]:
 
 
 def score_all(home: Path, processes: int) -> list[Score]:
-    """Measure every clip that has not been measured yet; results are kept in ``<home>/clip_scores.jsonl``."""
+    """Scores of all clips; new ones are measured and cached in ``<home>/clip_scores.jsonl``."""
     path, known = home / SCORES, {}
     if path.exists():
         rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -126,7 +127,7 @@ def score_all(home: Path, processes: int) -> list[Score]:
         new = list(pool.map(score_clip, [home] * len(missing), *zip(*missing, strict=True))) if missing else []
     fresh = iter(new)
     scores = [known[key] if key in known else next(fresh) for key in keys]
-    with atomic_file(path) as temporary:
+    with atomic_path(path) as temporary:
         rows = [asdict(score) | {"time": key[2]} for score, key in zip(scores, keys, strict=True)]
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return scores

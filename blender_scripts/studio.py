@@ -1,4 +1,4 @@
-"""How pictures are taken: Cycles as the data set has it, four suns, a camera. Needs Blender."""
+"""Cycles settings of the published data set, suns and camera. Needs Blender."""
 
 from __future__ import annotations
 
@@ -10,29 +10,25 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from blender_scripts.rig import LENS_MM, SENSOR_MM, View, blender_camera
+from blender_scripts.rig import LENS_MM, LIGHTS, SENSOR_MM, View, blender_camera
 from core.errors import UserError
-
-# Name, energy, azimuth and elevation (degrees) of where the light comes from. Energies are the published ones; the
-# directions spread them over the sides, so that no side of a white object is far above or below full exposure.
-SUNS = (("key", 4.0, -45.0, 30.0), ("fill", 3.0, 75.0, 10.0), ("rim", 4.0, 180.0, 30.0), ("bottom", 2.0, 0.0, -89.0))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what Blender prints from C on standard output: a line for every rendered image."""
+    """Suppress Blender's own output on stdout: it prints a line for every rendered image."""
     with open(os.devnull, "w") as null:
-        kept = os.dup(1)
+        stdout = os.dup(1)
         os.dup2(null.fileno(), 1)
         try:
             yield
         finally:
-            os.dup2(kept, 1)
-            os.close(kept)
+            os.dup2(stdout, 1)
+            os.close(stdout)
 
 
 def _use_gpu() -> str | None:
-    """Switch on the first GPU interface that has a device; its name, or None."""
+    """Enable the first GPU interface that has a device and return its name, or None."""
     preferences = bpy.context.preferences.addons["cycles"].preferences
     for kind in ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI"):
         try:
@@ -48,7 +44,7 @@ def _use_gpu() -> str | None:
 
 
 def setup_render(resolution: int, samples: int, filter_width: float, device: str, threads: int) -> str:
-    """Set Cycles as the data set has it; return the device that renders."""
+    """Set Cycles up as published and return the device that renders."""
     scene = bpy.context.scene
     gpu = None if device == "cpu" else _use_gpu()
     if device == "gpu" and gpu is None:
@@ -81,29 +77,35 @@ def setup_render(resolution: int, samples: int, filter_width: float, device: str
 
 
 class Rig:
-    """The four suns and the camera, added to the scene that is open."""
+    """Suns and camera, added to the open scene.
 
-    def __init__(self) -> None:
+    Args:
+        lights: a name in `blender_scripts.rig.LIGHTS`.
+    """
+
+    def __init__(self, lights: str) -> None:
         scene = bpy.context.scene
+        self._suns = LIGHTS[lights]
         self.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
         self.camera.data.lens, self.camera.data.sensor_width = LENS_MM, SENSOR_MM
         self.camera.data.clip_start, self.camera.data.clip_end = 0.01, 100.0
-        self.suns = [bpy.data.objects.new(f"sun_{name}", bpy.data.lights.new(name, "SUN")) for name, *_ in SUNS]
-        for obj in (self.camera, *self.suns):
+        self._lamps = [bpy.data.objects.new(sun.name, bpy.data.lights.new(sun.name, "SUN")) for sun in self._suns]
+        for obj in (self.camera, *self._lamps):
             scene.collection.objects.link(obj)
         scene.camera = self.camera
         self.light()
 
     def light(self, generator: np.random.Generator | None = None) -> None:
         """Place the suns; a generator moves them by up to 25 degrees and changes their energies by up to 30 %."""
-        for sun, (_, energy, azimuth, elevation) in zip(self.suns, SUNS, strict=True):
+        for lamp, sun in zip(self._lamps, self._suns, strict=True):
             around, above, factor = 0.0, 0.0, 1.0
             if generator is not None:
                 around, above, factor = generator.uniform((-25.0, -25.0, 0.7), (25.0, 25.0, 1.3))
-            sun.data.energy = energy * factor
-            # A sun shines along its local -z, as a camera looks: it stands where a camera of that azimuth would.
-            view = View(0, azimuth + around, min(max(elevation + above, -89.0), 89.0))
-            sun.matrix_world = Matrix(blender_camera(view))
+            lamp.data.energy, lamp.data.use_shadow = sun.energy * factor, sun.shadow
+            highest = max(89.0, abs(sun.elevation))
+            # A lamp shines along its local -z, as a camera looks, so it gets the pose of a camera.
+            view = View(0, sun.azimuth + around, min(max(sun.elevation + above, -highest), highest))
+            lamp.matrix_world = Matrix(blender_camera(view))
 
     def look(self, view: View) -> None:
         """Move the camera."""

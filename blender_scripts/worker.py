@@ -1,4 +1,4 @@
-"""One Blender process that renders file after file, watched from outside: a hang or a crash costs that file alone."""
+"""One supervised Blender process that renders file after file; a hang or crash affects only the current file."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent / "render_objaverse.py"
-REFRESH = 50
-"""Files after which Blender is started anew: it keeps some memory of every file."""
+FILES_PER_PROCESS = 50
+"""Restart Blender after this number of files: it leaks some memory with every file."""
 
 
 def blender_command(blender: str, options: list[str]) -> list[str]:
-    """How to start the renderer: a Python with the `bpy` package, or a `blender` program."""
+    """Command that starts the renderer in a Python with `bpy`, or in a `blender` program."""
     program = [blender, "-b", "-P", str(SCRIPT), "--"] if "blender" in Path(blender).name else [blender, str(SCRIPT)]
     return [*program, "--obj", "-", *options]
 
 
 class Worker:
-    """Feeds one Blender process.
+    """Runs one Blender process.
 
     Args:
-        command: starts a process that reads a file name a line and prints JSON rows, the last of a file with the
-            status ``done``.
-        time_limit: seconds in which a file must bring forth its next row.
+        command: starts a process that reads one file name per line and prints JSON rows; the last row of a file has
+            the status ``done``.
+        time_limit: seconds until the next row of a file.
     """
 
     def __init__(self, command: list[str], time_limit: float) -> None:
@@ -37,7 +37,7 @@ class Worker:
         self._files = 0
 
     def render(self, path: Path) -> Iterator[dict]:
-        """The rows of a file as they come; the last has the status ``done``, ``timeout`` or ``crash``."""
+        """Yield the rows of a file as they arrive; the last has the status ``done``, ``timeout`` or ``crash``."""
         process = self._start()
         try:
             process.stdin.write(f"{path}\n")
@@ -48,12 +48,12 @@ class Worker:
                 if row["status"] in ("done", "timeout", "crash"):
                     break
         except BrokenPipeError:
-            row = {"status": "crash", "reason": self._last_words(process)}
+            row = {"status": "crash", "reason": self._exit_reason(process)}
             yield row
         if row["status"] != "done":
             self.close()
         self._files += 1
-        if self._files >= REFRESH:
+        if self._files >= FILES_PER_PROCESS:
             self.close()
 
     def _start(self) -> subprocess.Popen:
@@ -66,12 +66,12 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,
-                start_new_session=True,  # a group of its own, so that all of it can be ended
+                start_new_session=True,  # a process group, so that children end with it
             )
         return self._process
 
     def _next(self, process: subprocess.Popen) -> dict:
-        """The next row; lines that are none, Blender's own chatter, are passed over."""
+        """The next row; other output of Blender is skipped."""
         late = threading.Event()
 
         def end() -> None:
@@ -89,9 +89,9 @@ class Worker:
         process.wait()
         if late.is_set():
             return {"status": "timeout", "reason": f"no progress for {self.time_limit:g} seconds"}
-        return {"status": "crash", "reason": self._last_words(process)}
+        return {"status": "crash", "reason": self._exit_reason(process)}
 
-    def _last_words(self, process: subprocess.Popen) -> str:
+    def _exit_reason(self, process: subprocess.Popen) -> str:
         code = process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         self._errors.seek(0)

@@ -10,10 +10,11 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
     core/view_grid.py         ViewGrid: posed images on a grid of samples, times, views; each distinct image once
     core/rotations.py         sets turned, tilted, scaled, mirrored
-    core/files.py             files that appear whole or not at all
+    core/files.py             files of the user's checked before they are read; own files whole or not at all
     core/images.py            pixels and picture files
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it
+    core/tensor_files.py      tensors by name out of untrusted files
     core/checkpoint.py        weights: loaded with a report, saved atomically
     core/cpu/                 CPU kernels behind one dispatch: norm, attention, LPIPS; how they run; memory
     core/model/               the published network: attention, unet, l4gm: grid [B,T,V,9,H,W] -> Gaussians [B,T,N];

@@ -1,88 +1,106 @@
-"""Checkpoint files: read with a report, written atomically."""
+"""Checkpoints: loaded into a network with a report, written atomically."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.errors import UserError
-from core.files import atomic_path
+from core.architectures import build_model
+from core.errors import UserError, printable
+from core.files import atomic_path, is_like, parse_table
+from core.options import PRESETS, ModelOptions
+from core.tensor_files import look_into, read_tensors
 
-_PUBLISHED = {
-    "recon.safetensors": "Hugging Face, jiawei011/L4GM, file recon.safetensors",
-    "interp.safetensors": "Hugging Face, jiawei011/L4GM, file interp.safetensors",
-    "model_fixrot.safetensors": "Hugging Face, ashawkey/LGM, file model_fixrot.safetensors",
-    "model_fp16_fixrot.safetensors": "Hugging Face, ashawkey/LGM, file model_fp16_fixrot.safetensors",
-}
+__all__ = [
+    "LoadReport",
+    "file_hash",
+    "load_weights",
+    "look_into",
+    "read_tensors",
+    "save_weights",
+    "stored_model_options",
+]
+
+_TIME = "t_attns."  # in the names of all tensors of temporal attention
+_UNSEEN = ("architecture", "num_heads", "norm_groups")  # what no tensor's shape tells
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_weights` found.
+    """What `load_weights` found. Tensors that are missing or do not fit keep the values that the model had.
 
     Attributes:
         path: the file.
         loaded: number of tensors copied.
-        missing: names of temporal-attention tensors that the file does not have; they keep their fresh values.
-        left_out: number of temporal-attention tensors that the file has and a model without time does not take.
+        missing: names of the model's tensors that the file does not have.
+        unused: names of the file's tensors that the model does not have.
+        misfits: tensors of another shape or type, in words: name, and both shapes.
+        differing: options that no shape tells and in which the file's network is another, in words.
         metadata: the file's text metadata (safetensors).
     """
 
     path: Path
     loaded: int
     missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    misfits: tuple[str, ...]
+    differing: tuple[str, ...]
     metadata: Mapping[str, str]
-    left_out: int = 0
 
     def __str__(self) -> str:
         line = f"{self.path}: {self.loaded} tensors loaded"
-        if self.missing:
-            line += f"; {len(self.missing)} temporal-attention tensors (t_attns) are not in it and start fresh"
-        if self.left_out:
-            line += f"; its {self.left_out} temporal-attention tensors (t_attns) are left out: this network has none"
-        return line
+        if fresh := sum(_TIME in name for name in self.missing):
+            line += f"; {fresh} temporal-attention tensors (t_attns) are not in it and start fresh"
+        if left_out := sum(_TIME in name for name in self.unused):
+            line += f"; its {left_out} temporal-attention tensors (t_attns) are left out: this network has none"
+        return "\n  ".join([line, *self.problems(temporal=False)])
+
+    def problems(self, temporal: bool = True) -> list[str]:
+        """Everything that does not fit, one item a tensor; without ``temporal`` missing and unused ones in time not."""
+        items = [f"missing {name}" for name in self.missing if temporal or _TIME not in name]
+        items += [f"unexpected {printable(name)}" for name in self.unused if temporal or _TIME not in name]
+        return [*items, *self.misfits, *self.differing]
 
 
-def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = False) -> LoadReport:
+def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> LoadReport:
     """Copy a checkpoint's tensors into ``model``, which keeps its device and types.
 
     Args:
         model: an `L4GM`. One on the meta device, which holds no values, takes the tensors themselves, on the CPU and in
             its own types.
         path: ``.safetensors``, or a torch file that holds tensors only.
-        fresh_temporal: as the start of a training, accept a file of LGM, which has no temporal attention; and one
-            with temporal attention for a network without.
+        strict: every tensor must be there and fit, as inference needs it. False, where a training starts: what fits
+            by name and shape is copied, and the report lists the rest (a file of LGM, which has no temporal attention;
+            another preset; another number of Gaussians a pixel).
 
     Raises:
-        UserError: the file is missing, truncated, a pickle with code, holds NaN or infinity, or does not fit:
-            a tensor is missing, unexpected or of another shape (all named, shapes on both sides).
+        UserError: as `read_tensors`; or the file does not fit: nothing of it, or with ``strict`` not all (the first
+            names, with the shapes on both sides, and the preset that it is of); or it holds NaN or infinity.
     """
     path = Path(path)
     state, metadata = read_tensors(path)
     own = model.state_dict()
-    left_out = [name for name in state.keys() - own.keys() if fresh_temporal and "t_attns." in name]
-    if not any("t_attns." in name for name in own):
-        state = {name: tensor for name, tensor in state.items() if name not in left_out}
-    missing = sorted(own.keys() - state.keys())
-    temporal = [name for name in missing if "t_attns." in name]
-    problems = [f"missing {name}" for name in missing if not (fresh_temporal and name in temporal)]
-    problems += [f"unexpected {name}" for name in sorted(state.keys() - own.keys())]
-    problems += [
-        f"{name} is {tuple(state[name].shape)} in the file and {tuple(own[name].shape)} in the model"
-        for name in sorted(own.keys() & state.keys())
-        if own[name].shape != state[name].shape
-    ]
-    if problems:
-        raise UserError(_misfit(path, problems, only_temporal=len(problems) == len(temporal) == len(missing)))
-    broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    misfits = {name: _misfit(name, own[name], state[name]) for name in sorted(own.keys() & state.keys())}
+    fitting = {name: state[name] for name, problem in misfits.items() if not problem}
+    report = LoadReport(
+        path=path,
+        loaded=len(fitting),
+        missing=tuple(sorted(own.keys() - state.keys())),
+        unused=tuple(sorted(state.keys() - own.keys())),
+        misfits=tuple(filter(None, misfits.values())),
+        differing=_differences(metadata, getattr(model, "options", None)),
+        metadata=metadata,
+    )
+    if (strict and report.problems()) or not fitting:
+        raise UserError(_refusal(report, model, state))
+    broken = [name for name, tensor in fitting.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise UserError(
             f"checkpoint {path} holds NaN or infinity in {_some(broken)}; "
@@ -90,54 +108,27 @@ def load_weights(model: nn.Module, path: str | Path, *, fresh_temporal: bool = F
         )
     empty = any(tensor.is_meta for tensor in own.values())
     if empty:
-        state = {name: tensor.to(own[name].dtype) for name, tensor in state.items()}
-    model.load_state_dict(state, strict=False, assign=empty)
-    return LoadReport(path, len(state), tuple(missing), metadata, len(left_out))
+        fitting = {name: tensor.to(own[name].dtype) for name, tensor in fitting.items()}
+    model.load_state_dict(fitting, strict=False, assign=empty)
+    return report
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read all tensors of a checkpoint on the CPU, and its text metadata.
-
-    Raises:
-        UserError: the file is missing, is no checkpoint or a truncated one, or is a pickle that would run code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(_not_found(path))
+def stored_model_options(metadata: Mapping[str, str]) -> dict[str, object]:
+    """The network's options that a training run wrote into the file, by name; without values of a wrong type."""
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"checkpoint {path} is refused: it is no file of plain tensors, reading it could run code stored in it; "
-            f"convert it to .safetensors where you trust it"
-        ) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
-        raise UserError(
-            f"checkpoint {path} cannot be read, it looks truncated or damaged ({error}); fetch it again"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"checkpoint {path} holds something else than named tensors; give a state dict of weights")
-    return state, {}
+        stored = parse_table(metadata.get("options", "{}")).get("model")
+    except ValueError:
+        return {}
+    defaults = vars(ModelOptions())
+    usable = _with_architecture(stored).items() if isinstance(stored, dict) else ()
+    return {name: value for name, value in usable if name not in defaults or is_like(value, defaults[name])}
 
 
-def look_into(path: str | Path) -> tuple[frozenset[str], dict[str, str]]:
-    """Names of a checkpoint's tensors and its text metadata; of a .safetensors file no tensor is read.
-
-    Raises:
-        UserError: as `read_tensors`.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors" and path.is_file():
-        try:
-            with safe_open(path, framework="pt") as file:
-                return frozenset(file.keys()), dict(file.metadata() or {})
-        except (SafetensorError, OSError):
-            pass  # told in full by what follows
-    state, metadata = read_tensors(path)
-    return frozenset(state), metadata
+def _with_architecture(stored: dict[str, object]) -> dict[str, object]:
+    """Options as files of version 0.1 have them, which name the network by its head, in today's words."""
+    architectures = {"published": "l4gm", "ray": "nano"}
+    head = stored.get("head")
+    return {"architecture": architectures[head], **stored} if head in ("published", "ray") else stored
 
 
 def save_weights(
@@ -174,20 +165,53 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _not_found(path: Path) -> str:
-    message = f"checkpoint {path} does not exist"
-    if path.name in _PUBLISHED:
-        return f"{message}; it is published at {_PUBLISHED[path.name]}: download it to {path}"
-    return f"{message}; give a file that does (--resume, --interpresume), or train one with main.py"
+def _misfit(name: str, own: Tensor, found: Tensor) -> str:
+    if own.shape != found.shape:
+        return f"{name} is {tuple(found.shape)} in the file and {tuple(own.shape)} in the model"
+    if own.is_floating_point() != found.is_floating_point():
+        return f"{name} is {found.dtype} in the file and {own.dtype} in the model".replace("torch.", "")
+    return ""
 
 
-def _misfit(path: Path, problems: list[str], only_temporal: bool) -> str:
-    if only_temporal:
+def _differences(metadata: Mapping[str, str], options: ModelOptions | None) -> tuple[str, ...]:
+    """What the file says of its network and the model denies, of all that the tensors themselves do not show."""
+    stored = stored_model_options(metadata)
+    if not stored and metadata.get("preset") in PRESETS:
+        stored = vars(PRESETS[metadata["preset"]].model)
+    pairs = [
+        (name, stored[name], getattr(options, name)) for name in _UNSEEN if name in stored and hasattr(options, name)
+    ]
+    return tuple(
+        f"{name} is {theirs!r} in the file and {ours!r} in the model" for name, theirs, ours in pairs if theirs != ours
+    )
+
+
+def _refusal(report: LoadReport, model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    problems = report.problems()
+    if report.missing and not report.problems(temporal=False) and not report.unused:
         return (
-            f"checkpoint {path} has no temporal attention ({len(problems)} tensors t_attns.* are missing): "
+            f"checkpoint {report.path} has no temporal attention ({len(problems)} tensors t_attns.* are missing): "
             f"it is a file of LGM. Train from it with main.py, or run it frame by frame with --no-use_temp_attn"
         )
-    return f"checkpoint {path} does not fit this model: {_some(problems)}. Is it of another preset?"
+    fits = _preset_of(model, state)
+    advice = (
+        f"It is of the preset {fits}: name that one, without options that change it"
+        if fits
+        else "Is it of another preset?"
+    )
+    return f"checkpoint {report.path} does not fit this model: {_some(problems)}. {advice}"
+
+
+def _preset_of(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """The first preset with exactly these names and shapes; empty if there is none."""
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    for name, options in PRESETS.items():
+        if isinstance(getattr(model, "options", None), ModelOptions):
+            with torch.device("meta"):
+                other = build_model(options.model)
+            if {key: tensor.shape for key, tensor in other.state_dict().items()} == shapes:
+                return name
+    return ""
 
 
 def _some(items: list[str], shown: int = 3) -> str:

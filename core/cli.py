@@ -13,8 +13,11 @@ from core.cpu.memory import keep_freed_memory
 from core.errors import UserError
 from core.options import PRESET_HELP, PRESETS, Options
 
-# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included; and an impossible path.
+_NO_ROOM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+)
 
 
 def parse_options(description: str, argv: Sequence[str] | None = None) -> Options:

@@ -1,27 +1,146 @@
-"""Files that appear whole or not at all."""
+"""Files of the user's, checked before they are read; files of ours, which appear whole or not at all."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import platform
+import re
+import secrets
+import stat
+import time
+import tomllib
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, reason
+
+MAX_TEXT = 64 << 20
+"""Bytes of the largest JSON, TOML or list file that is read."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_ADVICE = {errno.ENAMETOOLONG: "choose a shorter name", errno.ELOOP: "repair the symbolic link"}
+_PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
+_LONGEST_STEM = 24  # characters of the final name that the temporary one repeats
+_ABANDONED = 24 * 3600  # seconds
+
+
+def regular_file(path: str | Path, what: str = "file", limit: int | None = None) -> Path:
+    """Check that ``path`` is a file that can be read to its end: no folder, no pipe, which would wait, no device.
+
+    Args:
+        path: the file.
+        what: it, for messages: "video", "image", "checkpoint".
+        limit: bytes it may have; None: any number.
+
+    Returns:
+        the path.
+
+    Raises:
+        UserError: it is missing, no regular file, not readable, or larger than the limit.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise UserError(f"cannot read {what} {path}: there is no such file; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        advice = _ADVICE.get(getattr(error, "errno", None), "check the path")
+        raise UserError(f"cannot read {what} {path}: {reason(error)}; {advice}") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
+        raise UserError(f"cannot read {what} {path}: it is {kind}; give the path of a file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"cannot read {what} {path}: permission denied; make it readable with chmod +r")
+    if limit is not None and found.st_size > limit:
+        raise UserError(
+            f"cannot read {what} {path}: it has {found.st_size:,} bytes, more than the {limit:,} that are read; "
+            f"check the path"
+        )
+    return path
+
+
+def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> str:
+    """A text file of the user's, UTF-8.
+
+    Raises:
+        UserError: as `regular_file`; or it is no text.
+    """
+    path = regular_file(path, what, limit)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {what} {path}: {reason(error)}; give a text file") from error
+
+
+def read_json(path: str | Path, what: str = "file") -> dict[str, Any]:
+    """A JSON file of the user's that holds an object.
+
+    Raises:
+        UserError: as `regular_file`; or it is no JSON, is nested too deep, or holds something else than an object.
+    """
+    return _read_table(path, what, "JSON", json.loads)
+
+
+def read_toml(path: str | Path, what: str = "file") -> dict[str, Any]:
+    """A TOML file of the user's; raises as `read_json`."""
+    return _read_table(path, what, "TOML", tomllib.loads)
+
+
+def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[str, Any]:
+    """The object in a text that nobody vouches for; the parser is that of JSON or TOML.
+
+    Raises:
+        ValueError: it does not parse, is nested too deep, or holds something else than an object.
+    """
+    try:
+        table = parse(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(table, dict):
+        raise ValueError("it holds no JSON object")
+    return table
+
+
+def is_like(value: object, default: object) -> bool:
+    """Whether a value out of a file has the type of a default; a list stands for a tuple, an int for a float."""
+    if isinstance(default, tuple):
+        return isinstance(value, list | tuple) and all(is_like(item, default[0]) for item in value if default)
+    return type(value) is type(default) or (isinstance(default, float) and type(value) is int)
+
+
+def _read_table(path: str | Path, what: str, kind: str, parse: Callable[[str], object]) -> dict[str, Any]:
+    text = read_text(path, what)
+    try:
+        return parse_table(text, parse)
+    except ValueError as error:
+        raise UserError(f"cannot read {what} {path}: it is no {kind} ({reason(error)}); write it again") from error
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Write a file under a temporary name beside ``path`` and rename it on success.
 
-    The temporary name keeps the suffix, so writers that choose the format by suffix work. Missing folders are
-    made. Whatever ends the block early, Ctrl-C included, leaves ``path`` as it was and removes the temporary file.
+    The temporary name keeps the suffix, so writers that choose the format by suffix work; it names machine and process,
+    see `remove_stale_parts`. Missing folders are made. Whatever ends the block early, Ctrl-C included, leaves ``path``
+    as it was and removes the temporary file.
 
     Raises:
-        UserError: the folder cannot be made or written to, the disk is full.
+        UserError: the folder cannot be made or written to, the name is too long, the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{owner}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -30,5 +149,51 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; free some space or choose another folder") from error
+        where = f" ({error.filename})" if error.filename else ""
+        advice = _ADVICE.get(error.errno, "free some space or choose another folder")
+        raise UserError(f"cannot write {path}: {reason(error)}{where}; {advice}") from error
+
+
+def remove_stale_parts(folder: str | Path) -> list[Path]:
+    """Remove the temporary files of `atomic_path` that a killed process left in a folder, not in those below it.
+
+    A file is stale when its process is gone; where that cannot be known, on another machine, when it has not
+    changed for a day.
+
+    Returns:
+        the removed files.
+    """
+    removed = []
+    with suppress(OSError):  # no such folder, or one that is not ours to change
+        for path in Path(folder).iterdir():
+            match = _PART.fullmatch(path.name)
+            if match and path.is_file() and _is_stale(path, match[1], int(match[2])):
+                path.unlink(missing_ok=True)
+                removed.append(path)
+    return removed
+
+
+def _is_stale(path: Path, machine: str, pid: int) -> bool:
+    if machine == _machine() and not _runs(pid):
+        return True
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except FileNotFoundError:  # finished meanwhile
+        return False
+
+
+def _runs(pid: int) -> bool:
+    if os.name != "posix":  # there a signal 0 would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _machine() -> str:
+    """Eight hexadecimal digits for this machine: processes of several may write to one shared folder."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"

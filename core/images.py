@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +14,13 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
-from core.errors import UserError
-from core.files import atomic_path
+from core.errors import UserError, reason
+from core.files import atomic_path, regular_file
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""Picture files that are read. Of others Pillow knows, some start programs (EPS) or open further files."""
+MAX_SIDE = 12_288
+"""Pixels. Pictures are padded to squares: one of this side takes 1.8 GB as floats."""
 CAPTION_HEIGHT = 16  # pixels
 
 
@@ -66,18 +71,46 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def load_image(path: str | Path) -> Tensor:
-    """Read an image file as ``[3, H, W]`` in [0, 1]; alpha is composited on white, EXIF rotation is applied.
+    """Read an image file as ``[3, H, W]`` in [0, 1]; alpha is composited on white. Raises as `open_image`."""
+    return on_white(np.array(open_image(path).convert("RGBA")))
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Decode an image file: RGBA where it has transparency, otherwise RGB; 8 bits, EXIF rotation applied.
+
+    Of an animation it is the first frame. 16-bit grey is scaled to 8 bits.
 
     Raises:
-        UserError: the file is missing, truncated or not an image.
+        UserError: the file is missing, truncated, of no format in `FORMATS`, without colours that can be shown, or
+            has a side above `MAX_SIDE`.
     """
+    path = regular_file(path, "image")
+    Image.init()  # registers WebP and TIFF, which Pillow would do only where no formats are named
     try:
-        with Image.open(path) as image:
-            return on_white(np.array(ImageOps.exif_transpose(image).convert("RGBA")))
-    except FileNotFoundError as error:
-        raise UserError(f"cannot read image {path}: there is no such file; check the path") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read image {path}: {error}; give a whole PNG, JPEG or WebP file") from error
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            check_size("image", path, *image.size)
+            return _as_rgb(ImageOps.exif_transpose(image))
+    except UserError:
+        raise
+    except Exception as error:  # damaged files make Pillow's readers raise some ten kinds of error
+        raise UserError(f"cannot read image {path}: {reason(error)}; give a whole PNG, JPEG or WebP file") from error
+
+
+def check_size(what: str, path: Path, width: int, height: int) -> None:
+    """Raise `UserError` where a side is above `MAX_SIDE`."""
+    if max(width, height) > MAX_SIDE:
+        raise UserError(
+            f"cannot read {what} {path}: it has {width} x {height} pixels, and a side may have {MAX_SIDE:,}; "
+            f"scale it down"
+        )
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are numbers of mode {image.mode}, which have no known white")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def save_image(image: Tensor, path: str | Path) -> None:

@@ -18,8 +18,8 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from torch import Tensor
 
 from core.errors import UserError
-from core.files import atomic_path
-from core.images import on_white, to_uint8
+from core.files import atomic_path, regular_file
+from core.images import MAX_SIDE, check_size, on_white, to_uint8
 
 T = TypeVar("T")
 
@@ -30,8 +30,12 @@ SQUARE_PIXELS = f"scale=w=round(iw*sar):h=ih:{SCALE_FLAGS},setsar=1"
 TRUNCATED = re.compile(r"^\[.*\] (.*(?:ended prematurely|partial file).*)$", re.MULTILINE)
 # The decoders that ffmpeg takes for these two unasked drop the alpha channel.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-# ffmpeg would play a text file as a film of a terminal.
-TEXT_CODECS = {"ansi", "bintext", "idf", "xbin"}
+# What one file holds whole. Playlists (concat, hls, dash, sdp, image2's patterns) name other files and hosts; text
+# would be played as a film of a terminal.
+CONTAINERS = (
+    "mov,matroska,avi,gif,mpeg,mpegts,mpegvideo,m4v,mjpeg,flv,ogg,asf,mxf,dv,nut,ivf,h264,hevc,av1,obu,yuv4mpegpipe,"
+    "apng,png_pipe,jpeg_pipe,jpegxl_pipe,bmp_pipe,tiff_pipe,webp_pipe,webp_anim"
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Video:
         height, width = self.size
         position, data = -1, b""
         output = ["-f", "rawvideo", "-pix_fmt", "rgba", "-"]
-        with _ffmpeg([*_input_arguments(self.path, self.decoder), *output], stdout=subprocess.PIPE) as process:
+        with _decoder(self.path, self.decoder, output) as process:
             for index in range(self.num_frames) if indices is None else indices:
                 if not max(position, 0) <= index < self.num_frames:
                     raise IndexError(f"frame {index} after {position} of the {self.num_frames} in {self.path}")
@@ -83,9 +87,7 @@ def read_video(path: str | Path) -> Video:
     Raises:
         UserError: the file is missing, empty, truncated, damaged or not a video.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"cannot read video {path}: there is no such file; check the path")
+    path = regular_file(path, "video")
     if path.stat().st_size == 0:
         raise _unreadable(path, "the file is empty")
     # The framecrc format states time base and size, then prints one line for each decoded frame.
@@ -93,8 +95,7 @@ def read_video(path: str | Path) -> Video:
     stamps: list[int] = []  # first and last presentation time
     num_frames = 0
     with tempfile.TemporaryFile() as log:
-        command = [*_input_arguments(path), "-f", "framecrc", "-"]
-        with _ffmpeg(command, stdout=subprocess.PIPE, stderr=log) as process:
+        with _decoder(path, "", ["-f", "framecrc", "-"], log) as process:
             for line in process.stdout:
                 key, _, value = line.decode().partition(":")
                 if key.startswith("#"):
@@ -106,12 +107,13 @@ def read_video(path: str | Path) -> Video:
         report = _text(log)
     cut = TRUNCATED.search(report)
     codec = re.search(r"Video: (\w+)|$", report)[1]
-    if codec in TEXT_CODECS:
-        raise _unreadable(path, "it is a text file")
+    if "Format not on whitelist" in report:
+        raise _unreadable(path, "it is no video but a playlist, a text or of an unknown kind")
     if cut or status or not num_frames:
         reason = cut[1] if cut else _reason(report) or "no frame decodes"
         raise _unreadable(path, f"it is truncated, damaged or not a video ({reason})")
     width, height = (int(side) for side in header["#dimensions 0"].split("x"))
+    check_size("video", path, width, height)
     fps = _rate(1 / Fraction(header["#tb 0"]), num_frames, stamps[-1] - stamps[0])
     has_alpha = re.search(r"alpha_mode\s*: 1", report)
     return Video(path, fps, num_frames, (height, width), ALPHA_DECODERS.get(codec, "") if has_alpha else "")
@@ -219,11 +221,23 @@ class VideoEncoder:
             raise UserError(f"cannot write {self.path}: {reason}; free some space or choose another folder") from error
 
 
-def _input_arguments(path: Path, decoder: str = "") -> list[str]:
-    """Read one file only, its first true video stream (no cover pictures), every frame once, upright."""
+@contextmanager
+def _decoder(
+    path: Path, decoder: str, output: list[str], log: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Read one file only, its first true video stream (no cover pictures), every frame once, upright.
+
+    ffmpeg gets the open file and no leave to open another, on disk or in the network, whatever the file names.
+    """
     codec = ["-c:v", decoder] if decoder else []
-    source = ["-xerror", "-protocol_whitelist", "file,pipe", *codec, "-i", f"file:{path}"]
-    return [*source, "-map", "0:V:0", "-vf", SQUARE_PIXELS, "-fps_mode", "passthrough"]
+    limits = ["-xerror", "-max_alloc", str(1 << 30), "-max_pixels", str(MAX_SIDE**2)]
+    source = [*limits, "-protocol_whitelist", "fd", "-format_whitelist", CONTAINERS, *codec, "-i", "fd:"]
+    stream = ["-map", "0:V:0", "-vf", SQUARE_PIXELS, "-fps_mode", "passthrough"]
+    with (
+        regular_file(path, "video").open("rb") as file,
+        _ffmpeg([*source, *stream, *output], stdin=file, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        yield process
 
 
 @contextmanager

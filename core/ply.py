@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from core.files import atomic_path
+from core.files import atomic_path, regular_file
 from core.gaussians import Gaussians
 
 PROPERTIES = (
@@ -108,7 +108,7 @@ def load_ply(path: str | Path) -> Gaussians:
     Raises:
         UserError: the file is missing, truncated, not a .ply, or lacks one of `PROPERTIES`.
     """
-    path = Path(path)
+    path = regular_file(path, ".ply")
     try:
         data = path.read_bytes()
     except OSError as error:

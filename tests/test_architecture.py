@@ -28,16 +28,17 @@ LAYERS = {
     "model": 4,
     "nano": 5,
     "architectures": 6,
+    "checkpoint": 7,
     "rendering": 3,
     "losses": 3,
     "media": 3,
     "ply": 3,
-    "checkpoint": 3,
+    "tensor_files": 3,
     "data": 4,
     "multiview": 5,
-    "training": 7,
-    "inference": 7,
-    "evaluation": 8,
+    "training": 8,
+    "inference": 8,
+    "evaluation": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
@@ -218,10 +219,14 @@ def test_fences_and_devices(path: str) -> None:
 
 
 def test_blender_scripts_need_nothing_of_this_environment() -> None:
-    """They run in an environment of their own: without torch, so with nothing of core but its error class."""
+    """They run in an environment of their own: without torch, so with nothing of core but what needs Python alone."""
     for path in python_files("blender_scripts"):
         named = set(imports(path.read_text(), "blender_scripts"))
-        assert {name for name in named if name.split(".")[0] in {"core", "torch"}} <= {"core.errors.UserError"}, path
+        ours = {name for name in named if name.split(".")[0] in {"core", "torch"}}
+        assert ours <= {"core.errors.UserError", "core.files.atomic_path"}, path
+    for module in ("errors", "files"):
+        needed = {name.split(".")[0] for name in imports((ROOT / f"core/{module}.py").read_text(), "core")}
+        assert needed <= {"core", *sys.stdlib_module_names}, module
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

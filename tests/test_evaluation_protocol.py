@@ -44,6 +44,10 @@ def test_values_keep_their_types(tmp_path: Path) -> None:
         ({"task": "'interpolate'", "frames": "1"}, "frames is 1 and must be a multiple of rate 3 and one more"),
         ({"task": "'autoregress'"}, "a chunk of at least 2, got 3 and 0"),
         ({"elevation": "90"}, "elevation is 90"),
+        ({"frames": "1000000000"}, "frames is 1000000000 and may be at most 10000"),
+        ({"size": "1000000"}, "size is 1000000 and may be at most 4096"),
+        ({"task": "'autoregress'", "chunk": "3", "chunks": "1000000000"}, "chunks is 1000000000 and may be at most"),
+        ({"objects": "[" * 100_000}, "it is nested too deep"),
         ({"frames": "= 3"}, "cannot read the protocol"),
     ],
 )

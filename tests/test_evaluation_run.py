@@ -200,6 +200,8 @@ def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
         ("--predictions nowhere", "--predictions nowhere is no folder"),
         ("--compare truth=x.safetensors", "two systems are called 'truth'"),
         ("--compare pretrained/recon.safetensors", "two systems are called 'recon'"),
+        ("--compare =", "--compare '=' names no checkpoint"),
+        ("--compare x=big:", "--compare 'x=big:' names no checkpoint"),
         ("--compare x=none.safetensors", "checkpoint none.safetensors does not exist"),
         ("--protocols missing.toml", "fixed_16_clip-p-dog-0"),
         ("--protocols long.toml", "has 5 frames, the protocol asks for 9"),

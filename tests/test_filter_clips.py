@@ -87,6 +87,27 @@ def test_lists_hold_what_moves_and_can_be_seen(home: Path, capsys: pytest.Captur
     assert all((home / "page" / name).exists() for name in ("sheet_0.jpg", "sheet_1.jpg"))
 
 
+def test_a_quantile_drops_the_clips_that_move_least(home: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of the three moving clips that pass the other filters the slowest goes; the static clip stays."""
+    lists = run(home, "--drop_quantile", "0.3")
+    assert lists == {
+        "datalist_8fps.txt": ["p-runs-000-00.tar"],
+        "datalist_24fps.txt": ["p-runs-000-00.tar"],
+        "datalist_static.txt": ["p-statue-000-00.tar"],
+    }
+    assert "1  dropped: moves less than most" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(home, "--drop_quantile", "1")
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_a_quantile_of_a_half_drops_half(count: int) -> None:
+    scores = [Score(f"p-{i}-000-00.tar", 8, 8, flow=0.1 + i / 100, coverage=0.5, contrast=0.5) for i in range(count)]
+    lists, dropped = filter_clips.choose(scores, filter_clips.parse(["--data_home", "x", "--drop_quantile", "0.5"]))
+    assert len(dropped["moves less than most"]) == count // 2
+    assert lists["datalist_8fps.txt"] == [score.line for score in scores[count // 2 :]]
+
+
 def test_scores_are_kept_until_a_clip_changes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = score_all(home, 1)
     monkeypatch.setattr("blender_scripts.scores.ProcessPoolExecutor", None)  # measuring again would need it

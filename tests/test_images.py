@@ -1,5 +1,10 @@
 """Pixels and image files: resizing keeps what it must keep, files give back what was written."""
 
+import os
+import random
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +132,86 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 def test_writing_makes_missing_folders(tmp_path: Path) -> None:
     save_image(torch.zeros(3, 2, 2), tmp_path / "new" / "deep" / "a.png")
     assert load_image(tmp_path / "new" / "deep" / "a.png").shape == (3, 2, 2)
+
+
+ODD_PICTURES = {
+    "palette": (lambda: Image.new("P", (8, 8), 0), "p.png", 0.0),
+    "palette with transparency": (lambda: Image.new("RGBA", (8, 8), (0, 0, 0, 0)).quantize(), "pt.png", 1.0),
+    "one bit": (lambda: Image.new("1", (8, 8), 1), "b.png", 1.0),
+    "grey and alpha": (lambda: Image.new("LA", (8, 8), (0, 0)), "la.png", 1.0),
+    "16 bits": (lambda: Image.fromarray(np.full((8, 8), 32896, np.uint16)), "i.png", 128 / 255),
+    "16 bits in TIFF": (lambda: Image.fromarray(np.full((8, 8), 65535, np.uint16)), "i.tif", 1.0),
+    "four inks": (lambda: Image.new("CMYK", (8, 8), (0, 0, 0, 255)), "c.jpg", 0.0),
+    "luma and chroma": (lambda: Image.new("YCbCr", (8, 8), (255, 128, 128)), "y.jpg", 1.0),
+}
+
+
+@pytest.mark.parametrize(("make", "name", "level"), ODD_PICTURES.values(), ids=ODD_PICTURES)
+def test_odd_modes_are_shown_as_a_viewer_shows_them(tmp_path: Path, make: Callable, name: str, level: float) -> None:
+    make().save(tmp_path / name)
+    assert load_image(tmp_path / name).sub(level).abs().max() < 0.01
+
+
+def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (255, 0, 0)]
+    for suffix in ("gif", "webp", "png"):
+        frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+        assert load_image(tmp_path / f"a.{suffix}")[0].min() > 0.97
+
+
+def _bomb(path: Path) -> None:
+    """A PNG of a few bytes whose header announces 40,000 x 40,000 pixels."""
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 40_000, 40_000, 8, 6, 0, 0, 0),
+        b"IDAT": zlib.compress(b""),
+        b"IEND": b"",
+    }
+    parts = [struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks.items()]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+ODD_FILES = {
+    "long": (
+        lambda path: Image.new("L", (2, 65_535)).save(path, "PNG"),
+        "2 x 65535 pixels, .* may have 12,288",
+    ),
+    "bomb": (_bomb, "pixels"),
+    "floats": (lambda path: Image.new("F", (4, 4)).save(path, "TIFF"), "mode F"),
+    "32 bits": (lambda path: Image.new("I", (4, 4)).save(path, "TIFF"), "mode I"),
+    "postscript": (lambda path: Image.new("RGB", (4, 4)).save(path, "EPS"), "identify"),
+    "folder": (lambda path: path.mkdir(), "a folder"),
+    "pipe": (os.mkfifo, "a named pipe"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    "loop": (lambda path: path.symlink_to(path), "symbolic link"),
+    "text": (lambda path: path.write_text("a,b\n1,2\n"), "identify"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), ODD_FILES.values(), ids=ODD_FILES)
+def test_an_odd_file_is_one_clear_error(tmp_path: Path, make: Callable, words: str) -> None:
+    make(tmp_path / "odd.png")
+    with pytest.raises(UserError, match=words) as error:
+        load_image(tmp_path / "odd.png")
+    assert "odd.png: " in str(error.value) and "; " in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tif", "bmp"])
+def test_damaged_images_load_or_are_refused(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(
+        tmp_path / f"a.{suffix}"
+    )
+    whole, path = (tmp_path / f"a.{suffix}").read_bytes(), tmp_path / f"b.{suffix}"
+    refused = 0
+    for seed in range(60):
+        rng = random.Random(seed)
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 4, 16])):
+            data[rng.randrange(min(len(data), 200))] = rng.randrange(256)
+        path.write_bytes(data[: rng.randrange(len(data))] if seed % 3 == 0 else data)
+        try:
+            image = load_image(path)
+        except UserError as error:
+            refused += "\n" not in str(error)
+        else:
+            assert image.shape[0] == 3 and 0 <= image.min() and image.max() <= 1
+    assert refused >= 15

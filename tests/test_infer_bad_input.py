@@ -66,6 +66,9 @@ BAD_VIDEO = {
     "empty": (lambda p: Path(p).write_bytes(b""), "empty"),
     "truncated": (lambda p: _cut(p, 0.6), "truncated"),
     "text": (lambda p: Path(p).write_text("no video at all\n" * 200), "not a video|text file"),
+    "pipe": (lambda p: (Path(p).unlink(), os.mkfifo(p)), "named pipe"),
+    "loop": (lambda p: (Path(p).unlink(), Path(p).symlink_to("x.mp4")), "symbolic link"),
+    "playlist": (lambda p: Path(p).write_text("ffconcat version 1.0\nfile '/etc/passwd'\n"), "playlist"),
     "folder without videos": (lambda p: (Path(p).unlink(), Path(p).mkdir()), "no video in the folder"),
 }
 BAD_CHECKPOINT = {
@@ -73,6 +76,8 @@ BAD_CHECKPOINT = {
     "truncated": (lambda p: _cut(p, 0.5), "truncated"),
     "of another preset": (_other_preset, "another preset"),
     "with NaN": (_with_nan, "NaN"),
+    "text": (lambda p: Path(p).write_text("weights\n" * 50), "truncated or damaged"),
+    "pipe": (lambda p: (Path(p).unlink(), os.mkfifo(p)), "named pipe"),
 }
 
 
@@ -180,6 +185,18 @@ def test_a_workspace_that_is_a_file(call: Call) -> None:
     Path("results").write_text("mine")
     _refused(call("infer_4d", SHORT), "cannot write", "results")
     assert Path("results").read_text() == "mine"
+
+
+def test_a_result_folder_that_is_a_file(call: Call) -> None:
+    Path("results").mkdir()
+    Path("results/x").write_text("mine")
+    _refused(call("infer_4d", SHORT), "cannot write", "results/x")
+    assert Path("results/x").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", ["--workspace", "--resume", "--test_path"])
+def test_names_that_no_file_system_takes(call: Call, option: str) -> None:
+    _refused(call("infer_4d", f"{SHORT} {option} {'w' * 300}"), "w" * 300)
 
 
 def test_ctrl_c_leaves_finished_frames_valid(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,12 @@ SPOILT = {
     "empty": (lambda f: (shutil.rmtree(f), f.mkdir()), "is incomplete"),
     "unet truncated": (lambda f: cut(f / UNET_FILE), f"truncated or damaged file, {UNET_FILE}"),
     "text encoder truncated": (lambda f: cut(f / "text_encoder/model.safetensors"), "truncated .*text_encoder/model"),
+    "config nested deep": (lambda f: (f / "unet/config.json").write_text("[" * 200_000), "nested too deep"),
+    "config of text": (lambda f: (f / "unet/config.json").write_text('{"channel_mult": "abc"}'), "channel_mult is abc"),
+    "config of no network": (
+        lambda f: (f / "unet/config.json").write_text('{"ip_dim": 16, "model_channels": 7}'),
+        "of no network that can be built",
+    ),
     "config truncated": (lambda f: cut(f / "unet/config.json"), "damaged file, unet/config.json"),
     "scheduler no object": (
         lambda f: (f / "scheduler/scheduler_config.json").write_text("[]"),

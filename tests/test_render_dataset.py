@@ -183,6 +183,20 @@ def test_a_home_has_one_set_of_render_options(place: Path) -> None:
     run(place, "--views", "4", "--threads", "1")  # how fast is free
 
 
+def test_a_home_of_an_older_version_goes_on_with_the_defaults_of_new_options(place: Path) -> None:
+    run(place)
+    path = place / "out/render_settings.json"
+    settings = json.loads(path.read_text())
+    assert settings.pop("lights") == "soft"
+    path.write_text(json.dumps(settings))
+    before = tars(place / "out")
+    run(place)
+    assert tars(place / "out") == before
+    assert json.loads(path.read_text())["lights"] == "soft"
+    with pytest.raises(UserError, match=r"other render options \(lights"):
+        run(place, "--lights", "published")
+
+
 def test_two_files_of_one_name_are_refused_before_anything_is_rendered(place: Path) -> None:
     for name in ("one/models/T-Rex.glb", "two/models/T_Rex.glb"):
         (place / name).parent.mkdir(parents=True)

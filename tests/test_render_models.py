@@ -124,6 +124,24 @@ def test_both_rates_come_from_the_same_pictures_and_a_static_object_can_move(hom
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.tar")} == before
 
 
+def test_published_lights_cast_no_shadow_and_soft_ones_do(home: Path, tmp_path: Path) -> None:
+    """A toy stands on its legs under a body: without shadows its underside is as bright as the light allows."""
+    pictures = {}
+    for lights in ("soft", "published"):
+        out = tmp_path / lights
+        render(home.parent / "odd/toy.glb", "--output_folder", out, "--lights", lights, "--animation_idx", "0")
+        with tarfile.open(out / "fixed_16_clip-odd-toy-000-00.tar") as tar:
+            name = "./000/{}/000.{}"
+            image, mask = (
+                np.asarray(Image.open(io.BytesIO(tar.extractfile(name.format(*which)).read())).convert("L"), float)
+                for which in (("img", "jpg"), ("mask", "png"))
+            )
+        pictures[lights] = image[mask > 250]
+    assert pictures["soft"].shape == pictures["published"].shape, "lights do not change the silhouette"
+    darkest = {lights: np.quantile(values, 0.05) for lights, values in pictures.items()}
+    assert darkest["published"] > darkest["soft"] + 5
+
+
 def test_it_runs_as_blenders_own_script(home: Path, tmp_path: Path) -> None:
     """`blender -b -P script -- options`: the module's Python with that command line, and started in another folder."""
     (tmp_path / "blender").write_text(

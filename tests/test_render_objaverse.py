@@ -203,9 +203,17 @@ def test_flags_behind_the_dashes_and_their_defaults() -> None:
     assert (args.random_views, args.device) == (5, "cpu")
 
 
+def test_something_to_render_is_required(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        render_objaverse.parse(["--out_dir", "o"])
+    assert "give GLB files" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        "--lights none",
+        "--fixed_animation_length 0",
         "--views 0",
         "--resolution -1",
         "--downsample 25",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -154,6 +154,38 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gsplat", None)
     with pytest.raises(UserError, match=r"pip install gsplat==1\.5\.3.*--renderer numba"):
         GsplatRenderer(NEAR, FAR)
+
+
+COMPILER = "Error building extension 'gsplat_cuda': [1/9] nvcc\nFAILED: a.o\nfoo.cu(3): error: no room\nninja: stopped"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            OSError("CUDA_HOME environment variable is not set.\nSet it"),
+            "OSError: CUDA_HOME environment",
+        ),
+        (ValueError("Unknown CUDA arch (9.9)"), r"ValueError: Unknown CUDA arch \(9.9\)"),
+        (TypeError("expected str, bytes or os.PathLike object, not NoneType"), "TypeError: expected str"),
+        (RuntimeError(COMPILER), r"RuntimeError: foo.cu\(3\): error: no room"),
+        (RuntimeError(), "RuntimeError: no message"),
+    ],
+)
+def test_a_failed_build_is_one_line_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, cause: str
+) -> None:
+    class Unbuilt(ModuleType):
+        @property
+        def _C(self) -> None:
+            raise error
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "gsplat", SimpleNamespace(rasterization=None))
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", Unbuilt("gsplat.cuda._backend"))
+    with pytest.raises(UserError, match=cause) as raised:
+        GsplatRenderer(NEAR, FAR)
+    assert "\n" not in str(raised.value) and "nvcc" in str(raised.value)
 
 
 def test_gsplat_projects_as_our_cameras_and_the_reference_do() -> None:

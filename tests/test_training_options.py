@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,43 +20,19 @@ from core.errors import UserError
 from core.gaussians import Gaussians
 from core.options import TrainOptions
 from core.rendering import make_renderer
-from core.training.build import make_accelerator, make_dataset, make_model, make_optimizer, make_schedule, tracker_name
+from core.training.build import (
+    make_accelerator,
+    make_average,
+    make_dataset,
+    make_model,
+    tracker_name,
+)
 from core.training.rollout import predict_in_turn
 from core.training.run import Training
 from core.view_grid import ViewGrid
 from tests.tiny_training import command_line, losses, options_for, start_main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def rates(lr: float, warmup: int, total: int, step: int = 0, last: int | None = None) -> list[float]:
-    """Learning rates of the steps from ``step`` to ``last`` - 1, the run's end by default."""
-    optimizer = make_optimizer({"lr": {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr}})
-    schedule = make_schedule(optimizer, [lr], TrainOptions(lr=lr, warmup_steps=warmup), total, step)
-    found = []
-    for _ in range(step, last or total):
-        found.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return found
-
-
-def test_the_warm_up_is_the_published_one_and_fits_short_runs() -> None:
-    assert rates(4e-4, 3000, 20_000, last=1) == pytest.approx([4e-4 / 25])
-    around_the_peak = rates(4e-4, 3000, 20_000, step=2990, last=3010)
-    assert max(around_the_peak) == pytest.approx(4e-4, rel=1e-5)
-    assert around_the_peak.index(max(around_the_peak)) == pytest.approx(10, abs=1)
-    for total in (1, 2, 3, 10, 100):
-        short = rates(4e-4, 3000, total)
-        assert len(short) == total and all(rate > 0 for rate in short)
-        assert short.index(max(short)) <= 0.3 * total + 1
-    assert max(rates(4e-4, 3000, 100)) == pytest.approx(4e-4, rel=1e-2)
-
-
-def test_the_schedule_is_a_function_of_the_step() -> None:
-    whole = rates(1e-3, 5, 40)
-    for step in (1, 4, 6, 39):
-        assert rates(1e-3, 5, 40, step) == whole[step:]
 
 
 def test_temporal_layers_get_their_own_rate(training_clips: Path, tmp_path: Path) -> None:
@@ -92,6 +70,16 @@ def test_the_average_is_the_exponential_mean_of_the_weights(training_clips: Path
     kept = read_tensors(tmp_path / "model.safetensors")[0]
     torch.testing.assert_close(kept["unet.conv_in.weight"], expected)
     assert not torch.equal(kept["unet.conv_in.weight"], weight)
+
+
+def test_the_average_is_on_the_device_of_the_run(training_clips: Path, tmp_path: Path) -> None:
+    """The model itself moves later, in `Accelerator.prepare`. The device "meta" stands for a GPU."""
+    options = options_for(training_clips, tmp_path, ema_decay=0.9)
+    accelerator = SimpleNamespace(device=torch.device("meta"), distributed_type=DistributedType.NO)
+    model = make_model(options)
+    average = make_average(model, accelerator, 0.9)
+    tensors = [*average.parameters(), *average.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
 def gradients(options: Callable, folder: Path, **train: object) -> tuple[dict[str, Tensor], int]:

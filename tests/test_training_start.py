@@ -37,14 +37,14 @@ def killed(finished: Path, workspace: Path) -> Path:
 
 
 def test_a_fresh_workspace(tmp_path: Path) -> None:
-    for resume, weights, said in (
+    for resume, weights, message in (
         (None, None, "fresh"),
         ("auto", None, "fresh"),
         ("x.safetensors", "x.safetensors", "x"),
     ):
         start = decide(options_for(tmp_path, tmp_path / "new", resume=resume))
         assert (start.weights, start.state) == (weights, None)
-        assert said in start.said
+        assert message in start.message
 
 
 def test_a_workspace_with_a_run_goes_on_by_auto_or_by_the_same_command(finished: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_workspace_with_a_run_goes_on_by_auto_or_by_the_same_command(finished:
     for resume in ("auto", None):
         start = decide(options_for(tmp_path, workspace, resume=resume))
         assert start.state == workspace / "state" / "00000003"
-        assert start.weights is None and "00000003" in start.said
+        assert start.weights is None and "00000003" in start.message
 
 
 def test_a_workspace_with_a_run_refuses_another_start(finished: Path, tmp_path: Path) -> None:
@@ -122,3 +122,18 @@ def test_a_run_without_options_is_refused(finished: Path, tmp_path: Path) -> Non
     (workspace / "options.json").write_text(json.dumps({})[:1])
     with pytest.raises(UserError, match=r"options.json cannot be read"):
         decide(options_for(tmp_path, workspace))
+    (workspace / "options.json").write_text('{"model": 3}')
+    with pytest.raises(UserError, match=r"options.json holds no options of a run"):
+        decide(options_for(tmp_path, workspace))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl"])
+@pytest.mark.parametrize("content", [None, b"", b"half"])
+def test_a_damaged_state_is_one_line(
+    training_clips: Path, finished: Path, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    workspace = killed(finished, tmp_path / "killed")
+    spoilt = workspace / "state" / "00000003" / name
+    spoilt.unlink() if content is None else spoilt.write_bytes(content)
+    with pytest.raises(UserError, match=r"the saved state .*00000003 cannot be read \(.*remove it"):
+        Training(options_for(training_clips, workspace, ema_decay=0.9))

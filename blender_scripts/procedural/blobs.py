@@ -1,4 +1,4 @@
-"""One smooth skin over many capsules, and how it follows their joints."""
+"""One smooth mesh over many capsules, and its skinning weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Capsule:
     joint: int = 0
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """About the distance to its surface, negative inside."""
+        """Approximate signed distance to its surface, negative inside."""
         a, b = np.asarray(self.a, float), np.asarray(self.b, float)
         along = np.clip(((points - a) @ (b - a)) / max(float((b - a) @ (b - a)), 1e-12), 0.0, 1.0)
         nearest = a + along[..., None] * (b - a)
@@ -31,7 +31,7 @@ class Capsule:
 
 
 def field(capsules: list[Capsule], points: np.ndarray, blend: float) -> np.ndarray:
-    """Distance to the union of all; where two surfaces are nearer than ``blend`` they flow into each other."""
+    """Signed distance to the smooth union of all; surfaces closer than ``blend`` are joined smoothly."""
     total = np.full(points.shape[:-1], np.inf)
     for capsule in capsules:
         other = capsule.distance(points)
@@ -44,7 +44,7 @@ def field(capsules: list[Capsule], points: np.ndarray, blend: float) -> np.ndarr
 
 
 def surface(capsules: list[Capsule], cells: int = 40, blend: float = 0.1) -> Mesh:
-    """The skin of the union (naive surface nets: one point a cell that the surface crosses).
+    """Mesh of the union (naive surface nets: one point a cell that the surface crosses).
 
     Args:
         cells: along the longest side.
@@ -90,7 +90,7 @@ def surface(capsules: list[Capsule], cells: int = 40, blend: float = 0.1) -> Mes
 
 
 def skin_weights(capsules: list[Capsule], points: np.ndarray, softness: float) -> tuple[np.ndarray, np.ndarray]:
-    """The four joints ``[N, 4]`` that a point follows most and their weights, from its distances to the capsules."""
+    """Skinning: the four joints ``[N, 4]`` of largest weight and their weights, from distances to the capsules."""
     joints = sorted({capsule.joint for capsule in capsules})
     distance = np.stack(
         [np.min([c.distance(points) for c in capsules if c.joint == joint], axis=0) for joint in joints], axis=1

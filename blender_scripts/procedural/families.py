@@ -38,7 +38,7 @@ FAMILIES: dict[str, tuple[Callable[[Generator, Palette], Model], float]] = {
 
 
 def make_model(seed: int, family: str | None = None) -> tuple[str, Model]:
-    """The model of a seed and the name of its family; the same bytes on every run."""
+    """Make the model of a seed, identical on every run; return its family and the model."""
     rng = np.random.default_rng(seed)
     odds = np.array([weight for _, weight in FAMILIES.values()])
     drawn = str(rng.choice(list(FAMILIES), p=odds / odds.sum()))

@@ -18,7 +18,7 @@ _COMPONENTS = {"f": 5126, "H": 5123, "I": 5125}
 
 
 class _Document:
-    """The JSON of a GLB as it grows, and its binary chunk."""
+    """A GLB under construction: its JSON and its binary chunk."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -45,7 +45,7 @@ class _Document:
 
 
 def _linear(colour: object) -> np.ndarray:
-    """sRGB as seen -> the linear light that glTF's factors and vertex colours are in."""
+    """sRGB -> linear RGB, the colour space of glTF's factors and vertex colours."""
     colour = np.asarray(colour, float)
     return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
 
@@ -68,7 +68,7 @@ def _add_material(document: _Document, material: Material) -> int:
 
 
 def _corner_attributes(part: Part, origin: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Attributes of the points that differ in any of them, the faces ``[F, 3]`` and which point each came from."""
+    """Unique vertices by attributes, faces ``[F, 3]``, and the source point of every vertex."""
     mesh, material = part.mesh, part.material
     vertex = mesh.faces.reshape(-1)
     columns = {"POSITION": (mesh.points - origin)[vertex], "NORMAL": mesh.normals(material.crease).reshape(-1, 3)}

@@ -17,7 +17,7 @@ FPS = 24
 
 @dataclass
 class Joint:
-    """A joint at ``at`` (model space, rest pose); keys of its turn (w, x, y, z), shift and scale are its motion."""
+    """A joint at ``at`` (model space, rest pose), animated by keys of rotation (w, x, y, z), translation and scale."""
 
     name: str
     parent: int | None
@@ -61,7 +61,7 @@ class Model:
         return self.seconds * FPS + 1
 
     def joint(self, name: str, parent: int, at: object) -> int:
-        """Add a joint; its index."""
+        """Add a joint and return its index."""
         self.joints.append(Joint(name, parent, np.asarray(at, float)))
         return len(self.joints) - 1
 
@@ -129,12 +129,12 @@ class Model:
         return out
 
     def offset(self, index: int) -> np.ndarray:
-        """Where a joint is in its parent's frame, at rest."""
+        """Position of a joint in its parent's frame, in rest pose."""
         joint = self.joints[index]
         return joint.at if joint.parent is None else joint.at - self.joints[joint.parent].at
 
     def points(self, frame: int) -> list[np.ndarray]:
-        """Where the points ``[N, 3]`` of every part are at a frame (24 a second), in model space."""
+        """Positions ``[N, 3]`` of the points of every part at a frame (24 a second), in model space."""
         matrices, out = self.matrices(frame), []
         rest = np.array([joint.at for joint in self.joints])
         for part in self.parts:

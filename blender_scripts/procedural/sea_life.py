@@ -22,7 +22,7 @@ def chain(model: Model, parent: int, path: np.ndarray, name: str) -> list[int]:
 
 
 def chain_skin(mesh: Mesh, path: np.ndarray, joints: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Every point follows the two joints of the chain between which it lies."""
+    """Skinning weights: every point belongs to the two joints of the chain next to it."""
     steps = np.diff(path, axis=0)
     along = np.einsum("npi,pi->np", mesh.points[:, None] - path[:-1], steps) / (steps**2).sum(1)
     nearest = path[:-1] + np.clip(along, 0, 1)[..., None] * steps

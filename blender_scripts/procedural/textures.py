@@ -13,7 +13,7 @@ SIZE = 128
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a surface looks like.
+    """Appearance of a surface.
 
     Attributes:
         colour: RGB in [0, 1] as seen (sRGB); multiplied with image and vertex colours.
@@ -45,7 +45,7 @@ class Palette:
         base, spread = rng.uniform(), rng.choice([0.03, 0.1, 0.2, 0.33, 0.5, 0.62])
         hues = base + spread * np.arange(5) + rng.normal(0, 0.03, 5)
         saturation = np.clip(rng.uniform(0.05, 0.95) + rng.normal(0, 0.3, 5), 0.0, 1.0)
-        value = rng.uniform(0.08, 0.85, 5)  # the brightest stay off the white of the background
+        value = rng.uniform(0.08, 0.85, 5)  # not as bright as the white background
         self.colours = np.array([colorsys.hsv_to_rgb(*c) for c in zip(hues % 1, saturation, value, strict=True)])
         self.crease = float(rng.choice([0.0, 35.0, 35.0, 60.0]))
 
@@ -87,7 +87,7 @@ def noise(rng: Generator, scale: int, octaves: int = 1) -> np.ndarray:
 
 
 def _cells(rng: Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest of ``count`` random points, and how much nearer than the second it is, in units of the image."""
+    """Index of the nearest of ``count`` random points, and the second-nearest distance minus the nearest one."""
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
     delta = np.stack([x, y], -1)[..., None, :] - rng.uniform(size=(count, 2))
     distance = np.linalg.norm(delta - np.round(delta), axis=-1)

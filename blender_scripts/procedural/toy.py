@@ -1,4 +1,4 @@
-"""A toy of swinging boxes: where each corner is at any time is simple enough to compute silhouettes from it."""
+"""A toy of swinging boxes: its silhouettes can be computed from the positions of its corners."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ from core.errors import UserError
 from core.evaluation.metrics import Prediction
 from core.evaluation.protocol import Protocol
 from core.evaluation.truth import SIDES, Truth, file_name
-from core.files import atomic_path
-from core.images import resize_area, to_uint8
+from core.files import atomic_path, read_text
+from core.images import open_image, resize_area, to_uint8
 from core.options import CameraOptions
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -51,10 +51,7 @@ class FolderTruths:
         if self.protocol.objects:
             return list(self.protocol.objects)
         if self.protocol.list:
-            path = Path(self.protocol.list)
-            if not path.is_file():
-                raise UserError(f"protocol {self.protocol.name}: its list {path} does not exist")
-            return path.read_text().split()
+            return read_text(self.protocol.list, f"the list of the protocol {self.protocol.name}").split()
         found = sorted(path.name for path in self.home.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not found:
             raise UserError(f"{self.home} holds no folders; it should hold OBJECT/VIEW/FRAME.png")
@@ -165,12 +162,7 @@ def read_view(folder: Path, size: int, background: Sequence[float]) -> tuple[Ten
 
 def _read(path: Path) -> Tensor:
     """``[3 or 4, S, S]`` in [0, 1]."""
-    try:
-        with Image.open(path) as image:
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            pixels = np.array(image.convert("RGBA" if has_alpha else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read image {path}: {error}; give a whole PNG, JPEG or WebP file") from error
+    pixels = np.array(open_image(path))
     if pixels.shape[0] != pixels.shape[1]:
         raise UserError(f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels; compared images must be square")
     return rearrange(torch.from_numpy(pixels), "h w c -> c h w").float() / 255

@@ -14,7 +14,6 @@ Results lie in the folder ``evaluation`` beside the page, PROTOCOL.json each.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +23,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.evaluation.tables import COLUMNS, markdown, number, summary_table
-from core.files import atomic_path
+from core.files import atomic_path, read_json
 from core.training.curves import chart
 
 Results = Mapping[str, Any]
@@ -112,9 +111,9 @@ def drawn(text: str, folder: Path) -> str:
 def _read(folder: Path, name: str) -> Results:
     path = folder / f"{name}.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot read the results {path}: {error}; evaluate the protocol {name} first") from error
+        return read_json(path, "the results")
+    except UserError as error:
+        raise UserError(f"{error}; evaluate the protocol {name} first") from error
 
 
 def _summary(folder: Path, protocol: str, objects: str = "all") -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 import types
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from core.errors import UserError
+from core.files import read_toml
 
+_MOST = {"frames": 10_000, "size": 4096, "chunk": 1000, "chunks": 1000, "rate": 1000}
 Task = Literal["reconstruct", "interpolate", "autoregress", "still"]
 
 
@@ -83,10 +85,7 @@ def read_protocol(path: str | Path) -> Protocol:
         UserError: the file is missing, is no TOML, or a field is unknown, missing or of the wrong kind (named).
     """
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the protocol {path}: {error}; see data_test/protocols for examples") from error
+    values = read_toml(path, "the protocol")
     problems = _problems(values)
     if not problems:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
@@ -94,7 +93,7 @@ def read_protocol(path: str | Path) -> Protocol:
         problems = _contradictions(protocol)
     if problems:
         raise UserError(f"protocol {path}: {'; '.join(problems)}")
-    listed = str((path.parent / protocol.list).resolve()) if protocol.list else ""
+    listed = os.path.realpath(path.parent / protocol.list) if protocol.list else ""
     return Protocol(**{**vars(protocol), "list": listed})
 
 
@@ -121,6 +120,11 @@ def _contradictions(protocol: Protocol) -> list[str]:
             "rate": 2,
         }.items()
         if getattr(protocol, name) < least
+    ]
+    found += [
+        f"{name} is {getattr(protocol, name)} and may be at most {most}"
+        for name, most in _MOST.items()
+        if getattr(protocol, name) > most
     ]
     if protocol.source == "clips" and not protocol.list and not protocol.objects:
         found.append("clips need a list, or objects")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from core.checkpoint import look_into
+from core.checkpoint import look_into, stored_model_options
 from core.errors import UserError
 from core.inference.session import Session
 from core.options import PRESETS, ModelOptions, Options
@@ -65,6 +64,8 @@ def _parse(text: str, options: Options, interpolation: str | None) -> Checkpoint
         options = replace(given, infer=infer, camera=camera, eval=options.eval)
         rest, interpolation = path, infer.interpresume
     recon, _, interp = rest.partition("+")
+    if not recon:
+        raise UserError(f"--compare {text!r} names no checkpoint; give [NAME=][PRESET:]FILE[+FILE]")
     infer = replace(options.infer, interpresume=interp or interpolation)
     train = replace(options.train, resume=recon)
     return Checkpoint(name or Path(recon).stem, replace(options, train=train, infer=infer))
@@ -85,14 +86,9 @@ def trained_model(path: str, options: ModelOptions) -> ModelOptions:
     """
     names, metadata = look_into(path)
     temporal = any("t_attns." in name for name in names)
-    try:
-        stored = json.loads(metadata.get("options", "{}")).get("model", {})
-    except (json.JSONDecodeError, AttributeError):
-        stored = {}
+    stored = stored_model_options(metadata)
     known = {field.name for field in fields(ModelOptions)} - _OF_THE_RUN
     values = {name: _tupled(value) for name, value in stored.items() if name in known}
-    if stored.get("head") == "ray":  # what files of version 0.1 say
-        values["architecture"] = "nano"
     values = {**values, "use_temp_attn": temporal}
     levels = (
         len(values.get("down_channels", options.down_channels)),

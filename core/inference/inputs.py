@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from core.checkpoint import file_hash
 from core.errors import UserError
+from core.files import regular_file
 from core.images import letterbox
 from core.media import Video, read_video, select_frames, windows
 from core.multiview.background import centered, foreground
@@ -124,8 +126,8 @@ def _find_videos(test_path: str | None) -> list[Path]:
     if not test_path:
         raise UserError("--test_path is missing: give a video or a picture, or a folder of them")
     path = Path(test_path)
-    if not path.is_dir():
-        return [path]
+    if not os.path.isdir(path):
+        return [regular_file(path, "video")]
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     pictures = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES and not _NOT_INPUTS.search(p.stem)]
@@ -138,7 +140,8 @@ def _find_videos(test_path: str | None) -> list[Path]:
 def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
     claimed: dict[str, Path] = {}
     for path in paths:
-        if workspace.resolve() in (path.parent.resolve(), path.resolve().parent):
+        real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
+        if real(workspace) in (real(path.parent), os.path.dirname(real(path))):
             raise UserError(
                 f"the workspace {workspace} is the folder of the input {path}, where results could overwrite it; "
                 f"choose another --workspace"

@@ -12,7 +12,8 @@ import numpy
 import torch
 
 from core.checkpoint import file_hash
-from core.files import atomic_path
+from core.errors import UserError
+from core.files import atomic_path, read_json
 
 
 def metadata_path(workspace: Path, name: str) -> Path:
@@ -56,8 +57,8 @@ def side_view_record(program: str, origin: str, source_sha256: str, files: list[
 def read_record(workspace: Path, name: str, files: list[Path]) -> Mapping[str, object] | None:
     """The record of exactly these image files in an earlier run's metadata; None if they are not of our writing."""
     try:
-        record = json.loads(metadata_path(workspace, name).read_text())["side_views"]
+        record = read_json(metadata_path(workspace, name))["side_views"]
         ours = all(record["files"][path.name] == file_hash(path) for path in files)
         return record if ours and {"program", "source_sha256"} <= record.keys() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, KeyError, TypeError, AttributeError):
         return None  # no earlier run, or a file of another making

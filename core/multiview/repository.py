@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from core.checkpoint import read_tensors
-from core.errors import UserError
+from core.errors import UserError, reason
+from core.files import parse_table, read_text
 from core.multiview.hub import PUBLISHED, Kind, fetch_command, find_or_fetch
 from core.multiview.unet import MultiViewUNet, UNetConfig
+from core.tensor_files import read_tensors
 
 _TEXT_FILES = (
     "unet/config.json",
@@ -89,8 +89,11 @@ class Repository:
 
     def unet(self, device: torch.device, dtype: torch.dtype) -> MultiViewUNet:
         """The U-Net; every tensor must be there, fit and be finite. Raises `UserError`."""
-        with torch.device("meta"):
-            unet = MultiViewUNet(self.unet_config)
+        try:
+            with torch.device("meta"):
+                unet = MultiViewUNet(self.unet_config)
+        except (RuntimeError, ValueError) as error:
+            raise self._error(f"has a unet/config.json of no network that can be built ({reason(error)})") from error
         state, _ = read_tensors(self._weights("unet"))
         own = unet.state_dict()
         problems = [f"missing {name}" for name in sorted(own.keys() - state.keys())]
@@ -148,7 +151,10 @@ class Repository:
     @property
     def unet_config(self) -> UNetConfig:
         """Sizes of the U-Net."""
-        return UNetConfig.from_json(self._json("unet/config.json"))
+        try:
+            return UNetConfig.from_json(self._json("unet/config.json"))
+        except ValueError as error:
+            raise self._error(f"has a damaged file, unet/config.json ({error})") from error
 
     def _check_kind(self) -> None:
         found: Kind = "imagedream" if self.unet_config.ip_dim else "mvdream"
@@ -163,12 +169,9 @@ class Repository:
 
     def _json(self, name: str) -> Mapping[str, object]:
         try:
-            content = json.loads((self.folder / name).read_text())
-        except (OSError, ValueError) as error:
+            return parse_table(read_text(self.folder / name))
+        except (UserError, ValueError) as error:
             raise self._error(f"has a damaged file, {name} ({error})") from error
-        if not isinstance(content, dict):
-            raise self._error(f"has a damaged file, {name} (no JSON object)")
-        return content
 
     def _pretrained(self, part: str, cls: Any, device: torch.device, **kwargs: object) -> nn.Module:
         module, report = self._load(part, cls, output_loading_info=True, **kwargs)

@@ -17,6 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from core.files import is_like
 from core.multiview.blocks import (
     Downsample,
     MultiViewTransformer,
@@ -50,8 +51,17 @@ class UNetConfig:
 
     @classmethod
     def from_json(cls, content: Mapping[str, object]) -> UNetConfig:
-        """The fields this class knows, lists as tuples; what else is in the file is left out."""
+        """The fields this class knows, lists as tuples; what else is in the file is left out.
+
+        Raises:
+            ValueError: a field has another type than here, or a number that no network has.
+        """
         known = {field.name for field in fields(cls)} & content.keys()
+        for name in sorted(known):
+            value = content[name]
+            numbers = value if isinstance(value, list) else [value]
+            if not is_like(value, getattr(cls, name)) or len(numbers) > 16 or not all(0 <= n <= 8192 for n in numbers):
+                raise ValueError(f"{name} is {str(value)[:60]}")
         return cls(**{name: tuple(value) if isinstance(value := content[name], list) else value for name in known})
 
 

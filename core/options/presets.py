@@ -70,7 +70,13 @@ _NANO = Options(
         prob_view_dropout=0.3,
     ),
     side_views=SideViewOptions(chunk_side_views="first", inserted_side_views="first", single_view_resume=None),
-    train=TrainOptions(batch_size=4, resume="pretrained/nano_recon.safetensors", warmup_steps=200, lambda_hull=1.0),
+    train=TrainOptions(
+        batch_size=4,
+        resume="pretrained/nano_recon.safetensors",
+        warmup_steps=200,
+        share_warmup=False,
+        lambda_hull=1.0,
+    ),
     infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", chunk_lanes=2),
 )
 

@@ -44,6 +44,9 @@ class TrainOptions:
     """Train the temporal attention only."""
     warmup_steps: int = 3000
     """Optimiser steps to the peak; at most 30 % of the run."""
+    share_warmup: bool = True
+    """Divide warmup_steps by the number of processes, as the published trainer does in effect: its peak is at step 375
+    with 8 processes."""
     ema_decay: float = 0.0
     """Decay of the averaged weights that are evaluated and kept; 0: off."""
     activation_checkpointing: bool = False

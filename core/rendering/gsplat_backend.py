@@ -47,8 +47,8 @@ class GsplatRenderer:
             ) from error
         try:  # The first import compiles, for minutes: better now than in the middle of the first step.
             from gsplat.cuda._backend import _C as kernels
-        except (ImportError, OSError, RuntimeError) as error:
-            raise UserError(_no_kernels(str(error).partition("\n")[0])) from error
+        except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(_no_kernels(_cause(error))) from error
         if kernels is None:
             raise UserError(_no_kernels("it found no CUDA toolkit"))
         self._rasterization = rasterization
@@ -87,6 +87,14 @@ def _no_kernels(why: str) -> str:
         f"gsplat could not compile its CUDA kernels ({why}): it needs nvcc of CUDA {torch.version.cuda} "
         f"and a host compiler, {_INSTEAD}"
     )
+
+
+def _cause(error: Exception) -> str:
+    """One line that says why a build failed: the compiler's first error where its output is in the text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    errors = [line for line in lines if "error:" in line.lower()]
+    line = (errors or lines or ["no message"])[0]
+    return f"{type(error).__name__}: {line[:300]}"
 
 
 def require_cuda(name: str) -> None:

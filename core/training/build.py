@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import signal
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -23,6 +24,7 @@ from core.model import FastL4GM
 from core.options import Options, TrainOptions
 from core.training.order import SampleStream
 
+_LONGEST_WAIT = timedelta(hours=1)  # processes wait for the first one, which may compile for longer than the default
 _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse shorter runs
 
 
@@ -43,6 +45,7 @@ def make_accelerator(options: TrainOptions) -> Accelerator:
         log_with=tracker_name(options.tracker),
         project_dir=options.workspace,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
     )
 
 
@@ -140,12 +143,20 @@ def make_optimizer(groups: dict[str, dict]) -> Optimizer:
 
 
 def make_schedule(
-    optimizer: Optimizer, peaks: Sequence[float], options: TrainOptions, total_steps: int, step: int = 0
+    optimizer: Optimizer,
+    peaks: Sequence[float],
+    options: TrainOptions,
+    total_steps: int,
+    step: int = 0,
+    processes: int = 1,
 ) -> OneCycleLR:
     """One cycle with cosine arms as published, stepped once per optimiser step whatever the number of processes.
 
-    It is a function of the step and of today's options, so it is never saved: a run that goes on with another --lr
-    gets that one.
+    Published: Accelerate steps the schedule once per process, so the peak is at optimiser step 3,000 / processes.
+    With ``options.share_warmup`` the peak is there as well.
+
+    The schedule is a function of the step and of the current options and is never saved: a resumed run uses the
+    current --lr.
 
     Args:
         optimizer: fresh, or with a loaded state.
@@ -153,9 +164,11 @@ def make_schedule(
         options: its warm-up.
         total_steps: length of the run.
         step: steps done.
+        processes: of the run.
     """
+    warmup_steps = options.warmup_steps / (processes if options.share_warmup else 1)
     # The last step stands one before the end of the cycle, where the rate is still above zero.
-    warmup = min(options.warmup_steps / total_steps, _LONGEST_WARMUP)
+    warmup = min(warmup_steps / total_steps, _LONGEST_WARMUP)
     schedule = OneCycleLR(optimizer, max_lr=list(peaks), total_steps=total_steps + 1, pct_start=warmup)
     if step:
         schedule.load_state_dict({"last_epoch": step - 1, "_step_count": step + 1})
@@ -164,7 +177,7 @@ def make_schedule(
 
 
 def make_average(model: FastL4GM, accelerator: Accelerator, decay: float) -> AveragedModel | None:
-    """The exponential moving average of the weights; None where the decay is 0.
+    """The exponential moving average of the weights, on the accelerator's device; None where the decay is 0.
 
     Raises:
         UserError: the weights are sharded over processes.
@@ -173,4 +186,4 @@ def make_average(model: FastL4GM, accelerator: Accelerator, decay: float) -> Ave
         return None
     if accelerator.distributed_type == DistributedType.FSDP:
         raise UserError("--ema_decay needs whole weights on every process, FSDP shards them; use acc_configs/gpu8.yaml")
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return AveragedModel(model, accelerator.device, multi_avg_fn=get_ema_multi_avg_fn(decay))

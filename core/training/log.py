@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core.data.batch import ClipBatch
 from core.errors import UserError
+from core.files import parse_table, read_text
 
 LOG_FILE = "log.jsonl"
 UNITS = {
@@ -87,9 +88,9 @@ def read_log(workspace: Path) -> list[dict]:
         raise UserError(f"{workspace} holds no {LOG_FILE}; give the workspace of a training run")
     records: list[dict] = []
     cut = 0
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path, "the log", limit=1 << 32).splitlines(), 1):
         try:
-            record = json.loads(line)
+            record = parse_table(line)
         except ValueError:
             cut = cut or number
             continue

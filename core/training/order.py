@@ -1,4 +1,4 @@
-"""Which samples belong to which step: one stream over the whole run."""
+"""Sample order: one stream of batches over the whole run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from torch.utils.data import Sampler
 
 
 class SampleStream(Sampler[list[int]]):
-    """Batches out of one endless stream: epoch after epoch, each a new permutation of the groups.
+    """Batches from one endless stream: each epoch is a new permutation of the groups.
 
-    The stream depends on the seed alone. Step s takes samples s S to (s + 1) S - 1, S being the batch size times the
-    number of processes times the batches a step accumulates; so it makes no difference to a step how its S samples
-    are spread over processes and batches, or whether the run was stopped before it. Nothing is dropped at the end of
-    an epoch, and the loader never runs dry between two epochs.
+    The stream depends on the seed only. Step s takes samples s S to (s + 1) S - 1 with S = batch size x processes x
+    accumulated batches. A step is therefore independent of how its S samples are split over processes and batches, and
+    of restarts. No sample is dropped at the end of an epoch, and loader workers prefetch across epochs.
     """
 
-    drop_last = True  # what accelerate asks a batch sampler for: all batches are full
+    drop_last = True  # accelerate reads this attribute of a batch sampler: all batches are full
 
     def __init__(self, groups: int, batch_size: int, seed: int, first: int, last: int) -> None:
         """
@@ -25,7 +24,7 @@ class SampleStream(Sampler[list[int]]):
             groups: length of an epoch in samples.
             batch_size: samples of one batch on one process.
             seed: of all permutations.
-            first, last: the batches of all processes together that are given out: first ... last - 1.
+            first, last: range of batches to yield, first ... last - 1, counted over all processes.
         """
         self.groups, self.batch_size, self.seed, self.first, self.last = groups, batch_size, seed, first, last
 

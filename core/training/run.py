@@ -1,7 +1,7 @@
 """The training loop.
 
-clips -> batch -> model -> Gaussians -> renderer -> losses -> step, with a log line, previews, validation and saved
-states along the way. The run's files are listed in `docs/training.md`.
+clips -> batch -> model -> Gaussians -> renderer -> losses -> step; in between a log line, previews, validation and
+saved states. `docs/training.md` lists the files of a run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from core.data.batch import BrokenLedger
 from core.errors import UserError
 from core.files import atomic_path
 from core.options import Options
-from core.rendering import make_renderer
+from core.rendering import Renderer, make_renderer
 from core.training.build import (
     make_accelerator,
     make_average,
@@ -37,15 +37,42 @@ from core.training.evaluate import Validation, evaluate, load_validation_lpips
 from core.training.log import Meter, RunLog
 from core.training.objective import Objective
 from core.training.preview import save_preview
-from core.training.start import Start, decide, plain
-from core.training.state import Progress, clear_unfinished, save_run
+from core.training.start import Start, decide, options_as_json
+from core.training.state import Progress, clear_unfinished, load_run, save_run
 from core.training.step import Outcome, Stepper
 
 logger = logging.getLogger(__name__)
 
 
+def make_renderer_in_turn(options: Options, accelerator: accelerate.Accelerator) -> Renderer:
+    """Make the renderer, on the local main process first; all processes fail together.
+
+    gsplat compiles its kernels at first use, and processes that compile at the same time delete each other's build.
+
+    Raises:
+        UserError: the renderer cannot run on this machine, or on another one of the run.
+    """
+    camera = options.camera
+
+    def make() -> Renderer:
+        return make_renderer(camera.renderer, near=camera.znear, far=camera.zfar, device=accelerator.device)
+
+    renderer, error = None, None
+    try:
+        renderer = make() if accelerator.is_local_main_process else None
+    except UserError as caught:
+        error = caught
+    # The other processes wait here.
+    failures = accelerator.reduce(torch.tensor([float(error is not None)], device=accelerator.device))
+    if error is not None:
+        raise error
+    if failures.item() > 0:
+        raise UserError("the local main process has no renderer; its message gives the cause")
+    return renderer or make()
+
+
 class Training:
-    """One run: the composition of its parts, and the loop over them."""
+    """One run: its parts and the loop over them."""
 
     def __init__(self, options: Options) -> None:
         """
@@ -61,15 +88,10 @@ class Training:
         if self.validate_only and options.train.resume is None:
             raise UserError("--num_epochs 0 only validates: give the checkpoint with --resume")
         model = make_model(options)
-        self._say(self.start.said)
+        self._inform(self.start.message)
         if self.start.weights is not None:
-            self._say(f"start: {load_weights(model, self.start.weights, fresh_temporal=True)}")
-        self.renderer = make_renderer(
-            options.camera.renderer,
-            near=options.camera.znear,
-            far=options.camera.zfar,
-            device=self.accelerator.device,
-        )
+            self._inform(f"start: {load_weights(model, self.start.weights, strict=self.validate_only)}")
+        self.renderer = make_renderer_in_turn(options, self.accelerator)
         self.test_dataset = make_dataset(options, "test")
         self.validation_lpips = load_validation_lpips(options.train)
         self.log = RunLog(self.accelerator, self.workspace)
@@ -87,13 +109,13 @@ class Training:
         peaks = [group["lr"] for group in self.groups.values()]
         self.average = make_average(model, self.accelerator, options.train.ema_decay)
         self.model, optimizer = self.accelerator.prepare(model, make_optimizer(self.groups))
-        kept = [self.progress] + ([self.average] if self.average is not None else [])
-        self.accelerator.register_for_checkpointing(*kept)
+        self.accelerator.register_for_checkpointing(*filter(None, (self.progress, self.average)))
         if self.start.state is not None:
             self._load(self.start.state)
         step, total = self.progress.step, self.progress.total_steps
-        schedule = make_schedule(optimizer.optimizer, peaks, options.train, total, step)
-        batches = self.accelerator.num_processes * options.train.gradient_accumulation_steps
+        processes = self.accelerator.num_processes
+        schedule = make_schedule(optimizer.optimizer, peaks, options.train, total, step, processes)
+        batches = processes * options.train.gradient_accumulation_steps
         loader = make_loader(options, train_dataset, step * batches, total * batches)
         self.loader = self.accelerator.prepare_data_loader(loader)
         self.step = Stepper(
@@ -108,21 +130,21 @@ class Training:
         )
 
     def _plan(self, groups: int) -> None:
-        """How long the run is, in samples and steps."""
+        """Compute the length of the run in samples and steps."""
         train = self.options.train
         samples = train.batch_size * self.accelerator.num_processes * train.gradient_accumulation_steps
         steps = train.max_steps or max(1, train.num_epochs * groups // samples)
         self.progress = Progress(total_steps=steps, step_samples=samples, groups=groups)
 
     def _load(self, state: Path) -> None:
-        self.accelerator.load_state(str(state))
-        self.accelerator.step = 0  # its counter of batches; states are saved between steps, which may now have others
+        load_run(self.accelerator, state)
+        self.accelerator.step = 0  # its batch counter: the resumed run may accumulate another number of batches
         for name, (before, now) in (self.start.changed or {}).items():
-            self._say(f"resume: --{name} is {now} from here on; it was {before}")
-        self._say(f"resume: step {self.progress.step} of {self.progress.total_steps}")
+            self._inform(f"resume: --{name} is {now} from here on; it was {before}")
+        self._inform(f"resume: step {self.progress.step} of {self.progress.total_steps}")
 
     def run(self) -> None:
-        """Train to the end or to a SIGTERM, or only validate where ``num_epochs`` is 0."""
+        """Train until the end or SIGTERM; only validate if ``num_epochs`` is 0."""
         if self.validate_only:
             self._validate()
             return
@@ -153,9 +175,9 @@ class Training:
                     if outcome.stop or self._due(options.save_every, at_end=True):
                         self._save()
                 if outcome.stop:
-                    self._say(
+                    self._inform(
                         f"SIGTERM: saved at step {self.progress.step} of {self.progress.total_steps}; "
-                        f"the same command goes on from there"
+                        f"the same command resumes from there"
                     )
                     break
         self.accelerator.end_training()
@@ -165,18 +187,18 @@ class Training:
         return (every > 0 and step % every == 0) or (at_end and step == self.progress.total_steps)
 
     def _begin(self) -> None:
-        """Note the start in the workspace: options, tracker, log."""
+        """Record the start in the workspace: options, tracker, log."""
         options = replace(self.options, train=replace(self.options.train, resume=self.start.origin))
         if self.accelerator.is_main_process:
             clear_unfinished(self.workspace)
             with atomic_path(self.workspace / "options.json") as path:
-                path.write_text(json.dumps(plain(options), indent=2))
-        # TensorBoard makes a folder of this name in the workspace.
+                path.write_text(json.dumps(options_as_json(options), indent=2))
+        # TensorBoard creates a folder of this name in the workspace.
         name = "tensorboard" if tracker_name(self.options.train.tracker) == "tensorboard" else "l4gm"
         self.accelerator.init_trackers(name)
         self.log.begin(
             self.progress.step,
-            decision=self.start.said,
+            decision=self.start.message,
             changed=self.start.changed or {},
             total_steps=self.progress.total_steps,
             step_samples=self.progress.step_samples,
@@ -221,29 +243,29 @@ class Training:
             self.options.side_views.side_views,
         )
         self.log.write("validation", self.progress.step, **asdict(result))
-        self._say(f"step {self.progress.step}: {json.dumps(asdict(result))}")
+        self._inform(f"step {self.progress.step}: {json.dumps(asdict(result))}")
         self._preview("eval", batch.images, images)
         if not self.validate_only and result.psnr_novel > self.progress.best:
             self.progress.best = result.psnr_novel
             self._save_model("best.safetensors", result)
         return result
 
-    def _preview(self, kind: str, truth: torch.Tensor, images: torch.Tensor) -> None:
+    def _preview(self, kind: str, ground_truth: torch.Tensor, images: torch.Tensor) -> None:
         if self.accelerator.is_main_process:
-            save_preview(self.workspace, kind, f"{self.progress.epoch}_{self.progress.step}", truth, images)
+            save_preview(self.workspace, kind, f"{self.progress.epoch}_{self.progress.step}", ground_truth, images)
 
     def _save(self) -> None:
         save_run(self.accelerator, self.workspace, self.progress, self.options.train.keep_states)
         self._save_model("model.safetensors")
 
     def _save_model(self, name: str, result: Validation | None = None) -> None:
-        whole = self.average.module.state_dict() if self.average else self.accelerator.get_state_dict(self.model)
-        facts = {"step": str(self.progress.step), "options": json.dumps(asdict(self.options))}
+        weights = self.average.module.state_dict() if self.average else self.accelerator.get_state_dict(self.model)
+        metadata = {"step": str(self.progress.step), "options": json.dumps(asdict(self.options))}
         if result is not None:
-            facts["validation"] = json.dumps(asdict(result))
+            metadata["validation"] = json.dumps(asdict(result))
         if self.accelerator.is_main_process:
-            save_weights(whole, self.workspace / name, **facts)
+            save_weights(weights, self.workspace / name, **metadata)
 
-    def _say(self, line: str) -> None:
+    def _inform(self, line: str) -> None:
         if self.accelerator.is_main_process:
             logger.info("%s", line)

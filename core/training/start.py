@@ -1,12 +1,12 @@
-"""Where a run starts: fresh, from a checkpoint, or from a saved state. The rules, and the one printed decision.
+"""Where a run starts: fresh, from a checkpoint, or from a saved state.
 
-| in the workspace | ``--resume``                                | what happens                               |
-|------------------|---------------------------------------------|--------------------------------------------|
-| no state         | None, auto                                  | fresh weights                              |
-| no state         | a checkpoint                                | its weights; step 0                        |
-| no state         | the folder of a state                       | goes on from it, exactly, in this workspace |
-| a state          | auto, or what the run itself started from   | goes on from the newest state              |
-| a state          | anything else                               | refused                                    |
+| in the workspace | ``--resume``                            | what happens                                      |
+|------------------|-----------------------------------------|---------------------------------------------------|
+| no state         | None, auto                              | fresh weights                                     |
+| no state         | a checkpoint                            | its weights; step 0                               |
+| no state         | the folder of a state                   | resumes from that state exactly, in this workspace |
+| a state          | auto, or the ``--resume`` of that run   | resumes from the newest state                     |
+| a state          | anything else                           | refused                                           |
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core.errors import UserError
+from core.files import read_json
 from core.options import Options
 from core.training.state import saved_states
 
@@ -25,17 +26,17 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Start:
-    """The decision.
+    """What to start from.
 
     Attributes:
-        said: it, in one line.
+        message: the decision in one line.
         weights: checkpoint to load, or None.
         state: saved state to load, or None.
-        origin: what the run started from in the first place, for the next time.
-        changed: options that differ from those of the state's run: name -> (before, now).
+        origin: ``--resume`` of the run's first start; saved with the run.
+        changed: options that differ from those of the saved run: name -> (before, now).
     """
 
-    said: str
+    message: str
     weights: str | None = None
     state: Path | None = None
     origin: str | None = None
@@ -46,36 +47,36 @@ def decide(options: Options) -> Start:
     """Apply the rules above.
 
     Raises:
-        UserError: the workspace holds a run that started from something else or has another network, or the named
-            state is none.
+        UserError: the workspace holds a run that started from something else or has another network, or the folder
+            given is not a saved state.
     """
-    asked, workspace = options.train.resume, Path(options.train.workspace)
+    resume, workspace = options.train.resume, Path(options.train.workspace)
     states = saved_states(workspace)
     if states:
-        return _go_on(options, workspace, states[-1])
-    if asked in (None, AUTO):
+        return _resume_run(options, workspace, states[-1])
+    if resume in (None, AUTO):
         return Start(f"start: fresh weights ({workspace} holds no saved state)")
-    if Path(asked).is_dir():
-        return _branch(options, Path(asked))
-    return Start("start: the weights of " + asked, weights=asked, origin=asked)
+    if Path(resume).is_dir():
+        return _resume_elsewhere(options, Path(resume))
+    return Start("start: the weights of " + resume, weights=resume, origin=resume)
 
 
-def _go_on(options: Options, workspace: Path, state: Path) -> Start:
-    asked, before = options.train.resume, read_options(workspace)
+def _resume_run(options: Options, workspace: Path, state: Path) -> Start:
+    resume, before = options.train.resume, read_options(workspace)
     origin = before["train"]["resume"]
-    if asked != AUTO and _path(asked) != _path(origin):
+    if resume != AUTO and _path(resume) != _path(origin):
         raise UserError(
-            f"the workspace {workspace} holds a run that started from {origin}, and --resume {asked} asks for another "
-            f"start: choose another --workspace, or go on with this run by --resume auto"
+            f"the workspace {workspace} holds a run that started from {origin}, and --resume {resume} asks for another "
+            f"start: choose another --workspace, or resume this run with --resume auto"
         )
-    why = "--resume auto" if asked == AUTO else f"the run here started from {origin} too"
-    said = f"resume: {state} ({why})"
-    return Start(said, state=state, origin=origin, changed=_changes(before, options, workspace))
+    why = "--resume auto" if resume == AUTO else f"the run here started from {origin} too"
+    message = f"resume: {state} ({why})"
+    return Start(message, state=state, origin=origin, changed=_changes(before, options, workspace))
 
 
-def _branch(options: Options, state: Path) -> Start:
+def _resume_elsewhere(options: Options, state: Path) -> Start:
     if state not in saved_states(state.parent.parent):
-        raise UserError(f"--resume {state} is a folder but no saved state; those are WORKSPACE/state/NUMBER")
+        raise UserError(f"--resume {state} is a folder but no saved state; use a folder WORKSPACE/state/NUMBER")
     changed = _changes(read_options(state.parent.parent), options, state.parent.parent)
     return Start(f"resume: {state}, in a new workspace", state=state, origin=str(state), changed=changed)
 
@@ -88,21 +89,24 @@ def read_options(workspace: Path) -> dict[str, dict[str, object]]:
     """
     path = workspace / "options.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        options = read_json(path)
+    except UserError as error:
         raise UserError(
             f"{workspace} holds saved states but {path} cannot be read ({error}); choose another --workspace"
         ) from error
+    if not all(isinstance(options.get(section), dict) for section in ("model", "camera", "data", "train")):
+        raise UserError(f"{path} holds no options of a run; choose another --workspace")
+    return options
 
 
-def plain(options: Options) -> dict[str, dict[str, object]]:
-    """Options as JSON gives them back: lists for tuples."""
+def options_as_json(options: Options) -> dict[str, dict[str, object]]:
+    """Options as they are read back from JSON: lists instead of tuples."""
     return json.loads(json.dumps(asdict(options)))
 
 
 def _changes(before: dict, options: Options, workspace: Path) -> dict[str, tuple[object, object]]:
-    """Options other than paths that differ; a state fits one network only."""
-    now = plain(options)
+    """Options other than paths that differ; raises UserError if the networks differ."""
+    now = options_as_json(options)
     network = [name for name, value in now["model"].items() if before["model"].get(name) != value]
     network = [name for name in network if "size" not in name and name != "attention"]
     if network:

@@ -1,4 +1,4 @@
-"""A run on disk: where it stands, and how it goes on."""
+"""Saved states of a run: progress counters, saving whole or not at all, cleaning up."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from core.errors import UserError
+from core.errors import UserError, reason
 
 
 @dataclass
 class Progress:
-    """Loop counters; with the seed they say which samples come next.
+    """Loop counters; together with the seed they determine the next samples.
 
     Attributes:
         step: optimiser steps done, skipped ones included.
-        skipped: steps left out because the loss was not finite.
+        skipped: steps skipped because the loss was not finite.
         best: best validation PSNR so far, dB.
         total_steps: length of the run.
         step_samples: samples of one step, over all processes and accumulated batches.
@@ -35,7 +35,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The pass over the groups in which the newest step began."""
+        """Index of the pass over the groups in which the last step began."""
         return max(0, self.step - 1) * self.step_samples // self.groups
 
     def state_dict(self) -> dict[str, float]:
@@ -46,27 +46,27 @@ class Progress:
         """For `Accelerator.load_state`.
 
         Raises:
-            UserError: the saved run has another length, other steps or other data, so its place has no meaning here.
+            UserError: the saved run has another length, other steps or other data, so its counters do not fit.
         """
         for name, what in (("total_steps", "steps"), ("step_samples", "samples a step"), ("groups", "groups of clips")):
             before, now = state.get(name), getattr(self, name)
             if before != now:
                 raise UserError(
-                    f"the saved run has {before} {what}, this would be one of {now}; repeat its options (processes x "
-                    f"batch_size x gradient_accumulation_steps may be shared out anew), or start a new --workspace "
-                    f"from its model.safetensors"
+                    f"the saved run has {before} {what}, this would be one of {now}; repeat its options (only the "
+                    f"product processes x batch_size x gradient_accumulation_steps counts), or start a new "
+                    f"--workspace from its model.safetensors"
                 )
         self.__dict__.update({name: state[name] for name in asdict(self)})
 
 
 def save_run(accelerator: Accelerator, workspace: Path, progress: Progress, keep: int) -> None:
-    """Save everything that a bit-exact continuation needs in ``<workspace>/state/<step>``; whole or not at all.
+    """Save what a bit-exact continuation needs in ``<workspace>/state/<step>``; whole or not at all.
 
     Args:
-        keep: newest states that stay, this one included.
+        keep: number of newest states to keep, this one included.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written to; older states stay.
+        UserError: the disk is full or the folder cannot be written to; older states are kept.
     """
     final = workspace / "state" / f"{progress.step:08d}"
     temporary = final.with_name(f".{final.name}.part")
@@ -78,16 +78,33 @@ def save_run(accelerator: Accelerator, workspace: Path, progress: Progress, keep
         accelerator.save_state(str(temporary))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            _to_disk(temporary)
+            _sync(temporary)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
             for old in saved_states(workspace)[:-keep]:
                 shutil.rmtree(old)
-    except (OSError, SafetensorError, RuntimeError) as error:  # what writers of safetensors and torch files raise
+    except (OSError, SafetensorError, RuntimeError) as error:  # raised by the safetensors and torch writers
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
             f"cannot save the run to {final}: {getattr(error, 'strerror', None) or error}; "
             f"the states saved before are whole: free some space and start the same command again"
+        ) from error
+
+
+def load_run(accelerator: Accelerator, state: Path) -> None:
+    """Read a saved state back into everything that is registered with the engine.
+
+    Raises:
+        UserError: a file of it is missing or damaged, or the state is of another run (`Progress.load_state_dict`).
+    """
+    try:
+        accelerator.load_state(str(state))
+    except UserError:
+        raise
+    except Exception as error:  # whatever readers of safetensors, torch files and pickles raise
+        raise UserError(
+            f"the saved state {state} cannot be read ({reason(error)}): remove it, and the run goes on from the one "
+            f"before; or start a new --workspace from its weights"
         ) from error
 
 
@@ -97,15 +114,15 @@ def saved_states(workspace: Path) -> list[Path]:
 
 
 def clear_unfinished(workspace: Path) -> None:
-    """Remove what a killed run was writing: states under their temporary name, and temporary files of weights."""
+    """Remove the temporary files that a killed run left: unfinished states and weights."""
     for folder in (workspace / "state").glob(".*.part"):
         shutil.rmtree(folder, ignore_errors=True)
     for file in workspace.glob(".*.part.safetensors"):
         file.unlink(missing_ok=True)
 
 
-def _to_disk(folder: Path) -> None:
-    """Ask the system to write the files out, so that a power cut does not leave a state of empty files."""
+def _sync(folder: Path) -> None:
+    """Flush the files to disk, so that a power cut does not leave a state of empty files."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

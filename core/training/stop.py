@@ -1,4 +1,4 @@
-"""Stopping in order: a request to end becomes a flag that the loop reads between two steps."""
+"""Graceful stop: SIGTERM sets a flag that the loop reads between two steps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """While it is open, SIGTERM sets ``asked`` and ends nothing.
+    """Context in which SIGTERM sets ``asked`` instead of ending the process.
 
-    Job systems send SIGTERM some time before they kill; the loop then finishes its step, saves and returns.
+    Job systems send SIGTERM some time before SIGKILL; the loop then finishes its step, saves and returns.
     """
 
     def __init__(self) -> None:
