@@ -13,6 +13,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from core.cameras import input_cameras
 from core.checkpoint import read_tensors
 from core.cli import parse_options
 from core.data.batch import ClipBatch
@@ -94,7 +95,8 @@ def gradients(options: Callable, folder: Path, **train: object) -> tuple[dict[st
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        raw = model.raw_channels(torch.randn(1, 2, 4, 9, 32, 32, generator=torch.Generator().manual_seed(1)))
+        images = torch.rand(1, 2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+        raw = model.raw_channels(ViewGrid.of(images, input_cameras(size=32).expand(1, 2, 4)))
     raw.square().mean().backward()
     return {name: value.grad for name, value in model.named_parameters()}, kept
 

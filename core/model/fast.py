@@ -163,6 +163,8 @@ class FastL4GM(L4GM):
 
 def select(x: Tensor, rows: Tensor) -> Tensor:
     """``x[rows]`` for features ``[n, C, H, W]``, channels-last; gradients of equal rows are summed in float32."""
+    if torch.compiler.is_compiling():  # the same in operations that torch.compile fuses
+        return x.to(torch.promote_types(x.dtype, torch.float32))[rows].to(x.dtype)
     return _Select.apply(x, rows)
 
 
