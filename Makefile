@@ -53,7 +53,7 @@ clean: ## remove caches and the demo's results; the environments stay
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 # The stamp files make a second call free and a changed pin install again.
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e .
 	@touch $@
 

@@ -13,12 +13,14 @@ from core.inference.inputs import open_sources
 from core.inference.outputs import lift_outputs
 from core.inference.session import Session
 from core.inference.still import lift_prompt, lift_video
+from core.options.offers import INFER_3D
 
 
 def main() -> None:
     """Parse, build, call; the parts save."""
-    options = parse_options("Lift the first frame of a video, a picture or a text to 3D; make side views for infer_4d.")
-    infer, views, workspace = options.infer, options.views, options.train.workspace
+    description = "Lift the first frame of a video, a picture or a text to 3D; make side views for infer_4d."
+    options = parse_options(description, offer=INFER_3D)
+    infer, views, workspace = options.infer, options.views, options.run.workspace
     session = Session(options, still=True)
     if views.prompt and infer.test_path:
         raise UserError(f"--prompt {views.prompt!r} and --test_path {infer.test_path} at once: give one of them")

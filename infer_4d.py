@@ -11,17 +11,18 @@ from core.inference.inputs import open_sources
 from core.inference.outputs import sequence_outputs
 from core.inference.programs import reconstruct_video
 from core.inference.session import Session
+from core.options.offers import INFER_4D
 
 
 def main() -> None:
     """Parse, build, call; the parts save."""
-    options = parse_options("Turn a video, or a folder of videos, into sequences of 3D Gaussians.")
+    options = parse_options("Turn a video, or a folder of videos, into sequences of 3D Gaussians.", offer=INFER_4D)
     session = Session(options)
     infer, views = options.infer, options.views
     if views.prompt:
         raise UserError("--prompt is for infer_3d.py: infer_4d.py needs a video")
     for source in open_sources(
-        infer.test_path, options.train.workspace, infer.target_fps, sequence_outputs, views.recenter
+        infer.test_path, options.run.workspace, infer.target_fps, sequence_outputs, views.recenter
     ):
         reconstruct_video(session, source)
 

@@ -26,7 +26,7 @@ from benchmarks.training import training
 from benchmarks.video import video
 from core.cpu.memory import keep_freed_memory
 from core.errors import UserError
-from core.inference.network import default_device
+from core.inference.network import choose_device
 
 Rows = Callable[[int, bool, torch.device], dict[str, list[Row]]]
 CPU: dict[str, Rows] = {"clips": clips, "render": render, "training": training, "video": video, "big": big}
@@ -65,7 +65,7 @@ def main() -> None:
         return
     table_of = GPU if args.gpu else CPU
     unknown = [name for name in args.rows if name not in table_of]
-    device = default_device() if args.gpu else torch.device("cpu")
+    device = choose_device() if args.gpu else torch.device("cpu")
     if unknown:
         raise UserError(f"there is no row {unknown[0]}: choose from {', '.join(table_of)}")
     if args.gpu and device.type == "cpu" and not args.tiny:

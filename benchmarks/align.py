@@ -22,7 +22,7 @@ from benchmarks.report import table, write_json
 from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.align import find_pose
-from core.inference.network import default_device
+from core.inference.network import choose_device
 from core.options import CameraOptions
 from core.rendering.orbit import OrbitRenderer
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--gaussians", type=int, default=65536, help="as many as the preset big makes")
     parser.add_argument("--out", default=str(ROOT / "results" / "bench" / "align.json"))
     args = parser.parse_args()
-    device = default_device()
+    device = choose_device()
     orbit = OrbitRenderer(CameraOptions(), 512, device)
     gaussians = _object(args.gaussians).to(device)
     frame = orbit(gaussians, [TRUE_AZIMUTH], size=256)[0, 0]

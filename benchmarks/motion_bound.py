@@ -116,7 +116,7 @@ def main() -> None:
     data = replace(data, datalist=args.datalist, datalist_val=args.datalist, data_home_val=args.data_home)
     clips = ClipDataset(data, options.camera, options.side_views, input_size=options.model.input_size, split="test")
     model = build_model(options.model).requires_grad_(False).eval()
-    load_weights(model, options.train.resume)
+    load_weights(model, options.run.resume)
     draw = make_renderer("numba")
     rows = []
     for batch in (clips[index] for index in range(len(clips))):

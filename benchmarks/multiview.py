@@ -27,7 +27,7 @@ from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, C
 
 from benchmarks.measure import Floors, machine
 from benchmarks.report import table, write_json
-from core.inference.network import DTYPES, default_device
+from core.inference.network import DTYPES, choose_device
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.unet import IMAGEDREAM, MultiViewUNet, UNetConfig
 
@@ -121,12 +121,12 @@ def main() -> None:
         print(rows[-1], file=sys.stderr)
     title = f"ImageDream, five frames and both halves of the guidance, 256x256, {args.steps} steps"
     print(f"{title}\n\n{table(rows)}")
-    write_json(Path(args.out), {"machine": machine(default_device()), "tables": {title: rows}})
+    write_json(Path(args.out), {"machine": machine(choose_device()), "tables": {title: rows}})
 
 
 def run_case(type_name: str, memory: str, steps: int) -> dict[str, object]:
     """Seconds of every stage and peak memory of one process."""
-    device = default_device()
+    device = choose_device()
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     diffusion = TimedDiffusion(RandomRepository(), device, DTYPES[type_name], offload=memory == "offload")
     picture = torch.rand(3, 256, 256)

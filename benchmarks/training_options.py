@@ -110,7 +110,7 @@ def results(rows: dict[str, dict[str, float]], arguments: argparse.Namespace) ->
 
 def start_without_time(path: Path) -> Path:
     """The shipped network less its temporal attention: what LGM is to L4GM."""
-    tensors, _ = read_tensors(ROOT / PRESETS["nano"].train.resume)
+    tensors, _ = read_tensors(ROOT / PRESETS["nano"].run.resume)
     model = build_model(replace(PRESETS["nano"].model, use_temp_attn=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights({name: tensor.float() for name, tensor in tensors.items() if "t_attns." not in name}, path)

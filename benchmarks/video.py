@@ -68,7 +68,7 @@ class Stopwatch:
 def run(session: Session) -> None:
     """infer_4d on the session's video."""
     options = session.options
-    names = (options.infer.test_path, options.train.workspace, options.infer.target_fps)
+    names = (options.infer.test_path, options.run.workspace, options.infer.target_fps)
     for source in open_sources(*names, sequence_outputs):
         reconstruct_video(session, source)
 
@@ -77,7 +77,7 @@ def options_of(preset: str, folder: Path, frames: int, tiny: bool) -> Options:
     """The preset on a clip in ``folder``; its single-view model is itself. Random weights where none are shipped."""
     options = PRESETS[preset]
     write_clip(folder / "clip.mp4", frames)
-    train = replace(options.train, workspace=str(folder / "results"))
+    run = replace(options.run, workspace=str(folder / "results"))
     infer = replace(options.infer, test_path=str(folder / "clip.mp4"))
     if tiny or preset != "nano":
         model = SMALL if tiny else options.model
@@ -85,11 +85,11 @@ def options_of(preset: str, folder: Path, frames: int, tiny: bool) -> Options:
         for name in ("recon", "interp"):
             torch.manual_seed(0)
             save_weights(build_model(model), folder / f"{name}.safetensors", dtype=torch.float16)
-        train = replace(train, resume=str(folder / "recon.safetensors"))
+        run = replace(run, resume=str(folder / "recon.safetensors"))
         infer = replace(infer, interpresume=str(folder / "interp.safetensors"))
     data = replace(options.data, num_frames=2 if tiny else 16, prob_view_dropout=0.3)
     data = replace(data, output_size=32) if tiny else data
-    return replace(options, data=data, train=train, infer=infer)
+    return replace(options, data=data, run=run, infer=infer)
 
 
 def video(rounds: int, tiny: bool, device: torch.device, preset: str = "nano") -> dict[str, list[Row]]:
@@ -115,7 +115,7 @@ def video(rounds: int, tiny: bool, device: torch.device, preset: str = "nano") -
         calls = {name: lambda session=session: run(session) for name, session in others.items()}
         seconds |= in_rounds(calls, 1, device, warm_up=False)
         ours.options = options_of(preset, Path(folder, "short"), max(2, frames // 2), tiny)
-        ours.workspace = Path(ours.options.train.workspace)
+        ours.workspace = Path(ours.options.run.workspace)
         half = peak_memory(run_ours, device)
     name = f"{preset}, {frames} frames to .ply and mp4"
     rows = [compared(name, seconds["ours"], seconds["reference"], bar)]

@@ -11,6 +11,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/view_grid.py         ViewGrid: posed images on a grid of samples, times, views; each distinct image once
     core/rotations.py         sets turned, tilted, scaled, mirrored
     core/files.py             files of the user's checked before they are read; own files whole or not at all
+    core/places.py            weights, protocols and lists, found from any folder
     core/images.py            pixels and picture files
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it

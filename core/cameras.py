@@ -107,9 +107,9 @@ class Cameras:
         k = self.intrinsics[..., None, None, :, :]
         x = ((x[None, :] - k[..., 0, 2]) / k[..., 0, 0]).expand(*self.shape, height, width)
         y = ((y[:, None] - k[..., 1, 2]) / k[..., 1, 1]).expand(*self.shape, height, width)
-        local = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-        directions = torch.einsum("...ij,...hwj->...hwi", self.c2w[..., :3, :3], local)
-        directions = torch.nn.functional.normalize(directions, dim=-1)
+        # Axis by axis: a matrix product would be rounded under autocast.
+        right, down, forward = self.c2w[..., None, None, :3, :3].unbind(-1)
+        directions = torch.nn.functional.normalize(x[..., None] * right + y[..., None] * down + forward, dim=-1)
         return self.positions[..., None, None, :].expand_as(directions), directions
 
     def rays_through(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

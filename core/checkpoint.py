@@ -16,6 +16,7 @@ from core.architectures import build_model
 from core.errors import UserError, printable
 from core.files import atomic_path, is_like, parse_table
 from core.options import PRESETS, ModelOptions
+from core.places import find
 from core.tensor_files import look_into, read_tensors
 
 __all__ = [
@@ -84,7 +85,7 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
         UserError: as `read_tensors`; or the file does not fit: nothing of it, or with ``strict`` not all (the first
             names, with the shapes on both sides, and the preset that it is of); or it holds NaN or infinity.
     """
-    path = Path(path)
+    path = find(path)
     state, metadata = read_tensors(path)
     own = model.state_dict()
     misfits = {name: _misfit(name, own[name], state[name]) for name in sorted(own.keys() & state.keys())}

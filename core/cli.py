@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+import inspect
 import logging
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import field, make_dataclass, replace
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from core.cpu.memory import keep_freed_memory
 from core.errors import UserError
 from core.options import PRESET_HELP, PRESETS, Options
+from core.options.offers import SWITCHES, TRAIN, Offer, plain
 
+Column = tuple[str, Any, Any]  # name, type with its help text, default
+
+_log = logging.getLogger(__name__)
+_REST = "not_shown"  # title of what help leaves out
+# What torch's allocators say; on a CPU in a plain RuntimeError.
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 # What a full, read-only or foreign disk answers to whoever writes, compiled kernels included; and an impossible path.
 _NO_ROOM = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
@@ -20,19 +34,81 @@ _NO_ROOM = (
 )
 
 
-def parse_options(description: str, argv: Sequence[str] | None = None) -> Options:
+def parse_options(description: str, argv: Sequence[str] | None = None, offer: Offer = TRAIN) -> Options:
     """Parse ``PRESET --option value ...`` into `Options`; the preset gives the defaults.
 
     Args:
         description: one line for ``--help``.
         argv: arguments; None takes those of the process.
+        offer: the script's options.
+
+    Raises:
+        UserError: a value that cannot be.
     """
-    return tyro.extras.overridable_config_cli(
-        {name: (PRESET_HELP[name], options) for name, options in PRESETS.items()},
+    words = sys.argv[1:] if argv is None else list(argv)
+    for_help = not {"-h", "--help"}.isdisjoint(words)
+    form = tyro.extras.overridable_config_cli(
+        {preset: (PRESET_HELP[preset], _form(preset, offer, for_help)) for preset in PRESETS},
         description=description,
-        args=argv,
+        args=words,
+        use_underscores=True,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    _log_what_has_no_effect(words, offer)
+    values = dict(vars(form))
+    for title in (*offer.groups, _REST):
+        values |= vars(values[title])
+    options = PRESETS[form.preset]
+    sections: dict[str, dict[str, object]] = {}
+    for name in offer.taken:
+        section, _, option = name.partition(".")
+        sections.setdefault(section, {})[option] = values[option]
+    return replace(options, **{name: replace(getattr(options, name), **given) for name, given in sections.items()})
+
+
+def _form(preset: str, offer: Offer, for_help: bool) -> Any:
+    """The command line as tyro takes it: a field for an option, an object for a group; the preset's values in it."""
+    options = PRESETS[preset]
+    groups = {title: _columns(names, options) for title, names in offer.shown.items()}
+    if not for_help:
+        switches = [(name, bool, value) for name, value in SWITCHES.items()]
+        groups[_REST] = [*_columns(offer.not_shown, options), *switches]
+    first = groups.pop("")
+    nested = [(title, type(group), group) for title in groups for group in [_instance(title, groups[title])]]
+    return _instance("first", [*first, *nested, ("preset", tyro.conf.Suppress[str], preset)])
+
+
+def _columns(names: Iterable[str], options: Options) -> list[Column]:
+    found = []
+    for name in names:
+        section, _, option = name.partition(".")
+        kind = type(getattr(options, section))
+        hint = get_type_hints(kind, include_extras=True)[option]
+        described = Annotated[hint, tyro.conf.arg(help=help_texts(kind).get(option))]
+        found.append((option, described, getattr(getattr(options, section), option)))
+    return found
+
+
+def _instance(name: str, columns: Iterable[Column]) -> Any:
+    return make_dataclass(name, [(key, hint, field(default=value)) for key, hint, value in columns], frozen=True)()
+
+
+@cache
+def help_texts(section: type) -> dict[str, str]:
+    """The docstrings below a section's fields."""
+    (definition,) = ast.parse(inspect.getsource(section)).body
+    return {
+        entry.target.id: " ".join(text.value.value.split())
+        for entry, text in pairwise(definition.body)
+        if isinstance(entry, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+
+
+def _log_what_has_no_effect(words: Sequence[str], offer: Offer) -> None:
+    given = {word.partition("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for word in words}
+    useless = [f"--{name}" for name in (*map(plain, offer.ignored), *SWITCHES) if name in given]
+    if useless:
+        _log.info("%s: taken, as by the published programs, and without effect here", " ".join(useless))
 
 
 def run(main: Callable[[], None]) -> None:
@@ -48,6 +124,11 @@ def run(main: Callable[[], None]) -> None:
             raise
         where = error.filename or "a file"
         line = f"error: cannot write {where}: {error.strerror}; free some space or choose another folder"
+        sys.exit(_report(line, 2))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        line = "error: there is not enough memory; smaller pictures, shorter chunks (--num_frames) or batches need less"
         sys.exit(_report(line, 2))
     except KeyboardInterrupt:
         sys.exit(_report("interrupted; what was finished is valid", 130))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.errors import UserError, printable, reason
 from core.files import regular_file
+from core.places import find, looked_in
 
 _PUBLISHED = {
     "recon.safetensors": "Hugging Face, jiawei011/L4GM, file recon.safetensors",
@@ -75,8 +76,9 @@ def look_into(path: str | Path) -> tuple[frozenset[str], dict[str, str]]:
 
 
 def _existing(path: str | Path) -> Path:
+    path = find(path)
     if not os.path.lexists(path):
-        raise UserError(_not_found(Path(path)))
+        raise UserError(_not_found(path))
     return regular_file(path, "checkpoint")
 
 
@@ -165,10 +167,10 @@ def _overlaps(tensor: Tensor) -> bool:
 
 
 def _not_found(path: Path) -> str:
-    message = f"checkpoint {path} does not exist"
+    message = f"checkpoint {path} does not exist{looked_in(path)}"
     if path.name in _PUBLISHED:
         return f"{message}; it is published at {_PUBLISHED[path.name]}: download it to {path}"
-    return f"{message}; give a file that does (--resume, --interpresume, --ends_from), or train one with main.py"
+    return f"{message}; give a file that does (--resume, --interpresume), or train one with main.py"
 
 
 def _kind(value: object) -> str:

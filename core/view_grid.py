@@ -97,9 +97,8 @@ class ViewGrid:
 
         In the type of the images, also under autocast.
         """
-        with torch.autocast(self.images.device.type, enabled=False):
-            mean, std = (rearrange(self.images.new_tensor(value), "c -> c 1 1") for value in (RGB_MEAN, RGB_STD))
-            return torch.cat([(self.images - mean) / std, self.cameras.pluecker().to(self.images)], dim=1)
+        mean, std = (rearrange(self.images.new_tensor(value), "c -> c 1 1") for value in (RGB_MEAN, RGB_STD))
+        return torch.cat([(self.images - mean) / std, self.cameras.pluecker().to(self.images)], dim=1)
 
     def tensor(self) -> Tensor:
         """The input of the published network ``[B, T, V, 9, H, W]``."""

@@ -19,7 +19,7 @@ def test_published_command_lines_parse() -> None:
         "big --workspace results --resume a.safetensors --interpresume b.safetensors --num_frames 16 --test_path x.mp4"
     )
     options = parse_options("", line.split())
-    assert options.train.workspace == "results"
+    assert options.run.workspace == "results"
     assert options.infer.interpresume == "b.safetensors"
     assert options.data.num_frames == 16
     assert options.model.splat_size == 128
@@ -27,7 +27,7 @@ def test_published_command_lines_parse() -> None:
 
 def test_tuples_none_and_switches_as_published() -> None:
     options = parse_options("", "tiny --resume None --down_channels 32 64 128 256 512 --no-use_temp_attn".split())
-    assert options.train.resume is None
+    assert options.run.resume is None
     assert options.model.down_channels == (32, 64, 128, 256, 512)
     assert not options.model.use_temp_attn
 
@@ -56,6 +56,8 @@ def test_values_that_cannot_be_end_in_one_line(line: str, word: str, capsys: pyt
     [
         (UserError("x.mp4 is empty"), 2),
         (OSError(errno.ENOSPC, "No space left on device", "x.nbi"), 2),
+        (MemoryError(), 2),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 2),
         (KeyboardInterrupt(), 130),
     ],
 )

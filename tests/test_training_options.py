@@ -19,7 +19,7 @@ from core.cli import parse_options
 from core.data.batch import ClipBatch
 from core.errors import UserError
 from core.gaussians import Gaussians
-from core.options import TrainOptions
+from core.options import Options, RunOptions, TrainOptions
 from core.rendering import make_renderer
 from core.training.build import (
     make_accelerator,
@@ -205,10 +205,15 @@ def test_trackers_are_those_of_accelerate() -> None:
 
 def test_half_precision_needs_a_gpu() -> None:
     if torch.accelerator.is_available():
-        assert make_accelerator(TrainOptions(mixed_precision="fp16")).scaler is not None
+        assert make_accelerator(Options(train=TrainOptions(mixed_precision="fp16"))).scaler is not None
     else:
         with pytest.raises(UserError, match="fp16 needs a GPU"):
-            make_accelerator(TrainOptions(mixed_precision="fp16"))
+            make_accelerator(Options(train=TrainOptions(mixed_precision="fp16")))
+
+
+def test_gpus_of_a_training_are_chosen_by_accelerate() -> None:
+    with pytest.raises(UserError, match="--device cuda:1: which GPUs train is chosen by CUDA_VISIBLE_DEVICES"):
+        make_accelerator(Options(run=RunOptions(device="cuda:1")))
 
 
 @pytest.mark.gpu

@@ -16,7 +16,15 @@ from core.checkpoint import save_weights
 from core.gaussians import Gaussians
 from core.inference.network import Network
 from core.media import write_video
-from core.options import CameraOptions, DataOptions, InferOptions, ModelOptions, Options, SideViewOptions, TrainOptions
+from core.options import (
+    CameraOptions,
+    DataOptions,
+    InferOptions,
+    ModelOptions,
+    Options,
+    RunOptions,
+    SideViewOptions,
+)
 
 SIZE = 32
 LINE_3D = "big --workspace results --resume pretrained/recon.safetensors --num_frames 1 --test_path data_test/x.mp4"
@@ -48,7 +56,7 @@ def tiny_options(**infer: object) -> Options:
         camera=CameraOptions(renderer="numba"),
         data=DataOptions(output_size=SIZE, num_frames=4),
         side_views=SideViewOptions(single_view_resume=None),
-        train=TrainOptions(resume="pretrained/recon.safetensors", workspace="results"),
+        run=RunOptions(resume="pretrained/recon.safetensors", workspace="results"),
         infer=replace(InferOptions(precision="fp32"), **infer),
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from core.data.clips import TAR_KINDS
-from core.options import PRESETS, Options
+from core.options import PRESETS, Options, RunOptions
 from core.training.log import read_log
 from tests.clip_factory import write_clip
 
@@ -25,7 +25,6 @@ NETWORK = {
 }
 DATA = {"num_frames": 2, "output_size": 32, "num_workers": 0}
 TRAIN = {
-    "resume": None,
     "batch_size": 2,
     "max_steps": 6,
     "lambda_lpips": 0.0,
@@ -61,13 +60,16 @@ def options_for(
 ):
     """Options of such a run; everything may be overridden."""
     nano = PRESETS["nano"]
+    run = {"resume": None, "workspace": str(workspace)}
+    run |= {field.name: train.pop(field.name) for field in fields(RunOptions) if field.name in train}
     lists = {"datalist": str(clips / "train.txt"), "datalist_val": str(clips / "val.txt"), "data_home": str(clips)}
     return Options(
         model=replace(nano.model, **{**NETWORK, **(model or {})}),
         camera=nano.camera,
         data=replace(nano.data, **{**DATA, **lists, **(data or {})}),
         side_views=replace(nano.side_views, **(side_views or {})),
-        train=replace(nano.train, **{**TRAIN, "workspace": str(workspace), **train}),
+        train=replace(nano.train, **{**TRAIN, **train}),
+        run=replace(nano.run, **run),
     )
 
 
@@ -75,7 +77,7 @@ def command_line(clips: Path, workspace: Path, **changes: object) -> list[str]:
     """The same run as arguments of main.py."""
     lists = {"datalist": clips / "train.txt", "datalist_val": clips / "val.txt", "data_home": clips}
     words = ["nano"]
-    for name, value in {**NETWORK, **DATA, **TRAIN, **lists, "workspace": workspace, **changes}.items():
+    for name, value in {**NETWORK, **DATA, **TRAIN, **lists, "resume": None, "workspace": workspace, **changes}.items():
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
         else:

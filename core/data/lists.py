@@ -8,6 +8,7 @@ from pathlib import Path
 from core.errors import UserError
 from core.files import read_text
 from core.options import DataOptions
+from core.places import find, looked_in
 
 
 def data_home(option: str) -> Path:
@@ -32,11 +33,13 @@ def read_groups(datalist: str) -> list[tuple[str, ...]]:
     Raises:
         UserError: the list is missing or empty, or a clip stands in it twice.
     """
-    if not datalist or not os.path.lexists(datalist):
-        raise UserError(f"The clip list {datalist!r} (datalist) does not exist; it holds one clip name a line.")
+    path = find(datalist)
+    if not datalist or not os.path.lexists(path):
+        where = looked_in(datalist)
+        raise UserError(f"The clip list {datalist!r} (datalist) does not exist{where}; it holds one clip name a line.")
     groups: dict[str, list[str]] = {}
     seen: set[str] = set()
-    for line in filter(None, map(str.strip, read_text(datalist, "the clip list").splitlines())):
+    for line in filter(None, map(str.strip, read_text(path, "the clip list").splitlines())):
         tokens = line.split("-")
         if line in seen:
             raise UserError(f"The clip list {datalist} names {line} twice; it would be drawn twice as often.")

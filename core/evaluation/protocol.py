@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from core.errors import UserError
 from core.files import read_toml
+from core.places import find, looked_in
 
 _MOST = {"frames": 10_000, "size": 4096, "chunk": 1000, "chunks": 1000, "rate": 1000}
 Task = Literal["reconstruct", "interpolate", "autoregress", "still"]
@@ -84,7 +85,10 @@ def read_protocol(path: str | Path) -> Protocol:
     Raises:
         UserError: the file is missing, is no TOML, or a field is unknown, missing or of the wrong kind (named).
     """
-    path = Path(path)
+    path = find(path)
+    if not os.path.lexists(path):
+        where = looked_in(path)
+        raise UserError(f"cannot read the protocol {path}: no such file{where}; see data_test/protocols for examples")
     values = read_toml(path, "the protocol")
     problems = _problems(values)
     if not problems:

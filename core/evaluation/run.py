@@ -31,7 +31,7 @@ from core.evaluation.tables import summary_table
 from core.evaluation.tasks import predict
 from core.evaluation.truth import ClipTruths, Truth, file_name, motion
 from core.files import atomic_path
-from core.inference.network import default_device
+from core.inference.network import choose_device
 from core.options import Options
 from core.rendering import Renderer, make_renderer
 
@@ -80,7 +80,7 @@ class Evaluation:
     @cached_property
     def workspace(self) -> Path:
         """Where results go."""
-        return Path(self.options.train.workspace)
+        return Path(self.options.run.workspace)
 
     @cached_property
     def systems(self) -> list[Checkpoint]:
@@ -101,7 +101,7 @@ class Evaluation:
     @cached_property
     def device(self) -> torch.device:
         """Where networks run and metrics are computed."""
-        return default_device()
+        return choose_device(self.options.run.device)
 
     @cached_property
     def renderer(self) -> Renderer:

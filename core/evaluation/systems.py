@@ -30,13 +30,13 @@ class Checkpoint:
     @cached_property
     def session(self) -> Session:
         """Its networks and renderer, loaded when first used."""
-        path = self.options.train.resume
+        path = self.options.run.resume
         return Session(replace(self.options, model=trained_model(path, self.options.model) if path else None))
 
 
 def checkpoints(options: Options) -> list[Checkpoint]:
     """``--resume`` and everything in ``--compare``."""
-    own = [_parse(options.train.resume, options, options.infer.interpresume)] if options.train.resume else []
+    own = [_parse(options.run.resume, options, options.infer.interpresume)] if options.run.resume else []
     return [*own, *(_parse(text, options, options.infer.interpresume) for text in options.eval.compare)]
 
 
@@ -61,14 +61,14 @@ def _parse(text: str, options: Options, interpolation: str | None) -> Checkpoint
         given = PRESETS[preset]
         infer = replace(options.infer, interpresume=given.infer.interpresume)
         camera = replace(given.camera, renderer=options.camera.renderer)
-        options = replace(given, infer=infer, camera=camera, eval=options.eval)
+        options = replace(given, run=options.run, infer=infer, camera=camera, eval=options.eval)
         rest, interpolation = path, infer.interpresume
     recon, _, interp = rest.partition("+")
     if not recon:
         raise UserError(f"--compare {text!r} names no checkpoint; give [NAME=][PRESET:]FILE[+FILE]")
     infer = replace(options.infer, interpresume=interp or interpolation)
-    train = replace(options.train, resume=recon)
-    return Checkpoint(name or Path(recon).stem, replace(options, train=train, infer=infer))
+    run = replace(options.run, resume=recon)
+    return Checkpoint(name or Path(recon).stem, replace(options, run=run, infer=infer))
 
 
 def trained_model(path: str, options: ModelOptions) -> ModelOptions:

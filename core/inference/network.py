@@ -18,6 +18,7 @@ from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
 from core.model import FastL4GM
 from core.options import CameraOptions, ModelOptions
+from core.places import find
 from core.view_grid import ViewGrid
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -25,9 +26,19 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def default_device() -> torch.device:
-    """The CUDA device if there is one, otherwise the CPU."""
-    return torch.device(0) if torch.cuda.is_available() else torch.device("cpu")
+def choose_device(name: str = "auto") -> torch.device:
+    """The device that ``--device`` names; ``auto``: the first CUDA device if there is one, otherwise the CPU.
+
+    Raises:
+        UserError: torch does not see that device.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    index = int(name.partition(":")[2] or 0)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        raise UserError(f"--device {name}: torch sees {count} GPUs (the first is number 0); use --device auto or cpu")
+    return torch.device(index)
 
 
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -64,7 +75,7 @@ class Network:
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.path = Path(path)
+        self.path = find(path)
         self.size = model.input_size
         self.device = device or torch.device("cpu")
         self.model = _load(self.path, model, self.device, dtype)

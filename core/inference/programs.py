@@ -56,12 +56,14 @@ def reconstruct_video(session: Session, source: Source) -> None:
             return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, orbit))
 
         frames, length = source.frames(network.size), session.options.data.num_frames
-        source = session.options.side_views.chunk_side_views
-        moments = reconstruct(frames, side_views[1:], length, network, orbit, source, session.chunk_lanes)
+        sides = session.options.side_views
+        moments = reconstruct(
+            frames, side_views[1:], length, network, orbit, sides.chunk_side_views, session.chunk_lanes
+        )
         moments = passing(moments, videos("wo_interp", num_frames, rate))
         if interpolation:
             parts = (infer.interp_batch, interpolation, orbit, session.lanes)
-            if session.options.side_views.inserted_side_views == "first":
+            if sides.inserted_side_views == "first":
                 moments = insert(moments, source.between(interpolation.size, factor), side_views[1:], *parts)
             else:
                 moments = interpolate(moments, factor, *parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -16,13 +15,14 @@ from torch import Tensor
 from core.cameras import INPUT_AZIMUTHS
 from core.checkpoint import look_into
 from core.errors import UserError
-from core.inference.network import Network, choose_dtype, default_device
+from core.inference.network import Network, choose_device, choose_dtype
 from core.inference.provenance import versions
 from core.inference.seeding import Chosen, ImageDreamSeeder, Seeder, SingleViewSeeder, choose_seeder, seed_views
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.hub import Kind
 from core.multiview.repository import open_repository
 from core.options import PRESETS, ModelOptions, Options
+from core.places import find
 from core.rendering.orbit import OrbitRenderer
 
 _log = logging.getLogger(__name__)
@@ -56,10 +56,9 @@ class Session:
     """
 
     def __init__(self, options: Options, *, still: bool = False) -> None:
-        check_options(options)
         self.options, self.still = options, still
-        self.workspace = Path(options.train.workspace)
-        self.device = default_device()
+        self.workspace = Path(options.run.workspace)
+        self.device = choose_device(options.run.device)
         self.dtype = choose_dtype(options.infer.precision, self.device)
         self.orbit = OrbitRenderer(options.camera, options.data.output_size, self.device)
         self.repositories: dict[Kind, str] = {}  # of multi-view diffusion, those that were used
@@ -67,11 +66,11 @@ class Session:
     @cached_property
     def network(self) -> Network:
         """The reconstruction model."""
-        resume = self.options.train.resume
+        resume = self.options.run.resume
         if resume is None:
             raise UserError("--resume is missing: give the checkpoint of the reconstruction model")
         model = self.options.model
-        if self.still and model.use_temp_attn and Path(resume).is_file():
+        if self.still and model.use_temp_attn and find(resume).is_file():
             names, _ = look_into(resume)
             if not any("t_attns." in name for name in names):
                 _log.info("%s is a file of LGM: the network is built without temporal attention", resume)
@@ -82,7 +81,7 @@ class Session:
     def interpolation(self) -> Network | None:
         """The interpolation model; None where none is asked for. It may be the reconstruction model itself."""
         path = self.options.infer.interpresume
-        if path and path == self.options.train.resume:
+        if path and path == self.options.run.resume:
             return self.network
         return self._load(path, self.options.model) if path else None
 
@@ -120,7 +119,7 @@ class Session:
         _log.info("views are made by %s: %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"), why)
         if name == "single-view":
             return SingleViewSeeder(self.single_view, self.orbit)
-        return ImageDreamSeeder(self.diffusion("imagedream"), self.sampling(5.0), self.options.train.seed)
+        return ImageDreamSeeder(self.diffusion("imagedream"), self.sampling(5.0), self.options.run.seed)
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
         """ImageDream or MVDream. On a CPU it is float32 unless another type is asked for."""
@@ -170,29 +169,9 @@ class Session:
             "precision": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
             "renderer": self.orbit.name,
-            "seed": self.options.train.seed if self.repositories else "none: nothing is random",
+            "seed": self.options.run.seed if self.repositories else "none: nothing is random",
             "versions": versions(),
         }
 
     def _load(self, path: str, model: ModelOptions) -> Network:
         return Network(path, model, self.options.camera, device=self.device, dtype=self.dtype)
-
-
-def check_options(options: Options) -> None:
-    """Refuse option values that cannot be.
-
-    Raises:
-        UserError: naming the option.
-    """
-    least_one = {
-        "num_frames": options.data.num_frames,
-        "output_size": options.data.output_size,
-        "interpolate_rate": options.infer.interpolate_rate,
-        "interp_batch": options.infer.interp_batch,
-        "chunk_lanes": options.infer.chunk_lanes,
-    }
-    for name, value in least_one.items():
-        if value < 1:
-            raise UserError(f"--{name} is {value} and must be at least 1")
-    if not (math.isfinite(options.infer.target_fps) and options.infer.target_fps > 0):
-        raise UserError(f"--target_fps is {options.infer.target_fps} and must be a positive number")

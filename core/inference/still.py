@@ -50,7 +50,7 @@ def lift_prompt(session: Session, prompt: str) -> None:
     Raises:
         UserError: the pipeline, the checkpoint or the disk; a view that MVDream did not draw on a plain ground.
     """
-    name, seed = prompt_name(prompt), session.options.train.seed
+    name, seed = prompt_name(prompt), session.options.run.seed
     if session.options.views.candidates > 1:
         raise UserError(
             "--candidates are ranked by how well they repeat a frame, and --prompt has no frame; try --seed"

@@ -104,7 +104,7 @@ class FastUNet(UNet):
         self, x: Tensor, skips: list[tuple[Tensor, Tensor | None]], frames: int, views: int, kept: Tensor | None
     ) -> Tensor:
         """Decoder and output: ``[B T V,C',h,w]``, or of the images ``kept`` alone."""
-        last = max((i for i, level in enumerate(self.up_blocks) if len(level.attns)), default=-1)
+        last = max([-1, *(i for i, level in enumerate(self.up_blocks) if len(level.attns))])
         x = x if kept is None or last >= 0 else select(x, kept)
         coarse = None
         for i, level in enumerate(self.up_blocks):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import UserError
+from core.places import find
 
 Kind = Literal["imagedream", "mvdream"]
 
@@ -30,7 +31,7 @@ def fetch_command(name: str) -> str:
 
 def find_folder(name: str) -> Path | None:
     """Where a pipeline lies on this machine: as a folder, below ``pretrained/``, or in the hub's cache; else None."""
-    for folder in (Path(name), LOCAL_FOLDER / Path(name).name):
+    for folder in (find(name), find(LOCAL_FOLDER / Path(name).name)):
         if folder.is_dir():
             return folder
     if not _is_hub_name(name):

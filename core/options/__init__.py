@@ -10,6 +10,7 @@ from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
+from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
 from core.options.views import ViewOptions
@@ -23,6 +24,7 @@ __all__ = [
     "InferOptions",
     "ModelOptions",
     "Options",
+    "RunOptions",
     "SideViewOptions",
     "TrainOptions",
     "ViewOptions",

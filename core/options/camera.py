@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.errors import UserError
+from core.options.checks import within
 
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """The orbit all cameras live on."""
+    """The orbit of all cameras, and what draws."""
 
+    renderer: Literal["auto", "numba", "gsplat", "diff-gaussian"] = "auto"
+    """auto: gsplat on a GPU that has it, otherwise numba, on the CPU."""
     fovy: float = 49.1
     """Vertical field of view in degrees."""
     cam_radius: float = 1.5
-    """Distance of the orbit cameras from the origin."""
+    """Distance of the cameras from the origin."""
     znear: float = 0.05
-    """Near plane of the renderer. Published: 0.5, which cuts the corners of the cube off."""
+    """Near plane. Published: 0.5, which cuts off corners of the cube."""
     zfar: float = 10.0
-    """Far plane of the renderer. Published: 2.5, likewise."""
-    renderer: Literal["auto", "numba", "gsplat", "diff-gaussian"] = "auto"
-    """Rasteriser; auto takes gsplat on CUDA and numba otherwise."""
+    """Far plane. Published: 2.5, likewise."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.fovy < 180:
-            raise UserError(f"--fovy is {self.fovy} and must lie between 0 and 180 degrees")
-        if not 0 < self.znear < self.zfar:
-            raise UserError(f"--znear {self.znear} and --zfar {self.zfar} must be positive and in this order")
-        if not self.cam_radius > 0:
-            raise UserError(f"--cam_radius is {self.cam_radius} and must be positive")
+        within(self, 1, 170, "fovy")
+        within(self, 1e-3, 1e3, "cam_radius")
+        within(self, 1e-6, 1e6, "znear", "zfar")
+        if self.znear >= self.zfar:
+            raise UserError(f"--znear is {self.znear} and must be smaller than --zfar, which is {self.zfar}")

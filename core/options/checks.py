@@ -1,12 +1,19 @@
-"""What the sections check about themselves."""
+"""What the sections check about their numbers."""
 
 from __future__ import annotations
 
 from core.errors import UserError
 
 
-def at_least(options: object, least: float, *names: str) -> None:
-    """Raise UserError for the first of these options that is smaller."""
+def within(options: object, low: float, high: float, *names: str) -> None:
+    """Check numbers, or tuples of numbers, of a section; None passes.
+
+    Raises:
+        UserError: the first of the options that is NaN, infinite, below ``low`` or above ``high``.
+    """
     for name in names:
-        if not getattr(options, name) >= least:
-            raise UserError(f"--{name} is {getattr(options, name)} and must be at least {least}")
+        value = getattr(options, name)
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(low <= number <= high for number in numbers):  # NaN compares as false
+            said = " ".join(map(str, numbers))
+            raise UserError(f"--{name} is {said} and must lie between {low} and {high}")

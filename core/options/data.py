@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from core.options.checks import at_least
+from core.options.checks import within
 
 
 @dataclass(frozen=True)
@@ -17,23 +17,23 @@ class DataOptions:
     datalist: str = ""
     """Text file, one clip a line."""
     datalist_val: str = ""
-    """List of validation clips; empty: the last batch_size groups of datalist, as published."""
+    """List of validation clips; empty: the last batch_size groups of datalist."""
     data_home: str = ""
-    """Folder of the clip tars; empty: the environment variable DATA_HOME."""
+    """Folder of the clips; empty: the environment variable DATA_HOME."""
     data_home_val: str = ""
-    """Folder of the validation tars; empty: as data_home."""
+    """Folder of the validation clips; empty: as data_home."""
     num_frames: int = 8
-    """T, frames of one sample (training) or of one chunk (inference)."""
+    """T, frames that the network sees at once."""
     num_views: int = 12
-    """Views of one sample: the inputs and the further supervision views."""
+    """Views of one sample, inputs included."""
     num_input_views: int = 4
     """V, views the network sees."""
     input_views: Literal["random", "orthogonal"] = "random"
-    """Published: any four of the fixed ring. Orthogonal: 0, 90, 180, 270 degrees from a random first view."""
+    """random: any of the ring, as published. orthogonal: 90 degrees apart from a random first one."""
     shuffle_input: bool = True
     """Draw input and supervision views at random when training."""
     output_size: int = 256
-    """Side of the rendered and supervised images in pixels."""
+    """Side of the supervised images in pixels."""
     num_workers: int = 16
     """Loader processes."""
     prob_grid_distortion: float = 0.5
@@ -43,14 +43,17 @@ class DataOptions:
     prob_view_dropout: float = 0.0
     """Probability that a sample has its front video alone (side views `none`): trains single-view reconstruction."""
     prob_mirror: float = 0.0
-    """Probability that a training sample is mirrored; not published, makes a small collection larger."""
+    """Probability that a sample is mirrored; not published."""
     prob_color_swap: float = 0.0
-    """Probability that a training sample's colour channels are shuffled; not published, likewise."""
+    """Probability that a sample's colour channels are shuffled; not published."""
     frame_stride: int = 1
-    """Largest step between a training sample's frames, drawn from 1 on: larger motions. Published: 1."""
+    """Largest step between a sample's frames, drawn from 1 on. Published: 1."""
     max_broken: float = 0.1
-    """The run stops when more than this fraction of the clips turned out to be broken."""
+    """The run stops when more than this fraction of the clips is broken."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "frame_stride", "num_frames", "num_views", "num_input_views", "output_size")
-        at_least(self, 0, "num_workers", "max_broken")
+        within(self, 1, 1024, "frame_stride", "num_frames", "num_views", "num_input_views")
+        within(self, 1, 2048, "output_size")
+        within(self, 0, 1024, "num_workers")
+        within(self, 0, 1, "prob_grid_distortion", "prob_cam_jitter", "prob_view_dropout", "prob_mirror")
+        within(self, 0, 1, "prob_color_swap", "max_broken")

@@ -5,24 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from core.options.checks import within
+
 
 @dataclass(frozen=True)
 class InferOptions:
-    """Inference on videos."""
+    """Videos in, files out."""
 
     test_path: str | None = None
-    """A video, or a folder of videos."""
+    """A video or a picture, or a folder of them."""
     interpresume: str | None = None
-    """Checkpoint of the interpolation model; None switches interpolation off."""
-    interpolate_rate: int = 3
-    """Gaussian sets per interval of two video frames after interpolation."""
-    chunk_lanes: int = 1
-    """Chunks that run at once on a CPU, where --chunk_side_views first leaves none waiting; memory grows with them."""
-    interp_batch: int = 4
-    """Frame pairs that the interpolation model handles at once."""
-    target_fps: float = 15.0
-    """Video frames are skipped evenly until the rate is near this one; slower videos keep theirs."""
+    """Checkpoint of the interpolation model; None: no interpolation."""
+    output_size: int = 512
+    """Side of the turntables' pictures in pixels."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Type of the network's weights; auto: fp16 on a GPU, on a CPU bf16 where it is fast, otherwise fp32."""
+    """Type of the weights. auto: fp16 on a GPU; on a CPU bf16 where it is fast, otherwise fp32."""
+    target_fps: float = 15.0
+    """Frames are skipped evenly down to about this rate; slower videos keep theirs."""
     orientation: Literal["viewer", "world"] = "viewer"
-    """Axes of the PLY files: 'viewer' opens upright in common viewers, 'world' keeps y up."""
+    """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
+    interpolate_rate: int = 3
+    """Steps from one video frame to the next after interpolation."""
+    interp_batch: int = 4
+    """Frame pairs interpolated at once."""
+    chunk_lanes: int = 1
+    """Chunks at once on a CPU, with --chunk_side_views first; memory grows with them."""
+
+    def __post_init__(self) -> None:
+        within(self, 16, 4096, "output_size")
+        within(self, 0.1, 1000, "target_fps")
+        within(self, 1, 64, "interpolate_rate")
+        within(self, 1, 256, "interp_batch", "chunk_lanes")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.errors import UserError
-from core.options.checks import at_least
+from core.options.checks import within
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,15 @@ class ModelOptions:
     """Attention kernel; xformers needs CUDA."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "input_size", "splat_size", "gaussian_perpixel", "num_heads", "norm_groups")
+        within(self, 1, 2048, "input_size", "splat_size")
+        within(self, 1, 64, "gaussian_perpixel")
+        within(self, 1, 1024, "num_heads", "norm_groups")
+        within(self, 1, 2048, "down_channels", "up_channels")
         if self.architecture == "nano" and math.isqrt(self.gaussian_perpixel) ** 2 != self.gaussian_perpixel:
             raise UserError(f"--gaussian_perpixel is {self.gaussian_perpixel}; nano takes 1, 4, 9, ...")
         levels, ups = len(self.down_channels), len(self.up_channels)
+        if not (1 <= levels <= 10 and 1 <= ups):
+            raise UserError(f"down_channels has {levels} levels and up_channels {ups}; both must have 1 to 10")
         if len(self.down_attention) < levels:
             raise UserError(f"down_attention has {len(self.down_attention)} values for {levels} encoder levels")
         if len(self.up_attention) < ups:

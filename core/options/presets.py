@@ -9,6 +9,7 @@ from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
+from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
 from core.options.views import ViewOptions
@@ -18,6 +19,7 @@ from core.options.views import ViewOptions
 class Options:
     """Everything, by section."""
 
+    run: RunOptions = field(default_factory=RunOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     camera: CameraOptions = field(default_factory=CameraOptions)
     data: DataOptions = field(default_factory=DataOptions)
@@ -34,7 +36,8 @@ _BIG = Options(
         up_channels=(1024, 1024, 512, 256, 128), up_attention=(True, True, True, False, False), splat_size=128
     ),
     data=DataOptions(output_size=512, num_views=8),
-    train=TrainOptions(batch_size=1, resume="pretrained/model_fp16_fixrot.safetensors"),
+    train=TrainOptions(batch_size=1),
+    run=RunOptions(resume="pretrained/model_fp16_fixrot.safetensors"),
 )
 _TINY = Options(
     model=ModelOptions(
@@ -70,13 +73,8 @@ _NANO = Options(
         prob_view_dropout=0.3,
     ),
     side_views=SideViewOptions(chunk_side_views="first", inserted_side_views="first", single_view_resume=None),
-    train=TrainOptions(
-        batch_size=4,
-        resume="pretrained/nano_recon.safetensors",
-        warmup_steps=200,
-        share_warmup=False,
-        lambda_hull=1.0,
-    ),
+    train=TrainOptions(batch_size=4, warmup_steps=200, share_warmup=False, lambda_hull=1.0),
+    run=RunOptions(resume="pretrained/nano_recon.safetensors"),
     infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", chunk_lanes=2),
 )
 

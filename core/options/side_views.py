@@ -17,19 +17,14 @@ ViewGenerator = Literal["auto", "files", "imagedream", "single-view"]
 class SideViewOptions:
     """Where views 1..3 come from, which a video does not show."""
 
-    side_views: Annotated[SideViews, tyro.conf.arg(aliases=("--input-sides",))] = "first"
-    """In training, views 1..3 of the later frames. Published: those of the first frame, repeated. every: each frame's
-    ground truth. previous: autoregression, renders of the network's own Gaussians of the frame before."""
+    side_views: Annotated[SideViews, tyro.conf.arg(aliases=("--input_sides",))] = "first"
+    """Training: views 1..3 of later frames. first: those of the first frame, as published; every: ground truth;
+    previous: renders of the network's own Gaussians of the frame before (autoregression)."""
     chunk_side_views: Annotated[ChunkSideViews, tyro.conf.arg(aliases=("--handover",))] = "previous"
-    """In inference, views 1..3 of a chunk. previous: renders of the chunk before, as published; errors accumulate over
-    chunks. first: those of the first frame for good; what has turned since then is never seen from the side."""
-    inserted_side_views: Annotated[InsertedSideViews, tyro.conf.arg(aliases=("--interp-sides",))] = "blend"
-    """Views 1..3 of frames that an interpolation model inserts, in training and inference. blend: blends of those at
-    the two ends, in inference renders, as published. first: those of the first frame for good, so that only the front
-    video is blended; Gaussians at the video's own frames then stay those of the reconstruction model."""
+    """Side views of a chunk: renders of the one before, as published, or those of the first frame."""
+    inserted_side_views: Annotated[InsertedSideViews, tyro.conf.arg(aliases=("--interp_sides",))] = "blend"
+    """Side views of inserted frames. blend: of those at the two ends, as published; first: those of the first frame."""
     view_generator: Annotated[ViewGenerator, tyro.conf.arg(aliases=("--seeder",))] = "auto"
-    """Who makes the first frame's side views. auto: image files if there, else ImageDream if its weights are, else the
-    single-view model; it says why."""
+    """auto: image files, else ImageDream, else single-view."""
     single_view_resume: str | None = "pretrained/nano_recon.safetensors"
-    """Checkpoint (preset nano) that makes side views from the front alone, see --prob_view_dropout. None: the
-    reconstruction model of --resume can do so itself."""
+    """Checkpoint (preset nano) that makes views from the front alone; None: the one of --resume can do so itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.errors import UserError
-from core.options.checks import at_least
+from core.options.checks import within
 
 
 @dataclass(frozen=True)
@@ -13,31 +13,33 @@ class ViewOptions:
     """Who makes the first frame's other views, and how the result is aligned with the frame."""
 
     imagedream: str = "ashawkey/imagedream-ipmv-diffusers"
-    """Folder or hub repository of ImageDream, which makes views from a picture."""
+    """ImageDream, views from a picture: folder or hub repository."""
     mvdream: str = "ashawkey/mvdream-sd2.1-diffusers"
-    """Folder or hub repository of MVDream, which makes views from a text."""
+    """MVDream, views from a text: folder or hub repository."""
     prompt: str = ""
-    """A text instead of --test_path: infer_3d makes what it says."""
+    """A text instead of --test_path."""
     negative_prompt: str = ""
     """What ImageDream or MVDream should avoid."""
     diffusion_steps: int = 30
-    """Denoising steps of ImageDream and MVDream."""
+    """Denoising steps."""
     guidance_scale: float | None = None
-    """Weight of the condition in ImageDream and MVDream; None: 5 with a picture, 7.5 with a text."""
+    """Weight of the condition; None: 5 with a picture, 7.5 with a text."""
     offload: bool = False
-    """Keep one part of ImageDream or MVDream at a time in memory; the others are read anew when they are needed."""
+    """Keep one part of ImageDream or MVDream in memory at a time."""
     candidates: int = 1
-    """Sets of views to try; the one whose Gaussians repeat the frame best is kept. ImageDream counts --seed up."""
+    """Sets of views to try; the one nearest to the frame is kept."""
     view_azimuths: tuple[float, float, float, float] = (0.0, 90.0, 180.0, 270.0)
     """Degrees from which your own raw views NAME_mv_000.png ... NAME_mv_003.png are seen."""
     align_elevation: bool = False
-    """Search the camera's elevation as well as its azimuth when the result is aligned with the frame."""
+    """Align the camera's elevation too."""
     align_scale: bool = False
-    """Search the object's size as well."""
+    """Align the object's size too."""
     recenter: bool = True
-    """Cut the object out of a picture and centre it, as LGM does; pictures only, videos stay as they are."""
+    """Cut the object out of a picture and centre it; videos stay as they are."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "diffusion_steps", "candidates")
+        within(self, 1, 1000, "diffusion_steps", "candidates")
+        within(self, 0, 100, "guidance_scale")
+        within(self, -360, 360, "view_azimuths")
         if len({azimuth % 360 for azimuth in self.view_azimuths}) < len(self.view_azimuths):
             raise UserError(f"--view_azimuths {self.view_azimuths} must be four different directions")

@@ -25,29 +25,27 @@ def make_renderer(
 
     Args:
         name: ``numba`` (CPU), ``gsplat`` (CUDA), ``diff-gaussian`` (CUDA, the fork with depth and alpha), or ``auto``:
-            gsplat where there is a CUDA device and gsplat is installed, numba otherwise. The choice is logged and
-            stands in the renderer's ``name``.
-        device: where the Gaussians will be; ``auto`` goes by it. None: the CUDA device where there is one.
+            gsplat where there is a CUDA device and gsplat is installed and compiles, numba otherwise. The choice is
+            logged and stands in the renderer's ``name``.
+        device: where the Gaussians will be; None: the CUDA device where there is one. numba draws copies of what lies
+            on a GPU, which is slow and logged.
         near, far: Gaussians whose centre is nearer or farther along the viewing axis are not drawn; world units.
 
     Raises:
         UserError: unknown name, or the backend cannot run here.
         ValueError: not 0 < near < far.
     """
+    on_gpu = torch.cuda.is_available() if device is None else device.type != "cpu"
     if name == "auto":
-        on_cuda = torch.cuda.is_available() if device is None else device.type != "cpu"
-        cuda = on_cuda and importlib.util.find_spec("gsplat") is not None
-        name = "gsplat" if cuda else "numba"
-        _log.info("renderer: %s (chosen by 'auto')", name)
-    if device is not None and (name == "numba") != (device.type == "cpu"):
-        raise UserError(
-            f"the renderer {name} cannot draw on {device.type}: on a GPU install gsplat (pip install gsplat==1.5.3 "
-            f"packaging) and use --renderer gsplat, on a CPU use --renderer numba"
-        )
+        return _choose(near, far, device, on_gpu)
     if name == "numba":
         from .numba_backend import NumbaRenderer
 
+        if on_gpu:
+            _log.info("renderer: numba draws on the CPU, on copies of the GPU's tensors, which is slow")
         return NumbaRenderer(near, far)
+    if device is not None and not on_gpu and name in ("gsplat", "diff-gaussian"):
+        raise UserError(f"the renderer {name} draws on a GPU, and the device is {device}: use --renderer numba")
     if name == "gsplat":
         from .gsplat_backend import GsplatRenderer
 
@@ -57,3 +55,20 @@ def make_renderer(
 
         return DiffGaussianRenderer(near, far)
     raise UserError(f"unknown renderer {name!r}: choose one of auto, numba, gsplat, diff-gaussian")
+
+
+def _choose(near: float, far: float, device: torch.device | None, on_gpu: bool) -> Renderer:
+    """gsplat on a GPU where it runs, else numba; says which and, on a GPU, why not gsplat."""
+    why = "there is no GPU in use"
+    if on_gpu and importlib.util.find_spec("gsplat") is None:
+        why = "gsplat is not installed: pip install -e '.[cuda]' -c constraints.txt"
+    elif on_gpu:
+        try:
+            renderer = make_renderer("gsplat", near=near, far=far)
+        except UserError as error:
+            why = str(error)
+        else:
+            _log.info("renderer: gsplat (chosen by 'auto')")
+            return renderer
+    _log.info("renderer: numba (chosen by 'auto': %s)", why)
+    return make_renderer("numba", near=near, far=far, device=device)

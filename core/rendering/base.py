@@ -30,6 +30,10 @@ class RenderOutput:
     alpha: Tensor
     depth: Tensor
 
+    def to(self, device: torch.device | str) -> RenderOutput:
+        """The same images on another device."""
+        return RenderOutput(self.image.to(device), self.alpha.to(device), self.depth.to(device))
+
 
 class Renderer(Protocol):
     """Draws sets of Gaussians from cameras, all images in one call, differentiably."""

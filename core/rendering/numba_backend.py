@@ -41,9 +41,10 @@ class NumbaRenderer:
         self.planes = (near, far)
 
     def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
-        """Render on the CPU; see `core.rendering.base.Renderer`."""
+        """Render on the CPU; see `core.rendering.base.Renderer`. Tensors elsewhere are copied here and images back."""
         if gaussians.means.device.type != "cpu":
-            raise ValueError(f"the numba renderer works on CPU tensors, got {gaussians.means.device}")
+            background = None if background is None else background.cpu()
+            return self(gaussians.to("cpu"), cameras.to("cpu"), background).to(gaussians.means.device)
         batch = flatten_inputs(gaussians, cameras, background)
         g = batch.gaussians
         if g.num >= _MAX_GAUSSIANS:

@@ -28,23 +28,30 @@ _LONGEST_WAIT = timedelta(hours=1)  # processes wait for the first one, which ma
 _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse shorter runs
 
 
-def make_accelerator(options: TrainOptions) -> Accelerator:
+def make_accelerator(options: Options) -> Accelerator:
     """The engine: devices, processes, precision, gradient accumulation; the option beats the launch config's precision.
 
     Several processes on a machine without accelerators are joined with gloo.
 
     Raises:
-        UserError: the tracker is unknown or not installed, or fp16 is asked for without a GPU.
+        UserError: the tracker is unknown or not installed, fp16 is asked for without a GPU, or a device that Accelerate
+            does not give this process.
     """
-    has_device = torch.accelerator.is_available()
-    if options.mixed_precision == "fp16" and not has_device:
+    train, device = options.train, options.run.device
+    has_device = torch.accelerator.is_available() and device != "cpu"
+    if device not in ("auto", "cpu") and not (has_device and ":" not in device):
+        raise UserError(
+            f"--device {device}: which GPUs train is chosen by CUDA_VISIBLE_DEVICES and the configuration of "
+            f"accelerate launch, and torch sees {torch.accelerator.device_count()}; use --device auto or cpu"
+        )
+    if train.mixed_precision == "fp16" and not has_device:
         raise UserError("--mixed_precision fp16 needs a GPU: without one nothing would be cast; use bf16 or no")
     return Accelerator(
         cpu=not has_device,
-        mixed_precision=options.mixed_precision,
-        log_with=tracker_name(options.tracker),
-        project_dir=options.workspace,
-        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        mixed_precision=train.mixed_precision,
+        log_with=tracker_name(train.tracker),
+        project_dir=options.run.workspace,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
     )
 
@@ -99,13 +106,13 @@ def make_dataset(options: Options, split: str) -> ClipDataset:
         input_size=options.model.input_size,
         split=split,
         batch_size=options.train.batch_size,
-        seed=options.train.seed,
+        seed=options.run.seed,
     )
 
 
 def make_loader(options: Options, dataset: ClipDataset, first: int, last: int) -> DataLoader:
     """One pass over batches ``first`` to ``last`` - 1 of the run, counted over all processes (`SampleStream`)."""
-    workers, seed = options.data.num_workers, options.train.seed
+    workers, seed = options.data.num_workers, options.run.seed
     return DataLoader(
         dataset,
         batch_sampler=SampleStream(len(dataset), options.train.batch_size, seed, first, last),

@@ -21,12 +21,12 @@ class Objective:
     a step are treated alike, however they are spread over processes and batches.
     """
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: TrainOptions, seed: int = 0) -> None:
         """
         Raises:
             UserError: LPIPS has a weight and its own weights are not installed.
         """
-        self.options = options
+        self.options, self.seed = options, seed
         self.weights = LossWeights(lpips=options.lambda_lpips)
         dtype = torch.float32 if options.mixed_precision == "no" else torch.bfloat16
         self.perceptual = load_lpips(dtype) if options.lambda_lpips else None
@@ -34,7 +34,7 @@ class Objective:
     def __call__(self, gaussians: Gaussians, render: RenderOutput, batch: ClipBatch, step: int) -> dict[str, Tensor]:
         """The terms, their sum ``total``, and the PSNR for the log; scalars."""
         views, count = batch.images.shape[2], self.options.lpips_views
-        generator = torch.Generator().manual_seed(self.options.seed + step)
+        generator = torch.Generator().manual_seed(self.seed + step)
         chosen = torch.randperm(views, generator=generator)[:count].to(render.image.device) if count else None
         terms = training_loss(
             render.image, render.alpha, batch.images, batch.masks, self.weights, self.perceptual, chosen

@@ -80,12 +80,12 @@ class Training:
             UserError: bad options, missing data or checkpoints, a workspace that holds another run.
         """
         self.options = options
-        self.workspace = Path(options.train.workspace)
-        self.accelerator = make_accelerator(options.train)
-        set_seed(options.train.seed)
+        self.workspace = Path(options.run.workspace)
+        self.accelerator = make_accelerator(options)
+        set_seed(options.run.seed)
         self.validate_only = options.train.num_epochs == 0
-        self.start = Start("only validating", options.train.resume) if self.validate_only else decide(options)
-        if self.validate_only and options.train.resume is None:
+        self.start = Start("only validating", options.run.resume) if self.validate_only else decide(options)
+        if self.validate_only and options.run.resume is None:
             raise UserError("--num_epochs 0 only validates: give the checkpoint with --resume")
         model = make_model(options)
         self._inform(self.start.message)
@@ -125,7 +125,7 @@ class Training:
             schedule,
             self.average,
             self.renderer,
-            Objective(options.train),
+            Objective(options.train, options.run.seed),
             options,
         )
 
@@ -188,7 +188,7 @@ class Training:
 
     def _begin(self) -> None:
         """Record the start in the workspace: options, tracker, log."""
-        options = replace(self.options, train=replace(self.options.train, resume=self.start.origin))
+        options = replace(self.options, run=replace(self.options.run, resume=self.start.origin))
         if self.accelerator.is_main_process:
             clear_unfinished(self.workspace)
             with atomic_path(self.workspace / "options.json") as path:

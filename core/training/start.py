@@ -50,7 +50,7 @@ def decide(options: Options) -> Start:
         UserError: the workspace holds a run that started from something else or has another network, or the folder
             given is not a saved state.
     """
-    resume, workspace = options.train.resume, Path(options.train.workspace)
+    resume, workspace = options.run.resume, Path(options.run.workspace)
     states = saved_states(workspace)
     if states:
         return _resume_run(options, workspace, states[-1])
@@ -62,8 +62,8 @@ def decide(options: Options) -> Start:
 
 
 def _resume_run(options: Options, workspace: Path, state: Path) -> Start:
-    resume, before = options.train.resume, read_options(workspace)
-    origin = before["train"]["resume"]
+    resume, before = options.run.resume, read_options(workspace)
+    origin = before["run"]["resume"]
     if resume != AUTO and _path(resume) != _path(origin):
         raise UserError(
             f"the workspace {workspace} holds a run that started from {origin}, and --resume {resume} asks for another "
@@ -94,7 +94,8 @@ def read_options(workspace: Path) -> dict[str, dict[str, object]]:
         raise UserError(
             f"{workspace} holds saved states but {path} cannot be read ({error}); choose another --workspace"
         ) from error
-    if not all(isinstance(options.get(section), dict) for section in ("model", "camera", "data", "train")):
+    options = {"run": options.get("train"), **options}  # version 0.1 had these options under train
+    if not all(isinstance(options.get(section), dict) for section in ("model", "camera", "data", "train", "run")):
         raise UserError(f"{path} holds no options of a run; choose another --workspace")
     return options
 
@@ -116,9 +117,9 @@ def _changes(before: dict, options: Options, workspace: Path) -> dict[str, tuple
         )
     return {
         name: (before[section].get(name), value)
-        for section in ("model", "camera", "data", "train")
+        for section in ("model", "camera", "data", "train", "run")
         for name, value in now[section].items()
-        if name not in ("workspace", "resume") and before[section].get(name) != value
+        if name not in ("workspace", "resume", "device") and before[section].get(name) != value
     }
 
 

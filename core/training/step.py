@@ -131,7 +131,7 @@ class Stepper:
         if self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise UserError(
                 f"{self.skipped_in_a_row} steps in a row had no finite loss, the last with clips {', '.join(clips)}: "
-                f"the run has diverged; go on from an earlier state in {self.options.train.workspace}/state with a "
+                f"the run has diverged; go on from an earlier state in {self.options.run.workspace}/state with a "
                 f"lower --lr (docs/training.md, When it diverges)"
             )
         return clips

@@ -1,0 +1,130 @@
+"""Which options each script offers, in the order of its help.
+
+An option is written SECTION.NAME; SECTION.* are those of the section that nothing else here names. What a script takes
+without showing it are sizes of the network, which the preset knows, and published options that it has no use for, so
+that published command lines parse everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from core.options.presets import Options
+
+# Options of the published programs, all of which take all of them.
+PUBLISHED = frozenset(
+    """
+    data.data_mode data.datalist data.num_frames data.num_views data.num_input_views data.shuffle_input
+    data.output_size data.num_workers data.prob_grid_distortion data.prob_cam_jitter
+    train.batch_size train.gradient_accumulation_steps train.num_epochs train.lambda_lpips train.gradient_clip
+    train.mixed_precision train.lr infer.test_path infer.interpresume infer.interpolate_rate
+    """.split()
+)
+# Switches of the published programs that nothing here needs, and their published defaults.
+SWITCHES: Mapping[str, bool] = {
+    "force_cuda_rast": False,
+    "fancy_video": False,
+    "sample_by_anim": True,
+    "evaluating": False,
+}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The options of one script.
+
+    Attributes:
+        first: what people use first; stands first in the help.
+        groups: title -> the others, shown below.
+        hidden: taken and used, but not shown.
+    """
+
+    first: str
+    groups: Mapping[str, str]
+    hidden: str = ""
+
+    @cached_property
+    def shown(self) -> Mapping[str, tuple[str, ...]]:
+        """Title -> options, as the help has them; the first have no title."""
+        lists = {"": self.first, **self.groups}
+        named = {name for text in (*lists.values(), self.hidden) for name in text.split()}
+        return {title: _expand(text, named) for title, text in lists.items()}
+
+    @cached_property
+    def ignored(self) -> tuple[str, ...]:
+        """Published options that are taken and have no effect."""
+        used = {plain(name) for names in (*self.shown.values(), _expand(self.hidden)) for name in names}
+        return tuple(sorted(name for name in PUBLISHED if plain(name) not in used))
+
+    @property
+    def not_shown(self) -> tuple[str, ...]:
+        """What is taken beside that."""
+        return (*_expand(self.hidden), *self.ignored)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Everything that the command line may hold."""
+        return (*(name for names in self.shown.values() for name in names), *self.not_shown)
+
+
+def plain(name: str) -> str:
+    """SECTION.NAME without the section."""
+    return name.partition(".")[2]
+
+
+def _expand(text: str, named: Collection[str] = ()) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in text.split():
+        section, _, option = name.partition(".")
+        others = (f"{section}.{entry.name}" for entry in fields(getattr(Options(), section)))
+        found += [other for other in others if other not in named] if option == "*" else [name]
+    return tuple(found)
+
+
+_INTERPOLATION = "infer.interpolate_rate infer.interp_batch side_views.inserted_side_views"
+_VIEWS = "views.view_azimuths views.candidates views.align_elevation views.align_scale views.recenter"
+_DIFFUSION = (
+    "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale views.offload "
+    "run.seed"
+)
+
+TRAIN = Offer(
+    "data.datalist data.data_home run.workspace run.resume data.num_frames train.batch_size train.lr train.num_epochs "
+    "train.max_steps train.mixed_precision run.device",
+    {
+        "data": "data.* side_views.side_views side_views.inserted_side_views",
+        "training": "train.* run.seed",
+        "camera": "camera.*",
+        "network": "model.*",
+    },
+)
+INFER_3D = Offer(
+    "infer.test_path views.prompt run.workspace run.resume side_views.view_generator infer.output_size "
+    "infer.orientation infer.precision run.device camera.renderer",
+    {"first_frame": f"{_VIEWS} side_views.single_view_resume", "diffusion": _DIFFUSION, "camera": "camera.*"},
+    "data.num_frames infer.target_fps model.*",
+)
+INFER_4D = Offer(
+    "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
+    "infer.output_size infer.orientation infer.precision run.device camera.renderer",
+    {
+        "sequence": f"infer.target_fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "first_frame": _VIEWS,
+        "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
+        "camera": "camera.*",
+    },
+    "views.prompt side_views.single_view_resume model.*",
+)
+EVAL = Offer(
+    "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
+    "eval.max_objects run.device camera.renderer",
+    {
+        "evaluation": "eval.* data.data_home_val",
+        "networks": f"infer.interpresume data.num_frames data.output_size infer.precision side_views.chunk_side_views "
+        f"infer.chunk_lanes {_INTERPOLATION}",
+        "camera": "camera.*",
+    },
+    "views.* side_views.view_generator side_views.single_view_resume run.seed model.*",
+)

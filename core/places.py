@@ -1,0 +1,21 @@
+"""Files that come with the project, found wherever the user stands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[1]
+"""The checkout, or the installed package: holds ``pretrained/``, ``data_test/`` and ``data_train/``."""
+
+
+def find(path: str | Path) -> Path:
+    """A relative path from the current folder or, where nothing is there, from `HOME`; as given if neither has it."""
+    at_home = HOME / path
+    return at_home if not os.path.exists(path) and os.path.exists(at_home) else Path(path)
+
+
+def looked_in(path: str | Path) -> str:
+    """For messages: where `find` looked for a file that is not there."""
+    folders = [Path.cwd()] if HOME == Path.cwd() else [Path.cwd(), HOME]
+    return "" if Path(path).is_absolute() else f" (looked in {' and '.join(map(str, folders))})"

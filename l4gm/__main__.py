@@ -1,0 +1,43 @@
+"""One command for all scripts: ``l4gm infer-4d nano --test_path video.mp4``, or ``python -m l4gm ...``."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+
+from l4gm import HOME
+
+COMMANDS = {
+    "infer-3d": ("infer_3d", "side views and Gaussians of a video's first frame, a picture or a text"),
+    "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
+    "train": ("main", "train the reconstruction or the interpolation model"),
+    "eval": ("eval", "measure checkpoints, baselines and other systems"),
+}
+
+
+def main() -> None:
+    """Run the script that the first argument names, as if it had been started by itself."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in COMMANDS:
+        lines = [f"  {command:10} {text}" for command, (_, text) in COMMANDS.items()]
+        print("usage: l4gm COMMAND PRESET [options]\n", *lines, "\nl4gm COMMAND PRESET --help lists options.", sep="\n")
+        sys.exit(0 if name in ("-h", "--help") else 2)
+    from core.cli import run
+
+    sys.argv = [f"l4gm {name}", *sys.argv[2:]]
+    run(load(COMMANDS[name][0]).main)
+
+
+def load(script: str) -> ModuleType:
+    """A script as a module, from where it stands in a checkout or in an installed copy."""
+    folder = HOME / "scripts" if (HOME / "scripts").is_dir() else HOME
+    spec = spec_from_file_location(f"l4gm.scripts.{script}", folder / f"{script}.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main()
