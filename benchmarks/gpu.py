@@ -15,9 +15,10 @@ from benchmarks.network import SMALL, network_pair, operations, random_grid
 from benchmarks.reference import PlainModel, ViewByView
 from benchmarks.render import around, surface
 from benchmarks.video import video
+from core.architectures import build_model
 from core.losses import LossWeights, training_loss
 from core.lpips import load_lpips
-from core.model import L4GM
+from core.model import FastL4GM
 from core.options import PRESETS, ModelOptions
 from core.rendering import Renderer, make_renderer
 from core.training.build import make_model
@@ -104,6 +105,6 @@ def gpu_training(rounds: int, tiny: bool, device: torch.device) -> dict[str, lis
     return {"GPU, big training step": [row], "GPU, big training step, memory beyond weights": rows}
 
 
-def _fresh(options: ModelOptions) -> L4GM:
+def _fresh(options: ModelOptions) -> FastL4GM:
     torch.manual_seed(0)
-    return L4GM(options)
+    return build_model(options)

@@ -11,11 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Floors, Row, compared, in_rounds, peak_memory, timed
 from benchmarks.reference import PlainModel
+from core.architectures import build_model
 from core.cameras import input_cameras
-from core.data.input_grid import build_grid, replicate_side_views
+from core.data.side_views import side_view_grid
 from core.inference.network import choose_dtype
-from core.model import L4GM
+from core.model import FastL4GM
 from core.options import PRESETS, ModelOptions
+from core.view_grid import ViewGrid
 
 SMALL = ModelOptions(
     input_size=32, down_channels=(32, 64), down_attention=(False, True), up_channels=(64,), up_attention=(True,),
@@ -23,23 +25,24 @@ SMALL = ModelOptions(
 )  # fmt: skip
 
 
-def random_grid(options: ModelOptions, frames: int, device: torch.device) -> Tensor:
+def random_grid(options: ModelOptions, frames: int, device: torch.device) -> ViewGrid:
     """One sample of noise with the cameras of inference; views 1 to 3 stay as in frame 0, as a video gives them."""
     size = options.input_size
     generator = torch.Generator().manual_seed(frames)
     images = torch.rand(1, frames, 4, 3, size, size, generator=generator)
-    return build_grid(*replicate_side_views(images, input_cameras(size=size).expand(1, frames, 4))).to(device)
+    cameras = input_cameras(size=size).expand(1, frames, 4)
+    return side_view_grid(images[:, :, 0], images[:, 0, 1:], cameras, "first").to(device)
 
 
-def network_pair(options: ModelOptions, device: torch.device) -> tuple[L4GM, PlainModel]:
+def network_pair(options: ModelOptions, device: torch.device) -> tuple[FastL4GM, PlainModel]:
     """The same random weights as inference keeps them, and as the reference does: float32, on a GPU float16."""
     torch.manual_seed(0)
-    model = L4GM(options).requires_grad_(False).eval()
+    model = build_model(options).requires_grad_(False).eval()
     for name, parameter in model.named_parameters():  # so that every block counts, as in a trained network
         if "weight" in name and parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter, nonlinearity="linear")
     half = torch.float32 if device.type == "cpu" else torch.float16
-    ours = L4GM(options).requires_grad_(False).eval().to(choose_dtype("auto", device))
+    ours = build_model(options).requires_grad_(False).eval().to(choose_dtype("auto", device))
     ours.load_state_dict(model.state_dict())
     for last in (ours.unet.norm_out, ours.unet.conv_out, ours.conv):
         last.float()
@@ -50,7 +53,7 @@ def network_pair(options: ModelOptions, device: torch.device) -> tuple[L4GM, Pla
 def operations(options: ModelOptions, frames: int) -> int:
     """Of one forward pass: two for a multiplication and an addition; attention's products included."""
     with torch.device("meta"):
-        model = PlainModel(L4GM(options))
+        model = PlainModel(build_model(options))
     with FlopCounterMode(display=False) as counter:
         model.raw_channels(random_grid(options, frames, torch.device("meta")))
     return counter.get_total_flops()
@@ -65,7 +68,7 @@ def big(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
     weights = {name: sum(p.nbytes for p in network.parameters()) for name, network in networks.items()}
     raw: dict[str, Tensor] = {}
 
-    def run(name: str, grid: Tensor, seconds: dict[str, float] | None = None) -> None:
+    def run(name: str, grid: ViewGrid, seconds: dict[str, float] | None = None) -> None:
         def call() -> None:
             raw[name] = networks[name].raw_channels(grid)
 

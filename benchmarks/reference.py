@@ -19,12 +19,15 @@ from core.cameras import INPUT_AZIMUTHS, Cameras
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
 from core.inference.network import Network
 from core.inference.session import Session
-from core.model import L4GM
+from core.model import FastL4GM
 from core.model.unet import GridAttention, Level, ResidualBlock, UNet
-from core.nano.ray_head import Scene, activate_on_rays
+from core.nano.model import NanoL4GM
+from core.nano.ray_head import activate_on_rays
+from core.nano.scene import Scene
 from core.options import ModelOptions, Options
 from core.rendering import Renderer, RenderOutput
 from core.rendering.orbit import OrbitRenderer
+from core.view_grid import ViewGrid
 
 
 class PlainModel(nn.Module):
@@ -34,27 +37,27 @@ class PlainModel(nn.Module):
         autocast: half precision where the published scripts use it (a GPU); None: float32 throughout.
     """
 
-    def __init__(self, model: L4GM, autocast: torch.dtype | None = None) -> None:
+    def __init__(self, model: FastL4GM, autocast: torch.dtype | None = None) -> None:
         super().__init__()
         self.model, self.autocast = model.to(memory_format=torch.contiguous_format), autocast
 
-    def forward(self, grid: Tensor, wanted: Tensor | None = None, least: float = 0.0) -> Gaussians:
-        """Grid ``[B,T,V,9,H,W]`` to Gaussians ``[B,T]``; those that are not wanted are thrown away at the end."""
-        published = self.model.options.head == "published"
+    def forward(self, grid: ViewGrid, frame_mask: Tensor | None = None, min_opacity: float = 0.0) -> Gaussians:
+        """A grid to Gaussians ``[B,T]``; time steps outside the mask are thrown away at the end."""
+        published = not isinstance(self.model, NanoL4GM)
         scene = None if published else self.model.scene(grid)
-        with torch.autocast(grid.device.type, self.autocast, enabled=self.autocast is not None):
+        with torch.autocast(grid.images.device.type, self.autocast, enabled=self.autocast is not None):
             raw = self.raw_channels(grid, scene)
         if published:
             gaussians = activate_published(rearrange(raw, "b t v (k c) h w -> b t (v h w k) c", c=RAW_CHANNELS))
         else:
             gaussians = activate_on_rays(raw, scene)
-        return gaussians if wanted is None else gaussians[wanted]
+        return gaussians if frame_mask is None else gaussians[frame_mask]
 
-    def raw_channels(self, grid: Tensor, scene: Scene | None = None) -> Tensor:
+    def raw_channels(self, grid: ViewGrid, scene: Scene | None = None) -> Tensor:
         """The channels before the head, ``[B,T,V,14 k,S,S]``."""
-        frames, views = grid.shape[1:3]
-        x = self.model.inputs(grid, scene)
-        x = self.model.conv(_unet(self.model.unet, rearrange(x, "b t v c h w -> (b t v) c h w"), frames, views))
+        frames, views = grid.shape[1:]
+        features = grid.features() if scene is None else self.model.inputs(grid, scene)
+        x = self.model.conv(_unet(self.model.unet, features[grid.index.flatten()], frames, views))
         return rearrange(x, "(b t v) c h w -> b t v c h w", t=frames, v=views)
 
 
@@ -71,15 +74,16 @@ def _unet(unet: UNet, x: Tensor, frames: int, views: int) -> Tensor:
     for j in range(len(unet.mid_block.nets)):
         x = _layer(unet.mid_block, j, x, frames, views)
     parts: list[Tensor] = []
+    coarse_outs = getattr(unet, "coarse_outs", ())
     for i, level in enumerate(unet.up_blocks):
         for j in range(len(level.nets)):
             x = _layer(level, j, torch.cat([x, skips.pop()], dim=1), frames, views)
         if level.upsample is not None:
             x = level.upsample(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        if i < len(unet.coarse_outs):
+        if i < len(coarse_outs):
             parts = [F.interpolate(part, scale_factor=2.0, mode="bilinear") for part in parts]
-            parts.append(unet.coarse_outs[i](x))
-    return sum(parts, unet.conv_out(F.silu(unet.norm_out(x))))
+            parts.append(coarse_outs[i](x))
+    return sum(parts, unet.conv_out(F.silu(_norm(unet.norm_out, x))))
 
 
 def _layer(level: Level, j: int, x: Tensor, frames: int, views: int) -> Tensor:
@@ -91,14 +95,18 @@ def _layer(level: Level, j: int, x: Tensor, frames: int, views: int) -> Tensor:
 
 
 def _block(block: ResidualBlock, x: Tensor) -> Tensor:
-    h = block.conv1(F.silu(block.norm1(x)))
-    h = block.conv2(F.silu(block.norm2(h)))
+    h = block.conv1(F.silu(_norm(block.norm1, x)))
+    h = block.conv2(F.silu(_norm(block.norm2, h)))
     return (h + block.shortcut(x)) * 0.5**0.5
+
+
+def _norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    return F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
 def _attend(block: GridAttention, x: Tensor, frames: int, views: int) -> Tensor:
     sizes = {"t": frames, "v": views, "h": x.shape[-2]}
-    tokens = rearrange(block.norm(x), f"(b t v) c h w -> {block.to_tokens}", **sizes)
+    tokens = rearrange(_norm(block.norm, x), f"(b t v) c h w -> {block.to_tokens}", **sizes)
     attn = block.attn
     q, k, v = rearrange(attn.qkv(tokens), "b l (qkv heads d) -> qkv b heads l d", qkv=3, heads=attn.num_heads)
     scores = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1), dim=-1)
@@ -143,8 +151,8 @@ class OneByOne(OrbitRenderer):
 
 def published_loop(options: Options) -> Options:
     """Side views are renders, handed from chunk to chunk and from both ends of a pair; all presets but nano do so."""
-    data = replace(options.data, interp_sides="ends")
-    return replace(options, data=data, infer=replace(options.infer, handover="last"))
+    side_views = replace(options.side_views, chunk_side_views="previous", inserted_side_views="blend")
+    return replace(options, side_views=side_views)
 
 
 class PlainSession(Session):

@@ -139,7 +139,9 @@ def training(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Ro
 
 
 def _reader(options: Options, clip: type[Clip]) -> Callable[[], ClipBatch]:
-    dataset = ClipDataset(options.data, options.camera, input_size=options.model.input_size, split="train")
+    dataset = ClipDataset(
+        options.data, options.camera, options.side_views, input_size=options.model.input_size, split="train"
+    )
 
     def read() -> ClipBatch:
         with patch("core.data.dataset.Clip", clip):

@@ -15,13 +15,13 @@ import torch
 from benchmarks.measure import Row, compared, in_rounds, peak_memory
 from benchmarks.network import SMALL
 from benchmarks.reference import PlainSession, published_loop
+from core.architectures import build_model
 from core.checkpoint import save_weights
 from core.inference.inputs import open_sources
 from core.inference.outputs import sequence_outputs
 from core.inference.programs import reconstruct_video
 from core.inference.session import Session
 from core.media import read_video, write_video
-from core.model import L4GM
 from core.options import PRESETS, Options
 
 VIDEO = Path(__file__).parents[1] / "data_test" / "mech.mp4"
@@ -85,10 +85,10 @@ def options_of(preset: str, folder: Path, frames: int, tiny: bool) -> Options:
         options = replace(options, model=model)
         for name in ("recon", "interp"):
             torch.manual_seed(0)
-            save_weights(L4GM(model), folder / f"{name}.safetensors", dtype=torch.float16)
+            save_weights(build_model(model), folder / f"{name}.safetensors", dtype=torch.float16)
         run = replace(run, resume=str(folder / "recon.safetensors"))
         infer = replace(infer, interpresume=str(folder / "interp.safetensors"))
-    data = replace(options.data, num_frames=2 if tiny else 16, prob_view_dropout=0.3, output_size=size)
+    data = replace(options.data, num_frames=2 if tiny else 16, output_size=size)
     return replace(options, data=data, run=run, infer=infer)
 
 

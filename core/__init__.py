@@ -1,6 +1,6 @@
 """One video becomes an animated 3D object: L4GM, the large 4D Gaussian reconstruction model, readable and trainable.
 
-    video -> media -> data.input_grid -> model (U-Net) -> Gaussians -> rendering -> losses | media, ply
+    video -> media -> view_grid -> model (U-Net) -> Gaussians -> rendering -> losses | media, ply
 
 Map, from the ground up; imports go down only, and ``tests/test_architecture.py`` holds that:
 
@@ -8,6 +8,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/options/             typed options in sections, presets; no torch
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
+    core/view_grid.py         ViewGrid: posed images on a grid of samples, times, views; each distinct image once
     core/rotations.py         Gaussians turned, tilted, scaled, mirrored; the product of quaternions
     core/files.py             files of the user's checked before they are read; own files whole or not at all
     core/places.py            weights, protocols and lists, found from any folder
@@ -16,13 +17,15 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/ply.py               Gaussians <-> .ply as common viewers read it
     core/tensor_files.py      tensors by name out of untrusted files
     core/checkpoint.py        weights: loaded with a report, saved atomically
-    core/cpu/                 numba kernels, how they are compiled, cached and run on threads; group normalisation
-    core/nano/                what is this project's own in nano: visual hull, cost volume, ray head, surface filter
-    core/model/               attention, U-Net, L4GM: grid [B,T,V,9,H,W] -> Gaussians [B,T,N]; no renderer, no loss
+    core/cpu/                 CPU kernels behind one dispatch: norm, attention, LPIPS; how they run; memory
+    core/model/               the published network: attention, unet, l4gm: grid [B,T,V,9,H,W] -> Gaussians [B,T,N];
+                              fast: the same weights over distinct images
+    core/nano/                the small network: scene, visual hull, cost volume, ray head, surface filter, model
+    core/architectures.py     build_model: the network that options ask for
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
     core/losses.py            training terms, PSNR, SSIM
     core/lpips.py             the perceptual distance
-    core/data/                clips -> samples; the input grid that training and inference share
+    core/data/                clips -> samples; side_views: where views 1, 2, ... come from, for everyone
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)

@@ -6,6 +6,7 @@ World: y up, right-handed. Cameras inside the code follow OpenCV: x right, y dow
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,9 +107,9 @@ class Cameras:
         k = self.intrinsics[..., None, None, :, :]
         x = ((x[None, :] - k[..., 0, 2]) / k[..., 0, 0]).expand(*self.shape, height, width)
         y = ((y[:, None] - k[..., 1, 2]) / k[..., 1, 1]).expand(*self.shape, height, width)
-        local = torch.stack([x, y, torch.ones_like(x)], dim=-1)
-        directions = torch.einsum("...ij,...hwj->...hwi", self.c2w[..., :3, :3], local)
-        directions = torch.nn.functional.normalize(directions, dim=-1)
+        # Axis by axis: a matrix product would be rounded under autocast.
+        right, down, forward = self.c2w[..., None, None, :3, :3].unbind(-1)
+        directions = torch.nn.functional.normalize(x[..., None] * right + y[..., None] * down + forward, dim=-1)
         return self.positions[..., None, None, :].expand_as(directions), directions
 
     def rays_through(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,33 +224,10 @@ def input_cameras(
     return orbit_cameras(torch.tensor(INPUT_AZIMUTHS), elevation, radius=radius, fovy=fovy, size=(size, size))
 
 
-def cameras_from_pluecker(coordinates: Tensor) -> Cameras:
-    """The pinhole cameras behind Plücker images: the inverse of `Cameras.pluecker` for centred principal points.
-
-    The centre o is the point nearest to all rays: with p = d x m the foot of each ray, (sum of I - d d^T) o = sum of p.
-    The axes come from the rays at opposite edges of the image.
-
-    Args:
-        coordinates: ``[..., 6, H, W]``: moments o x d, then unit directions d. Square pixels are not assumed.
-    """
-    moments, directions = rearrange(coordinates, "... (two c) h w -> two ... h w c", two=2)
-    height, width = coordinates.shape[-2:]
-    flat = rearrange(directions, "... h w c -> ... (h w) c")
-    feet = cross(directions, moments).sum(dim=(-3, -2))
-    gram = height * width * torch.eye(3).to(flat) - flat.mT @ flat
-    positions = torch.linalg.solve(gram, feet)
-    forward = torch.nn.functional.normalize(flat.sum(dim=-2), dim=-1)
-    plane = directions / (directions * forward[..., None, None, :]).sum(dim=-1, keepdim=True)
-    across = (plane[..., :, -1, :] - plane[..., :, 0, :]).mean(dim=-2) / (width - 1)
-    down = (plane[..., -1, :, :] - plane[..., 0, :, :]).mean(dim=-2) / (height - 1)
-    focal_x, focal_y = 1 / across.norm(dim=-1), 1 / down.norm(dim=-1)
-    c2w = torch.eye(4).to(flat).repeat(*positions.shape[:-1], 1, 1)
-    c2w[..., :3, :3] = torch.stack([across * focal_x[..., None], down * focal_y[..., None], forward], dim=-1)
-    c2w[..., :3, 3] = positions
-    intrinsics = torch.eye(3).to(flat).repeat(*positions.shape[:-1], 1, 1)
-    intrinsics[..., 0, 0], intrinsics[..., 1, 1] = focal_x, focal_y
-    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = 0.5 * width, 0.5 * height
-    return Cameras(c2w, intrinsics, (height, width))
+def concatenate(cameras: Sequence[Cameras], dim: int = 0) -> Cameras:
+    """Cameras of one image size, joined along a leading axis (counted from the left)."""
+    poses, intrinsics = [one.c2w for one in cameras], [one.intrinsics for one in cameras]
+    return Cameras(torch.cat(poses, dim), torch.cat(intrinsics, dim), cameras[0].size)
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from core.architectures import build_model
 from core.errors import UserError, printable
 from core.files import atomic_path, is_like, parse_table
 from core.options import PRESETS, ModelOptions
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _TIME = "t_attns."  # in the names of all tensors of temporal attention
-_UNSEEN = ("architecture", "head", "temporal_residual", "num_heads", "norm_groups")  # what no tensor's shape tells
+_UNSEEN = ("architecture", "num_heads", "norm_groups")  # what no tensor's shape tells
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
     """Copy a checkpoint's tensors into ``model``, which keeps its device and types.
 
     Args:
-        model: an `L4GM`.
+        model: an `L4GM`. One on the meta device, which holds no values, takes the tensors themselves, on the CPU and in
+            its own types.
         path: ``.safetensors``, or a torch file that holds tensors only.
         strict: every tensor must be there and fit, as inference needs it. False, where a training starts: what fits
             by name and shape is copied, and the report lists the rest (a file of LGM, which has no temporal attention;
@@ -105,7 +107,10 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
             f"checkpoint {path} holds NaN or infinity in {_some(broken)}; "
             f"the training that wrote it diverged, use an earlier one"
         )
-    model.load_state_dict(fitting, strict=False)
+    empty = any(tensor.is_meta for tensor in own.values())
+    if empty:
+        fitting = {name: tensor.to(own[name].dtype) for name, tensor in fitting.items()}
+    model.load_state_dict(fitting, strict=False, assign=empty)
     return report
 
 
@@ -116,8 +121,15 @@ def stored_model_options(metadata: Mapping[str, str]) -> dict[str, object]:
     except ValueError:
         return {}
     defaults = vars(ModelOptions())
-    usable = stored.items() if isinstance(stored, dict) else ()
+    usable = _with_architecture(stored).items() if isinstance(stored, dict) else ()
     return {name: value for name, value in usable if name not in defaults or is_like(value, defaults[name])}
+
+
+def _with_architecture(stored: dict[str, object]) -> dict[str, object]:
+    """Options as files of version 0.1 have them, which name the network by its head, in today's words."""
+    architectures = {"published": "l4gm", "ray": "nano"}
+    head = stored.get("head")
+    return {"architecture": architectures[head], **stored} if head in ("published", "ray") else stored
 
 
 def save_weights(
@@ -197,7 +209,7 @@ def _preset_of(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     for name, options in PRESETS.items():
         if isinstance(getattr(model, "options", None), ModelOptions):
             with torch.device("meta"):
-                other = type(model)(options.model)
+                other = build_model(options.model)
             if {key: tensor.shape for key, tensor in other.state_dict().items()} == shapes:
                 return name
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import ctypes
 import errno
 import inspect
 import logging
@@ -20,6 +19,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from core.cpu.memory import keep_freed_memory
 from core.errors import UserError
 from core.options import PRESET_HELP, PRESETS, Options
 from core.options.offers import SWITCHES, TRAIN, Offer, plain
@@ -35,9 +35,6 @@ _NO_ROOM = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
 )
-# mallopt's names for three of glibc's parameters, from malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_LARGEST_KEPT = 1 << 30  # bytes
 
 
 def parse_options(description: str, argv: Sequence[str] | None = None, offer: Offer = TRAIN) -> Options:
@@ -115,20 +112,6 @@ def _log_what_has_no_effect(words: Sequence[str], offer: Offer) -> None:
     useless = [f"--{name}" for name in (*map(plain, offer.ignored), *SWITCHES) if name in given]
     if useless:
         _log.info("%s: taken, as by the published programs, and without effect here", " ".join(useless))
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks of up to a gigabyte for the next tensor instead of handing them back.
-
-    Above 32 MB it would fetch every tensor from the kernel anew, page by zeroed page: that takes four times as long as
-    filling it. All threads share one arena, for those of threads hold no large block. Other C libraries have no
-    ``mallopt`` and stay as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
-        mallopt(_TRIM_THRESHOLD, -1)
-        mallopt(_ARENA_MAX, 1)
 
 
 def run(main: Callable[[], None]) -> None:

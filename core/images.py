@@ -155,18 +155,3 @@ def _text_strip(text: str, width: int) -> Tensor:
     strip = Image.new("RGB", (width, CAPTION_HEIGHT), "white")
     ImageDraw.Draw(strip).text((3, 1), text, fill="black", font=ImageFont.load_default(11))
     return rearrange(torch.from_numpy(np.array(strip)), "h w c -> c h w").float() / 255
-
-
-def stand_in_views(front: Tensor) -> Tensor:
-    """What stands for the views at 90, 180 and 270 degrees where only the front is known.
-
-    White at the sides; behind, the front mirrored, because from afar both have one outline.
-
-    Args:
-        front: ``[C, H, W]``.
-
-    Returns:
-        ``[3, C, H, W]``.
-    """
-    white = torch.ones_like(front)
-    return torch.stack([white, front.flip(-1), white])

@@ -13,11 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from core.cameras import Cameras
-from core.gaussians import Gaussians
 from core.lpips import Lpips
 
-HULL_RAYS, HULL_STEPS, HULL_REACH = 256, 64, 0.9  # rays of a view; depths on each, within this of the orbit's centre
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # for a range of one
 
@@ -29,8 +26,6 @@ class LossWeights:
     rgb: float = 1.0
     alpha: float = 1.0
     lpips: float = 1.0
-    ssim: float = 0.0
-    temporal: float = 0.0
 
 
 def training_loss(
@@ -44,11 +39,8 @@ def training_loss(
 ) -> dict[str, Tensor]:
     """The published loss of LGM and L4GM by term: MSE of colour and of alpha, and LPIPS, each a mean over all images.
 
-    Two terms are not published: ``ssim``, which is 1 - SSIM, and ``temporal``, the MSE of the change of colours from
-    frame to frame, which a constant error leaves at zero and flicker does not.
-
     Args:
-        image: render on white ``[..., 3, H, W]``; for ``temporal`` with leading axes ``[B, T, V]``.
+        image: render on white ``[..., 3, H, W]``.
         alpha: its opacity ``[..., 1, H, W]``.
         target: wanted colours on white ``[..., 3, H, W]``.
         mask: wanted opacity ``[..., 1, H, W]``.
@@ -71,10 +63,6 @@ def training_loss(
         terms["alpha"] = F.mse_loss(alpha, mask)
     if weights.lpips:
         terms["lpips"] = perceptual(_chosen(image, lpips_views), _chosen(target, lpips_views)).mean()
-    if weights.ssim:
-        terms["ssim"] = 1 - ssim(image, target).mean()
-    if weights.temporal and image.shape[-5] > 1:
-        terms["temporal"] = F.mse_loss(image.diff(dim=-5), target.diff(dim=-5))
     return {**terms, "total": sum(getattr(weights, name) * term for name, term in terms.items())}
 
 
@@ -82,47 +70,6 @@ def _chosen(images: Tensor, views: Tensor | None) -> Tensor:
     """The chosen views of ``[..., V, 3, H, W]`` as one batch ``[N, 3, H, W]``."""
     images = images if views is None else images.index_select(-4, views)
     return rearrange(images, "... c h w -> (...) c h w")
-
-
-def hull_depth_error(
-    gaussians: Gaussians, cameras: Cameras, masks: Tensor, num_inputs: int, generator: torch.Generator
-) -> Tensor:
-    """Mean distance, along their pixels' rays, of Gaussians from the front of the visual hull; world units.
-
-    A rendered loss moves a Gaussian by what happens within a few pixels of it, so depths are found slowly. The hull,
-    the points inside all silhouettes, tells a first depth for every ray that hits it; the more views, the nearer to the
-    surface. Other rays and Gaussians that are hardly there do not count. The mean is over the hits of a sample, then
-    over samples: so it does not matter with which others a sample is batched.
-
-    Args:
-        gaussians: leading axes ``[B, T]``, ordered by input view.
-        cameras: leading axes ``[B, T, V]``; the first ``num_inputs`` are the input views.
-        masks: ``[B, T, V, 1, H, W]`` in [0, 1].
-        num_inputs: I, the number of input views.
-        generator: draws the Gaussians that are looked at, ``HULL_RAYS`` of each view.
-    """
-    means = rearrange(gaussians.means, "b t (v n) c -> b t v n c", v=num_inputs)
-    seen = rearrange(gaussians.opacities.detach() > 0.5, "b t (v n) -> b t v n", v=num_inputs)
-    order = torch.rand(seen.shape[-1], generator=generator).to(means) + seen
-    chosen = order.topk(min(HULL_RAYS, seen.shape[-1]), dim=-1).indices
-    positions = cameras.positions[:, :, :num_inputs, None]
-    offsets = means.take_along_dim(chosen[..., None], dim=3) - positions
-    depths = offsets.norm(dim=-1)
-    step = 2 * HULL_REACH / (HULL_STEPS - 1)
-    steps = positions.norm(dim=-1)[..., None] + torch.linspace(-HULL_REACH, HULL_REACH, HULL_STEPS).to(means)
-    directions = (offsets / depths[..., None]).detach()
-    points = positions[..., None, :] + steps[..., None] * directions[..., None, :]
-    inside = seen.take_along_dim(chosen, dim=3)[..., None].expand(points.shape[:-1])
-    for view in range(cameras.shape[2]):
-        pixels, _ = cameras[:, :, view].project(points.flatten(2, 4))
-        grid = 2 * pixels / pixels.new_tensor(cameras.size[::-1]) - 1
-        mask = F.grid_sample(masks[:, :, view].flatten(0, 1), grid.flatten(0, 1)[:, None], align_corners=False)
-        inside = inside & (mask.reshape(inside.shape) > 0.5)
-    hits = inside.any(dim=-1)
-    # The ray entered somewhere in the step before the first sample inside.
-    front = steps.expand(inside.shape).gather(-1, inside.int().argmax(dim=-1, keepdim=True)).squeeze(-1) - step / 2
-    sums = ((depths - front).abs() * hits).flatten(1).sum(dim=1)
-    return (sums / hits.flatten(1).sum(dim=1).clamp_min(1)).mean()
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:

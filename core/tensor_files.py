@@ -170,7 +170,7 @@ def _not_found(path: Path) -> str:
     message = f"checkpoint {path} does not exist{looked_in(path)}"
     if path.name in _PUBLISHED:
         return f"{message}; it is published at {_PUBLISHED[path.name]}: download it to {path}"
-    return f"{message}; give a file that does (--resume, --interpresume, --ends_from), or train one with main.py"
+    return f"{message}; give a file that does (--resume, --interpresume), or train one with main.py"
 
 
 def _kind(value: object) -> str:

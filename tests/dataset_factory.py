@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 
+from core.cameras import Cameras
 from core.data.batch import ClipBatch
 from core.data.dataset import ClipDataset
-from core.options import CameraOptions, DataOptions
+from core.options import CameraOptions, DataOptions, SideViewOptions
+from core.view_grid import ViewGrid
 
 SIZE = 16
 
@@ -27,10 +29,19 @@ def make_options(home: Path, names: list[str], **settings: object) -> DataOption
     return replace(plain, **settings)
 
 
-def make_dataset(options: DataOptions, split: str = "train", batch_size: int = 1, seed: int = 0) -> ClipDataset:
-    return ClipDataset(options, CameraOptions(), input_size=SIZE, split=split, batch_size=batch_size, seed=seed)
+def make_dataset(
+    options: DataOptions, split: str = "train", batch_size: int = 1, seed: int = 0, **side_views: str
+) -> ClipDataset:
+    sides = SideViewOptions(**side_views)
+    return ClipDataset(options, CameraOptions(), sides, input_size=SIZE, split=split, batch_size=batch_size, seed=seed)
+
+
+def tensor_of(images: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    """The grid ``[B, T, V, 9, H, W]`` of images and cameras ``[B, T, V]``."""
+    return ViewGrid.of(images, cameras).tensor()
 
 
 def same(a: ClipBatch, b: ClipBatch) -> bool:
-    fields = ("grid", "images", "masks", "frames", "view_ids")
-    return a.names == b.names and all(torch.equal(getattr(a, name), getattr(b, name)) for name in fields)
+    fields = ("images", "masks", "frames", "view_ids")
+    equal = all(torch.equal(getattr(a, name), getattr(b, name)) for name in fields)
+    return a.names == b.names and equal and torch.equal(a.grid.tensor(), b.grid.tensor())

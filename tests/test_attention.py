@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from core.cpu import attention as module
+from core.cpu import dispatch
 from core.cpu.jit import run_parallel
 from core.cpu.softmax_kernels import ROWS, gradient_rows, softmax_rows
-from core.model import attention as module
-from core.model.attention import attention
+from core.model.attention import attention as plain_attention
 
+attention = partial(dispatch.attention, otherwise=plain_attention)
 SHAPE = (2, 3, 70, 16)  # batch, heads, tokens, width
 
 

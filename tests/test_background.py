@@ -107,7 +107,7 @@ def test_variants_are_undone_in_the_views(variant: Variant) -> None:
     orbit = OrbitRenderer(CameraOptions(renderer="numba"), SIZE)
     true, seen = lopsided_gaussians(), []
 
-    def reconstruct(front: torch.Tensor, sides: torch.Tensor) -> Gaussians:
+    def reconstruct(front: torch.Tensor) -> Gaussians:
         seen.append(front[0])
         return scaled(mirrored(true) if variant.mirror else true, variant.zoom)
 

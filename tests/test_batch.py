@@ -96,5 +96,13 @@ def test_one_unreadable_sample_leaves_the_rest_of_the_batch(clips: tuple[Path, l
 
 def test_batch_moves_to_another_device(clips: tuple[Path, list[str]]):
     moved = make_dataset(make_options(*clips))[0].to("meta", non_blocking=True)
-    tensors = (moved.grid, moved.images, moved.masks, moved.frames, moved.view_ids, moved.cameras.c2w)
+    tensors = (
+        moved.grid.images,
+        moved.grid.index,
+        moved.images,
+        moved.masks,
+        moved.frames,
+        moved.view_ids,
+        moved.cameras.c2w,
+    )
     assert all(tensor.device.type == "meta" for tensor in tensors)

@@ -17,9 +17,9 @@ from benchmarks.network import SMALL, network_pair, operations, random_grid
 from benchmarks.reference import PlainModel, ViewByView
 from benchmarks.render import around
 from benchmarks.video import Stopwatch
+from core.architectures import build_model
 from core.data.clips import Clip
 from core.errors import UserError
-from core.model import L4GM
 from core.options import PRESETS
 from core.rendering import make_renderer
 from tests.tiny import lopsided_gaussians
@@ -96,7 +96,7 @@ def test_the_stopwatch_counts_overlapping_calls_once(monkeypatch: pytest.MonkeyP
 @torch.inference_mode()
 def test_the_reference_network_gives_the_same_values() -> None:
     torch.manual_seed(0)
-    model = L4GM(SMALL).eval()
+    model = build_model(SMALL).eval()
     grid = random_grid(SMALL, 2, DEVICE)
     torch.testing.assert_close(PlainModel(model).raw_channels(grid), model.raw_channels(grid), atol=1e-4, rtol=1e-4)
     ours, plain = network_pair(SMALL, DEVICE)

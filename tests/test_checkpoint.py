@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from core.architectures import build_model
 from core.checkpoint import file_hash, load_weights, read_tensors, save_weights
 from core.errors import UserError
 from core.model import L4GM
@@ -137,7 +138,7 @@ def test_the_preset_that_a_file_is_of_is_named(model: L4GM, tmp_path: Path) -> N
 def test_the_shipped_checkpoint_is_refused_where_no_shape_tells(tmp_path: Path) -> None:
     shipped = Path(__file__).parent.parent / "pretrained/nano_recon.safetensors"
     with torch.device("meta"):
-        model = L4GM(replace(PRESETS["nano"].model, num_heads=8))
+        model = build_model(replace(PRESETS["nano"].model, num_heads=8))
     with pytest.raises(UserError, match=r"num_heads is 4 in the file and 8 in the model.*the preset nano"):
         load_weights(model, shipped)
 
@@ -210,3 +211,15 @@ def test_a_full_disk_leaves_the_old_file(model: L4GM, tmp_path: Path, monkeypatc
         save_weights(model, path)
     assert file_hash(path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_network_without_values_takes_the_tensors_in_its_own_types(model: L4GM, tmp_path: Path) -> None:
+    path = saved(model, tmp_path / "m.safetensors")
+    with torch.device("meta"):
+        empty = L4GM(TINY).to(torch.bfloat16)
+    empty.conv.float()
+    load_weights(empty, path)
+    for name, value in model.state_dict().items():
+        found = empty.state_dict()[name]
+        assert found.dtype == (torch.float32 if name.startswith("conv.") else torch.bfloat16)
+        assert torch.equal(found, value.to(found.dtype))

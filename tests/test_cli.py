@@ -75,7 +75,7 @@ _PAGES = """
 import resource, sys
 from threading import Thread
 import torch
-from core.cli import keep_freed_memory
+from core.cpu.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def work():

@@ -9,13 +9,13 @@ import torch
 from core.cameras import orbit_cameras
 from core.data.clips import Clip
 from core.data.dataset import ClipDataset
-from core.data.input_grid import build_grid, front_alone
 from core.data.lists import data_home, read_groups
+from core.data.side_views import front_alone
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
-from core.options import CameraOptions
+from core.options import CameraOptions, SideViewOptions
 from tests.clip_factory import view_color, write_clip
-from tests.dataset_factory import SIZE, make_dataset, make_options, same
+from tests.dataset_factory import SIZE, make_dataset, make_options, same, tensor_of
 
 # Lists, groups, splits
 
@@ -152,7 +152,7 @@ def test_static_mode_draws_single_frames_of_any_clip(clips: tuple[Path, list[str
         assert dataset[epoch * len(dataset)].frames.tolist() == [[0]]
         sample = dataset[epoch * len(dataset) + 1]
         seen.add((sample.names[0], int(sample.frames)))
-        assert sample.grid.shape == (1, 1, 4, 9, SIZE, SIZE)
+        assert sample.grid.tensor().shape == (1, 1, 4, 9, SIZE, SIZE)
     assert {name for name, _ in seen} == {"p-fish-0", "p-fish-1"}
     assert len({frame for _, frame in seen}) > 2
 
@@ -197,10 +197,11 @@ def test_a_mirrored_ring_goes_round_as_at_inference_and_shows_its_views(clips: t
 
 def test_grid_is_the_replicated_input_with_its_own_rays(clips: tuple[Path, list[str]]):
     sample = make_dataset(make_options(*clips))[0]
-    truth = build_grid(sample.images[:, :, :4], sample.cameras[:, :, :4])
+    truth, grid = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4]), sample.grid.tensor()
+    assert len(sample.grid.images) == 3 + 3  # each distinct image once
     for t in range(3):
-        torch.testing.assert_close(sample.grid[:, t, 0], truth[:, t, 0])
-        torch.testing.assert_close(sample.grid[:, t, 1:], truth[:, 0, 1:])
+        torch.testing.assert_close(grid[:, t, 0], truth[:, t, 0])
+        torch.testing.assert_close(grid[:, t, 1:], truth[:, 0, 1:])
     assert not torch.allclose(truth[:, 1, 1:], truth[:, 0, 1:])
 
 
@@ -209,10 +210,10 @@ def test_interpolation_grid_blends_between_true_ends(clips: tuple[Path, list[str
     for name in names:
         write_clip(tmp_path, name, frames=7, kinds=("fixed_16_24fps", "random_24fps"))
     sample = make_dataset(make_options(*clips, data_mode="4d_interp", num_frames=4))[0]
-    truth = build_grid(sample.images[:, :, :4], sample.cameras[:, :, :4])
-    torch.testing.assert_close(sample.grid[:, 0], truth[:, 0])
-    torch.testing.assert_close(sample.grid[:, 3, :, :3], truth[:, 3, :, :3])
-    torch.testing.assert_close(sample.grid[:, 1, :, :3], (2 * truth[:, 0, :, :3] + truth[:, 3, :, :3]) / 3)
+    truth, grid = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4]), sample.grid.tensor()
+    torch.testing.assert_close(grid[:, 0], truth[:, 0])
+    torch.testing.assert_close(grid[:, 3, :, :3], truth[:, 3, :, :3])
+    torch.testing.assert_close(grid[:, 1, :, :3], (2 * truth[:, 0, :, :3] + truth[:, 3, :, :3]) / 3)
 
 
 @pytest.mark.parametrize("input_views", ["random", "orthogonal"])
@@ -242,8 +243,8 @@ def test_moving_the_world_keeps_relative_poses():
 def test_input_and_output_sizes_are_independent(clips: tuple[Path, list[str]]):
     for output_size, input_size in ((32, 16), (8, 16), (24, 16)):
         options = make_options(*clips, output_size=output_size)
-        sample = ClipDataset(options, CameraOptions(), input_size=input_size, split="test")[0]
-        assert sample.grid.shape[-2:] == (input_size, input_size)
+        sample = ClipDataset(options, CameraOptions(), SideViewOptions(), input_size=input_size, split="test")[0]
+        assert sample.grid.size == (input_size, input_size)
         assert sample.images.shape[-2:] == sample.masks.shape[-2:] == sample.cameras.size
         assert sample.cameras.size == (output_size, output_size)
         focal = sample.cameras.intrinsics[0, 0, 0, 0, 0] / output_size
@@ -255,6 +256,7 @@ def test_input_and_output_sizes_are_independent(clips: tuple[Path, list[str]]):
 
 def test_augmentation_touches_the_side_views_of_the_input_only(clips: tuple[Path, list[str]]):
     plain = make_dataset(make_options(*clips))[0]
+    unchanged = plain.grid.tensor()
     for settings, channels in (
         ({"prob_grid_distortion": 1.0}, slice(0, 3)),
         ({"prob_cam_jitter": 1.0}, slice(3, 9)),
@@ -263,13 +265,14 @@ def test_augmentation_touches_the_side_views_of_the_input_only(clips: tuple[Path
         assert torch.equal(changed.images, plain.images)
         assert torch.equal(changed.masks, plain.masks)
         assert torch.equal(changed.cameras.c2w, plain.cameras.c2w)
-        assert torch.equal(changed.grid[:, :, 0], plain.grid[:, :, 0])
-        differs = (changed.grid != plain.grid).flatten(-2).any(-1)[0, :, 1:]  # [T, 3, 9]
+        grid = changed.grid.tensor()
+        assert torch.equal(grid[:, :, 0], unchanged[:, :, 0])
+        differs = (grid != unchanged).flatten(-2).any(-1)[0, :, 1:]  # [T, 3, 9]
         expected = torch.zeros(9, dtype=torch.bool)
         expected[channels] = True
         assert torch.equal(differs.any(0).any(0), expected)
         # Frame 0's result is what all frames see.
-        assert torch.equal(changed.grid[:, :, 1:], changed.grid[:, :1, 1:].expand(-1, 3, -1, -1, -1, -1))
+        assert torch.equal(grid[:, :, 1:], grid[:, :1, 1:].expand(-1, 3, -1, -1, -1, -1))
 
 
 def test_evaluation_is_never_augmented(clips: tuple[Path, list[str]]):
@@ -283,12 +286,12 @@ def test_view_dropout_leaves_the_front_alone_at_its_rate(clips: tuple[Path, list
     # Views that are left out keep their true rays, whatever else is switched on.
     everything = {"prob_view_dropout": 1.0, "prob_cam_jitter": 1.0, "prob_grid_distortion": 1.0}
     dropped = make_dataset(make_options(*clips, **everything))[0]
-    assert torch.equal(dropped.grid, front_alone(plain.grid))
+    assert torch.equal(dropped.grid.tensor(), front_alone(plain.grid).tensor())
     assert torch.equal(dropped.images, plain.images)
     dataset = make_dataset(make_options(*clips, prob_view_dropout=0.3))
     blank = 0
     for epoch in range(60):
         grid = dataset[epoch * len(dataset)].grid
-        is_blank = torch.equal(grid, front_alone(grid))
+        is_blank = torch.equal(grid.tensor(), front_alone(grid).tensor())
         blank += is_blank
     assert 6 <= blank <= 30

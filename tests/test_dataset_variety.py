@@ -4,9 +4,8 @@ from pathlib import Path
 
 import torch
 
-from core.data.input_grid import build_grid
 from tests.clip_factory import write_clip
-from tests.dataset_factory import make_dataset, make_options
+from tests.dataset_factory import make_dataset, make_options, tensor_of
 
 
 def test_larger_steps_between_frames_are_drawn_when_training_only(tmp_path: Path):
@@ -34,7 +33,7 @@ def test_mirrored_samples_stay_consistent(clips: tuple[Path, list[str]]):
     torch.testing.assert_close(varied.masks.flip(-1), plain.masks[:, :, order])
     assert not torch.equal(varied.cameras.c2w, plain.cameras.c2w)
     torch.testing.assert_close(
-        build_grid(varied.images[:, :1, :4], varied.cameras[:, :1, :4]), varied.grid[:, :1], atol=1e-5, rtol=0
+        tensor_of(varied.images[:, :1, :4], varied.cameras[:, :1, :4]), varied.grid.tensor()[:, :1], atol=1e-5, rtol=0
     )
 
 
@@ -51,9 +50,10 @@ def test_with_kept_sides_only_the_front_is_blended(clips: tuple[Path, list[str]]
     _, names = clips
     for name in names:
         write_clip(tmp_path, name, frames=7, kinds=("fixed_16_24fps", "random_24fps"))
-    sample = make_dataset(make_options(*clips, data_mode="4d_interp", interp_sides="first", num_frames=4))[0]
-    truth = build_grid(sample.images[:, :, :4], sample.cameras[:, :, :4])[:, :, :, :3]
-    assert torch.equal(sample.grid[:, :, 1:], sample.grid[:, :1, 1:].expand_as(sample.grid[:, :, 1:]))
-    torch.testing.assert_close(sample.grid[:, 0, 1:, :3], truth[:, 0, 1:])
-    torch.testing.assert_close(sample.grid[:, 1, 0, :3], (2 * truth[:, 0, 0] + truth[:, 3, 0]) / 3)
-    torch.testing.assert_close(sample.grid[:, 3, 0, :3], truth[:, 3, 0])
+    sample = make_dataset(make_options(*clips, data_mode="4d_interp", num_frames=4), inserted_side_views="first")[0]
+    truth = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4])[:, :, :, :3]
+    grid = sample.grid.tensor()
+    assert torch.equal(grid[:, :, 1:], grid[:, :1, 1:].expand_as(grid[:, :, 1:]))
+    torch.testing.assert_close(grid[:, 0, 1:, :3], truth[:, 0, 1:])
+    torch.testing.assert_close(grid[:, 1, 0, :3], (2 * truth[:, 0, 0] + truth[:, 3, 0]) / 3)
+    torch.testing.assert_close(grid[:, 3, 0, :3], truth[:, 3, 0])

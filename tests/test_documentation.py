@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from test_architecture import ROOT
+
+from tests.test_architecture import ROOT
 
 MAX_WORDS = 6000
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pretrained/README.md")]

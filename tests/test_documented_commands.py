@@ -21,14 +21,14 @@ import pytest
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from huggingface_hub.cli.hf import app as hf_app
-from test_architecture import ROOT, SCRIPTS
-from test_environment import PROJECT
 from torch import Tensor
 
 from core.cli import run
 from core.multiview.diffusion import MultiViewDiffusion
 from core.options import PRESETS, Options
 from tests.clip_factory import write_clip
+from tests.test_architecture import ROOT, SCRIPTS
+from tests.test_environment import PROJECT
 from tests.tiny import square_video, write_checkpoint
 from tests.tiny_multiview import SIZE as VIEW_SIZE
 from tests.tiny_multiview import write_pipeline

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from core.architectures import build_model
 from core.cameras import orbit_cameras
 from core.checkpoint import save_weights
 from core.data.clips import Clip
 from core.evaluation.ground_truth import find_view
 from core.evaluation.systems import stack
 from core.images import to_uint8
-from core.model import L4GM
 from core.rendering import make_renderer
 from tests.evaluation_place import write_clips, write_protocol
 from tests.tiny import TINY_MODEL, Call, lopsided_gaussians, write_checkpoint
@@ -72,7 +72,7 @@ def test_a_still_input_is_compared_with_its_first_frame(call: Call) -> None:
     assert still["flicker"] == pytest.approx(still["flicker_worst"] / 2, rel=1e-3) and still["flicker"] > 0
 
 
-@pytest.mark.parametrize("sides", ["ends", "first"])
+@pytest.mark.parametrize("sides", ["blend", "first"])
 def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call, sides: str) -> None:
     write_clips(Path("clips"))
     fields = {"task": "'interpolate'", "frames": "4", "frame_rate": "24", "objects": "['p-cow-0']"}
@@ -103,7 +103,7 @@ def test_psnr_is_reported_by_chunk_for_both_sources_of_side_views(call: Call) ->
     write_clips(Path("clips"))
     fields = {"task": "'autoregress'", "frames": "3", "chunk": "3", "chunks": "4", "objects": "['p-cow-0']"}
     write_protocol(Path(), **fields)
-    assert call("eval", f"{LINE} --handover last")[0] == 0
+    assert call("eval", f"{LINE} --chunk_side_views previous")[0] == 0
     own, first_sides = (results()["systems"][name]["p-cow-0"]["means"] for name in ("recon", "recon: first_sides"))
     curve = [own[f"psnr_{chunk:02d}"] for chunk in (1, 2, 3, 4)]
     assert (own["psnr_first"], own["psnr_last"]) == (curve[0], curve[-1])
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_training_holds_its_network_options(call: Call) -> None:
     write_clips(Path("clips"))
     write_protocol(Path(), frames="2")
     other = replace(TINY_MODEL, down_channels=(16, 32, 32), up_channels=(32, 32), norm_groups=8, use_temp_attn=False)
-    model = L4GM(other)
+    model = build_model(other)
     save_weights(model, "other.safetensors", options=json.dumps({"model": asdict(other)}))
     assert call("eval", f"{LINE} --compare other.safetensors --baselines")[0] == 0
     assert set(results()["systems"]) == {"recon", "other", "ground truth"}

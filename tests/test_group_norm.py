@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.cpu.group_norm import _FusedGroupNorm, group_norm
+from core.cpu.dispatch import group_norm
+from core.cpu.group_norm import FusedGroupNorm
 from core.cpu.group_norm_kernels import _sigmoid
 
 
@@ -25,7 +26,7 @@ def values_and_gradients(norm: nn.GroupNorm, x: Tensor, silu: bool, fused: bool)
     """The result, and the gradients of x, weight and bias for a fixed gradient of the result."""
     x, weight, bias = (tensor.detach().clone().requires_grad_() for tensor in (x, norm.weight, norm.bias))
     if fused:
-        y = _FusedGroupNorm.apply(x, weight, bias, norm.num_groups, norm.eps, silu)
+        y = FusedGroupNorm.apply(x, weight, bias, norm.num_groups, norm.eps, silu)
     else:
         y = F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
         y = F.silu(y) if silu else y

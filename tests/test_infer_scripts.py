@@ -95,7 +95,7 @@ def test_kept_side_views_in_lanes_give_every_time_as_well(call: Call, frames: in
     assert call("infer_4d", f"{SHORT} {kept} --interpolate_rate {rate}") == (0, "")
     used = 1 + (frames - 1) // (2 if fps == 30 else 1)
     assert metadata()["num_sets"] == rate * (used - 1) + 1 == len(list(Path("results/x").glob("*.ply")))
-    assert (metadata()["handover"], metadata()["interp_sides"]) == ("first", "first")
+    assert (metadata()["chunk_side_views"], metadata()["inserted_side_views"]) == ("first", "first")
     for index in range(used):  # sets at frames are those without interpolation
         Path(f"results/x/frame{rate * index + 1:04d}.ply").rename(f"{index}.ply")
     assert call("infer_4d", f"{SHORT} {kept} --interpresume None")[0] == 0
@@ -217,14 +217,13 @@ def test_a_folder_gives_every_video_of_it(call: Call) -> None:
     assert Path("results/b_003.png").is_file()
 
 
-def test_a_preset_without_view_dropout_takes_the_single_view_model_of_nano(
+def test_a_network_that_needs_side_views_takes_the_single_view_model_of_nano(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big = PRESETS["big"]
-    monkeypatch.setitem(PRESETS, "big", replace(big, data=replace(big.data, prob_view_dropout=0.0)))
-    nano = PRESETS["nano"]
     resume = "pretrained/nano_recon.safetensors"
-    monkeypatch.setitem(PRESETS, "nano", replace(nano, run=replace(nano.run, resume=resume)))
+    side_views = replace(big.side_views, single_view_resume=resume)
+    monkeypatch.setitem(PRESETS, "big", replace(big, side_views=side_views))
     status, line = call("infer_4d", LINE_4D)
     assert status == 2
     assert "no side-view images" in line

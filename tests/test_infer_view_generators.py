@@ -152,7 +152,7 @@ def test_views_at_other_azimuths(call: Call, monkeypatch: pytest.MonkeyPatch) ->
     """The network is told where they are seen from; what is missing is made there."""
     asked, reconstruct = [], Network.reconstruct
 
-    def spy(self: Network, frames: object, sides: object, azimuths: tuple[float, ...] = ()) -> object:
+    def spy(self: Network, frames: object, sides: object = None, azimuths: tuple[float, ...] = ()) -> object:
         asked.append(tuple(azimuths))
         return reconstruct(self, frames, sides, *([azimuths] if azimuths else []))
 
@@ -173,7 +173,7 @@ def test_imagedream_cannot_fill_in_at_other_azimuths(call: Call) -> None:
     line = f"{SHORT} {STEPS} --seeder imagedream --view_azimuths 0 40 180 270"
     assert call("infer_3d", line)[0] == 0, "view 1 at 40 degrees is given, the others are at steps of 90"
     shutil.rmtree("results")
-    refused(call("infer_3d", line.replace("180", "150")), "steps of 90 degrees", "--seeder single-view")
+    refused(call("infer_3d", line.replace("180", "150")), "steps of 90 degrees", "--view_generator single-view")
 
 
 @pytest.mark.usefixtures("weights")
@@ -284,4 +284,4 @@ def test_alignment_options_reach_the_search(call: Call) -> None:
 
 
 def test_one_direction_twice_is_refused(call: Call) -> None:
-    refused(call("infer_3d", f"{SHORT} --view_azimuths 0 90 450 270"), "four different directions")
+    refused(call("infer_3d", f"{SHORT} --view_azimuths 0 90 -270 270"), "four different directions")

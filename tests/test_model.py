@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.architectures import build_model
 from core.cameras import orbit_cameras
 from core.errors import UserError
 from core.model import L4GM
-from core.nano.ray_head import RGB_MEAN, RGB_STD
 from core.options import PRESETS, ModelOptions
+from core.view_grid import ViewGrid
 
 TENSORS = Path(__file__).parent / "data" / "published_tensors"
 TINY = ModelOptions(
@@ -51,17 +52,15 @@ def test_lgm_lacks_the_temporal_tensors_and_nothing_else(preset: str) -> None:
 
 def test_nano_keeps_its_size() -> None:
     with torch.device("meta"):
-        count = sum(p.numel() for p in L4GM(PRESETS["nano"].model).parameters())
+        count = sum(p.numel() for p in build_model(PRESETS["nano"].model).parameters())
     assert count < 16e6
     assert PRESETS["nano"].model.splat_size == 64
 
 
 def grid_of(images: torch.Tensor, azimuth: tuple[float, ...] = (0.0, 90.0)) -> torch.Tensor:
     """``[1,T,V,3,H,W]`` in [0, 1] and orbit rays."""
-    size = tuple(images.shape[-2:])
-    rays = orbit_cameras(torch.tensor(azimuth), size=size, dtype=images.dtype).pluecker()
-    rgb = (images - images.new_tensor(RGB_MEAN)[:, None, None]) / images.new_tensor(RGB_STD)[:, None, None]
-    return torch.cat([rgb, rays.expand(*images.shape[:3], 6, *size)], dim=3)
+    cameras = orbit_cameras(torch.tensor(azimuth), size=tuple(images.shape[-2:]), dtype=images.dtype)
+    return ViewGrid.of(images, cameras.expand(*images.shape[:3])).tensor()
 
 
 @torch.inference_mode()
@@ -79,39 +78,11 @@ def test_gaussians_are_ordered_view_row_column() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("head", "count"), [("published", 2), ("ray", 4)])
-def test_several_gaussians_a_pixel(head: str, count: int) -> None:
-    model = L4GM(replace(TINY, gaussian_perpixel=count, head=head))
-    assert model(grid_of(torch.rand(1, 1, 2, 3, 32, 32))).num == 2 * 16 * 16 * count
-
-
-@pytest.mark.parametrize("stereo", [False, True])
-def test_wanted_time_steps_are_those_of_the_whole(stereo: bool) -> None:
-    torch.manual_seed(0)
-    model = L4GM(replace(TINY, head="ray", stereo=stereo, output_skips=stereo, gaussian_perpixel=4)).eval()
-    for layer in model.unet.coarse_outs:
-        torch.nn.init.normal_(layer.weight, std=0.1)
-    grid = grid_of(torch.rand(2, 3, 2, 3, 32, 32))
-    wanted = torch.tensor([[False, True, True], [True, False, False]])
-    with torch.inference_mode():
-        whole, some = model(grid), model(grid, wanted)
-    assert some.means.shape[:2] == (3, whole.num)
-    for name, field in vars(some).items():
-        torch.testing.assert_close(field, getattr(whole, name)[wanted], atol=1e-4, rtol=1e-4)
-
-
-def test_a_stereo_network_sees_its_neighbours_without_attention() -> None:
-    """One view changes; with stereo the others' raw channels follow it."""
-    for stereo in (False, True):
-        torch.manual_seed(0)
-        blind = replace(TINY, down_attention=(False,) * 5, up_attention=(False,) * 5, mid_attention=False)
-        model = L4GM(replace(blind, head="ray", stereo=stereo)).eval()
-        images = torch.full((1, 1, 2, 3, 32, 32), 0.4)
-        other = images.clone()
-        other[:, :, 1, 0] = 0.8
-        with torch.inference_mode():
-            one, two = (model.raw_channels(grid_of(x))[:, :, 0] for x in (images, other))
-        assert torch.equal(one, two) is not stereo
+@pytest.mark.parametrize(("architecture", "count"), [("l4gm", 2), ("nano", 4)])
+def test_several_gaussians_a_pixel(architecture: str, count: int) -> None:
+    model = build_model(replace(TINY, gaussian_perpixel=count, architecture=architecture))
+    cameras = orbit_cameras(torch.tensor([0.0, 90.0]), size=(32, 32))[None, None]
+    assert model(ViewGrid.of(torch.rand(1, 1, 2, 3, 32, 32), cameras)).num == 2 * 16 * 16 * count
 
 
 def test_grids_that_do_not_fit_are_refused() -> None:

@@ -153,34 +153,32 @@ def test_raw_views_are_taken_from_the_user_but_not_from_an_earlier_run(source: S
     assert list(find_raw_views(source, workspace, "files").values()) == files
 
 
-def test_single_view_model_sees_the_frame_and_three_white_views() -> None:
+def test_single_view_model_sees_the_frame_alone() -> None:
     """What comes back is the frame itself and three renders."""
     seen = []
     orbit = OrbitRenderer(CameraOptions(renderer="numba"), SIZE)
 
-    def reconstruct(front: torch.Tensor, sides: torch.Tensor) -> object:
-        seen.append((front, sides))
+    def reconstruct(front: torch.Tensor) -> object:
+        seen.append(front)
         return lopsided_gaussians()
 
     views = views_from_frame(VIEWS[0], reconstruct, orbit)
-    ((front, sides),) = seen
-    assert torch.equal(front, VIEWS[:1])
-    assert torch.equal(sides[1], VIEWS[0].flip(-1))
-    assert torch.equal(sides[::2], torch.ones(2, 3, SIZE, SIZE))
+    assert torch.equal(seen[0], VIEWS[:1])
     assert torch.equal(views[0], VIEWS[0])
     torch.testing.assert_close(views[1:], orbit(lopsided_gaussians(), [90, 180, 270])[0])
 
 
 def test_one_picture_at_inference_equals_view_dropout_of_training(tmp_path: Path) -> None:
-    from core.data.input_grid import build_grid, front_alone
+    from core.data.side_views import front_alone
+    from core.view_grid import ViewGrid
 
     network: Network = tiny_network(tmp_path)
     grids = []
     network.model.forward = lambda grid, *_: grids.append(grid) or lopsided_gaussians()[None]
     views_from_frame(VIEWS[0], network.reconstruct, lambda gaussians: VIEWS[None])
     images = VIEWS[None, None]
-    expected = front_alone(build_grid(images, network.cameras.expand(1, 1, 4)))
-    torch.testing.assert_close(grids[0], expected)
+    expected = front_alone(ViewGrid.of(images, network.cameras.expand(1, 1, 4))).tensor()
+    assert torch.equal(grids[0].tensor(), expected)
 
 
 def test_saved_views_are_what_viewers_show(tmp_path: Path) -> None:

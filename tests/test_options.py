@@ -53,7 +53,7 @@ def test_published_presets_keep_the_published_numbers() -> None:
     assert (lrm.data.num_views, lrm.train.batch_size, lrm.data.output_size) == (12, 8, 256)
     assert (big.data.num_views, big.train.batch_size, big.data.output_size, big.model.splat_size) == (8, 1, 512, 128)
     assert (tiny.data.num_views, tiny.train.batch_size) == (8, 16)
-    assert big.model.head == "published" and big.model.temporal_residual == "published"
+    assert big.model.architecture == "l4gm" and PRESETS["nano"].model.architecture == "nano"
     assert big.data.num_frames == 8 and big.infer.interpolate_rate == 3
 
 

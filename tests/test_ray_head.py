@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from core.cameras import orbit_cameras
-from core.data.input_grid import build_grid
+from core.cameras import concatenate, orbit_cameras
 from core.gaussians import Gaussians
-from core.nano.ray_head import activate_on_rays, scene_of
+from core.nano.ray_head import activate_on_rays
+from core.nano.scene import scene_of
+from core.view_grid import ViewGrid
 
 
-def grid_of(images: Tensor, azimuth: tuple[float, ...] = (0.0, 90.0)) -> Tensor:
-    """``[1,T,V,3,H,W]`` in [0, 1] and orbit rays."""
+def grid_of(images: Tensor, azimuth: tuple[float, ...] = (0.0, 90.0)) -> ViewGrid:
+    """``[1,T,V,3,H,W]`` in [0, 1] and orbit cameras."""
     cameras = orbit_cameras(torch.tensor(azimuth), size=tuple(images.shape[-2:]), dtype=images.dtype)
-    return build_grid(images, cameras.expand(*images.shape[:3]))
+    return ViewGrid.of(images, cameras.expand(*images.shape[:3]))
 
 
 def gaussians_of(raw: Tensor, images: Tensor) -> Gaussians:
@@ -90,18 +92,18 @@ def test_each_sub_pixel_has_its_own_channels() -> None:
     assert changed.sum() == 2 * 16 * 16
 
 
-@pytest.mark.parametrize("least", [0.01, 0.6, 1.1])
-def test_what_is_too_faint_need_not_be_made(least: float) -> None:
+@pytest.mark.parametrize("min_opacity", [0.01, 0.6, 1.1])
+def test_what_is_too_faint_need_not_be_made(min_opacity: float) -> None:
     """All others come as they are and in order; a view that shows less than another is filled up with faint ones."""
     images = bars(slice(8, 24))
     images[:, :, 1, :, 12:] = 1.0
     raw = torch.randn(1, 1, 2, 56, 8, 8, generator=torch.Generator().manual_seed(0))
     scene = scene_of(grid_of(images), (16, 16))
-    whole, some = activate_on_rays(raw, scene), activate_on_rays(raw, scene, least)
-    wanted = (whole.opacities >= least).unflatten(-1, (2, -1)).sum(-1)
-    assert some.num == 2 * max(1, int(wanted.max())) < whole.num
-    for name, values in vars(some[0, 0].select(some.opacities[0, 0] >= least)).items():
-        assert torch.equal(values, getattr(whole[0, 0].select(whole.opacities[0, 0] >= least), name))
+    whole, some = activate_on_rays(raw, scene), activate_on_rays(raw, scene, min_opacity)
+    drawn = (whole.opacities >= min_opacity).unflatten(-1, (2, -1)).sum(-1)
+    assert some.num == 2 * max(1, int(drawn.max())) < whole.num
+    for name, values in vars(some[0, 0].select(some.opacities[0, 0] >= min_opacity)).items():
+        assert torch.equal(values, getattr(whole[0, 0].select(whole.opacities[0, 0] >= min_opacity), name))
 
 
 def test_what_is_not_a_number_is_never_too_faint() -> None:
@@ -115,9 +117,10 @@ def test_cameras_that_move_have_rays_of_their_own() -> None:
     """Whether all time steps have the same cameras or not, each has its own rays."""
     images = torch.full((1, 2, 2, 3, 16, 16), 0.3)
     still, other = (orbit_cameras(torch.tensor([a, a + 90.0]), size=(16, 16)).expand(1, 1, 2) for a in (0.0, 20.0))
-    grids = [build_grid(images[:, :1], cameras) for cameras in (still, other)]
+    grids = [ViewGrid.of(images[:, :1], cameras) for cameras in (still, other)]
+    moving = ViewGrid.of(images, concatenate([still, other], dim=1))
     raw = torch.randn(1, 2, 2, 14, 16, 16, generator=torch.Generator().manual_seed(0))
-    both = activate_on_rays(raw, scene_of(torch.cat(grids, dim=1), (16, 16)))
+    both = activate_on_rays(raw, scene_of(moving, (16, 16)))
     for t, grid in enumerate(grids):
         one = activate_on_rays(raw[:, t : t + 1], scene_of(grid, (16, 16)))
         torch.testing.assert_close(one.means[:, 0], both.means[:, t])
@@ -148,3 +151,16 @@ def test_shifts_move_across_the_ray_by_world_units_and_are_bounded() -> None:
         raw[:, :, :, 1] = size
         moved = (gaussians_of(raw, images).means - still.means).norm(dim=-1)
         torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=0.01, atol=1e-4)
+
+
+def test_masks_that_are_known_say_what_is_foreground() -> None:
+    """A white object: nothing by its colour, all of it by its mask."""
+    white = grid_of(torch.ones(1, 1, 2, 3, 32, 32))
+    masks = torch.zeros(2, 1, 32, 32)
+    masks[:, :, 8:24, 8:24] = 1.0
+    blind, seen = (
+        opacities_by_view(activate_on_rays(torch.zeros(1, 1, 2, 14, 16, 16), scene_of(grid, (16, 16))))
+        for grid in (white, replace(white, masks=masks))
+    )
+    assert blind.max() < 0.05
+    assert seen[:, 6:10, 6:10].min() > 0.8 and seen[:, :3].max() < 0.05

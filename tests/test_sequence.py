@@ -141,7 +141,7 @@ class FlatOrbit:
 
 
 def test_side_views_are_handed_over_or_kept() -> None:
-    for handover, kept in (("last", False), ("first", True)):
+    for handover, kept in (("previous", False), ("first", True)):
         network = Spy()
         assert len(list(reconstruct(iter(frames(7)), SIDES, 3, network, FlatOrbit(), handover))) == 7
         assert [torch.equal(sides, SIDES) for _, sides in network.calls] == [True, kept, kept]
@@ -194,13 +194,12 @@ def test_an_interval_is_shown_behind_the_frame_that_the_sides_belong_to(
     monkeypatch.setattr(network.model, "forward", lambda *args: calls.append(args) or lopsided_gaussians()[None])
     first, shown = torch.rand(3, SIZE, SIZE), torch.rand(3, 2, 3, SIZE, SIZE)
     network.insert(first, shown, SIDES)
-    ((grid, wanted, _),) = calls
-    assert wanted.tolist() == 3 * [[False, True, True]]
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    colors = grid[:, :, :, :3] * std[:, None, None] + mean[:, None, None]
-    torch.testing.assert_close(colors[:, :, 1:], SIDES.expand(3, 3, -1, -1, -1, -1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(colors[:, 0, 0], first.expand(3, -1, -1, -1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(colors[:, 1:, 0], shown, atol=1e-5, rtol=0)
+    ((grid, frame_mask, _),) = calls
+    assert frame_mask.tolist() == 3 * [[False, True, True]]
+    colors = grid.view_images
+    assert torch.equal(colors[:, :, 1:], SIDES.expand(3, 3, -1, -1, -1, -1))
+    assert torch.equal(colors[:, 0, 0], first.expand(3, -1, -1, -1))
+    assert torch.equal(colors[:, 1:, 0], shown)
 
 
 def test_each_size_is_drawn_once() -> None:
@@ -247,16 +246,17 @@ def test_middle_inputs_are_blends_of_all_views(network: Network, rate: int, monk
     monkeypatch.setattr(network.model, "forward", lambda *args: grids.append(args) or lopsided_gaussians()[None])
     ends = torch.rand(6, 4, 3, SIZE, SIZE)
     network.interpolate(ends, rate, first=False)
-    ((grid, wanted, _),) = grids
-    assert wanted.tolist() == 5 * [[False] + rate * [True]]
+    ((grid, frame_mask, _),) = grids
+    assert frame_mask.tolist() == 5 * [[False] + rate * [True]]
     first, last = ends[:-1], ends[1:]
-    assert grid.shape == (5, rate + 1, 4, 9, SIZE, SIZE)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    colors = grid[:, :, :, :3] * std[:, None, None] + mean[:, None, None]
+    assert grid.shape == (5, rate + 1, 4) and len(grid.images) == 4 * (5 * rate + 1)
+    colors = grid.view_images
     for step in range(rate + 1):
         weight = step / rate
         torch.testing.assert_close(colors[:, step], (1 - weight) * first + weight * last, atol=1e-5, rtol=0)
-    torch.testing.assert_close(grid[:, :, :, 3:], network.cameras.pluecker().expand(5, rate + 1, 4, 6, SIZE, SIZE))
+    torch.testing.assert_close(
+        grid.tensor()[:, :, :, 3:], network.cameras.pluecker().expand(5, rate + 1, 4, 6, SIZE, SIZE)
+    )
 
 
 def test_pairs_in_batches_and_lanes_equal_one_at_a_time(network: Network, orbit: OrbitRenderer) -> None:

@@ -20,8 +20,6 @@ EVERYTHING = {
     "lambda_lpips": 1.0,
     "lpips_views": 2,
     "lambda_hull": 1.0,
-    "lambda_ssim": 1.0,
-    "lambda_temporal": 1.0,
     "prob_grid_distortion": 0.5,
     "prob_cam_jitter": 0.5,
     "prob_view_dropout": 0.5,

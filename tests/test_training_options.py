@@ -13,12 +13,12 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from core.cameras import input_cameras
 from core.checkpoint import read_tensors
 from core.cli import parse_options
 from core.data.batch import ClipBatch
 from core.errors import UserError
 from core.gaussians import Gaussians
-from core.losses import LossWeights, training_loss
 from core.options import Options, RunOptions, TrainOptions
 from core.rendering import make_renderer
 from core.training.build import (
@@ -30,6 +30,7 @@ from core.training.build import (
 )
 from core.training.rollout import predict_in_turn
 from core.training.run import Training
+from core.view_grid import ViewGrid
 from tests.tiny_training import command_line, losses, options_for, start_main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,7 +95,8 @@ def gradients(options: Callable, folder: Path, **train: object) -> tuple[dict[st
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        raw = model.raw_channels(torch.randn(1, 2, 4, 9, 32, 32, generator=torch.Generator().manual_seed(1)))
+        images = torch.rand(1, 2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+        raw = model.raw_channels(ViewGrid.of(images, input_cameras(size=32).expand(1, 2, 4)))
     raw.square().mean().backward()
     return {name: value.grad for name, value in model.named_parameters()}, kept
 
@@ -118,7 +120,7 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(training_clips: Path, tmp_
     assert losses(tmp_path / "True") == {step: pytest.approx(loss, rel=1e-3) for step, loss in plain.items()}
 
 
-@pytest.mark.parametrize("term", ["ssim", "temporal", "lpips", "hull"])
+@pytest.mark.parametrize("term", ["lpips", "hull"])
 def test_a_weighted_term_is_in_the_sum(training_clips: Path, tmp_path: Path, term: str) -> None:
     options = options_for(training_clips, tmp_path, max_steps=1, lambda_hull=0.0)
     weighted = replace(options, train=replace(options.train, **{f"lambda_{term}": 0.5}))
@@ -128,51 +130,42 @@ def test_a_weighted_term_is_in_the_sum(training_clips: Path, tmp_path: Path, ter
     torch.testing.assert_close(terms["total"], terms["rgb"] + terms["alpha"] + 0.5 * terms[term])
 
 
-def test_the_temporal_term_sees_flicker_and_no_constant_error() -> None:
-    target, alpha = torch.rand(1, 3, 2, 3, 16, 16), torch.ones(1, 3, 2, 1, 16, 16)
-    weights = LossWeights(lpips=0.0, ssim=1.0, temporal=1.0)
-    constant, flicker = target + 0.1, target.clone()
-    flicker[:, 1] += 0.1
-    terms = [training_loss(image, alpha, target, alpha, weights) for image in (target, constant, flicker)]
-    assert [float(term["temporal"]) for term in terms] == pytest.approx([0, 0, 0.01], abs=1e-6)
-    assert terms[0]["ssim"] == pytest.approx(0, abs=1e-5) and terms[1]["ssim"] > 1e-3
-    assert "temporal" not in training_loss(target[:, :1], alpha[:, :1], target[:, :1], alpha[:, :1], weights)
-
-
 def test_autoregression_shows_the_network_its_own_renders(training_clips: Path, tmp_path: Path) -> None:
-    options = options_for(training_clips, tmp_path, data={"num_frames": 3, "input_sides": "own"})
+    options = options_for(training_clips, tmp_path, data={"num_frames": 3}, side_views={"side_views": "previous"})
     batch = next(iter(DataLoader(make_dataset(options, "test"), collate_fn=ClipBatch.collate)))
     model, seen = make_model(options), []
 
-    def watch(grid: Tensor) -> Gaussians:
-        seen.append(grid)
+    def watch(grid: ViewGrid) -> Gaussians:
+        seen.append(grid.tensor())
         return model(grid)
 
     with torch.no_grad():
         result = predict_in_turn(watch, batch.grid, make_renderer("numba"))
     assert result.shape == (1, 3)
     assert [grid.shape[1] for grid in seen] == [1, 1, 1]
-    torch.testing.assert_close(seen[0], batch.grid[:, :1])
+    whole = batch.grid.tensor()
+    torch.testing.assert_close(seen[0], whole[:, :1])
     for t in (1, 2):
-        torch.testing.assert_close(seen[t][:, :, :1], batch.grid[:, t : t + 1, :1])  # the video
-        torch.testing.assert_close(seen[t][:, :, 1:, 3:], batch.grid[:, t : t + 1, 1:, 3:])  # the side cameras
-        assert not torch.allclose(seen[t][:, :, 1:, :3], batch.grid[:, t : t + 1, 1:, :3], atol=0.1)
+        torch.testing.assert_close(seen[t][:, :, :1], whole[:, t : t + 1, :1])  # the video
+        torch.testing.assert_close(seen[t][:, :, 1:, 3:], whole[:, t : t + 1, 1:, 3:])  # the side cameras
+        assert not torch.allclose(seen[t][:, :, 1:, :3], whole[:, t : t + 1, 1:, :3], atol=0.1)
 
 
 def test_side_views_of_every_frame_are_those_of_the_clip(training_clips: Path, tmp_path: Path) -> None:
     first, every = (
-        make_dataset(options_for(training_clips, tmp_path, data={"input_sides": sides}), "test")[0]
+        make_dataset(options_for(training_clips, tmp_path, side_views={"side_views": sides}), "test")[0].grid.tensor()
         for sides in ("first", "every")
     )
-    torch.testing.assert_close(first.grid[:, :, :1], every.grid[:, :, :1])
-    torch.testing.assert_close(first.grid[:, 0], every.grid[:, 0])
-    assert torch.equal(first.grid[:, 1, 1:, :3], first.grid[:, 0, 1:, :3])
-    assert not torch.equal(every.grid[:, 1, 1:, :3], every.grid[:, 0, 1:, :3])
-    with pytest.raises(UserError, match="4d_interp blends its own inputs"):
-        options_for(training_clips, tmp_path, data={"input_sides": "own", "data_mode": "4d_interp"})
+    torch.testing.assert_close(first[:, :, :1], every[:, :, :1])
+    torch.testing.assert_close(first[:, 0], every[:, 0])
+    assert torch.equal(first[:, 1, 1:, :3], first[:, 0, 1:, :3])
+    assert not torch.equal(every[:, 1, 1:, :3], every[:, 0, 1:, :3])
+    own = {"data": {"data_mode": "4d_interp"}, "side_views": {"side_views": "previous"}}
+    with pytest.raises(UserError, match="--side_views previous is for reconstruction"):
+        make_dataset(options_for(training_clips, tmp_path, **own), "test")
 
 
-@pytest.mark.parametrize("flags", ["--no-use_temp_attn", "--resume None", "--freeze_backbone", "--input_sides own",
+@pytest.mark.parametrize("flags", ["--no-use_temp_attn", "--resume None", "--freeze_backbone", "--side_views previous",
                                    "--input_sides every"])  # fmt: skip
 def test_each_ablation_of_the_paper_is_one_flag(training_clips: Path, tmp_path: Path, flags: str) -> None:
     """They start from a network with time, as the preset does, and train."""
@@ -191,7 +184,7 @@ def test_published_command_lines_of_both_stages() -> None:
     )
     assert (recon.data.num_frames, recon.data.num_views, recon.data.prob_grid_distortion) == (8, 8, 0.5)
     assert (recon.train.lr, recon.train.mixed_precision, recon.train.gradient_clip) == (4e-4, "bf16", 1.0)
-    assert recon.model.temporal_residual == "published" and recon.data.input_sides == "first"
+    assert recon.model.architecture == "l4gm" and recon.side_views.side_views == "first"
     interp = parse_options(
         "",
         "big --workspace runs/interp --resume runs/recon/model.safetensors --data_mode 4d_interp --num_frames 4 "

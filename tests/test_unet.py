@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from core.errors import UserError
-from core.model import unet as module
-from core.model.distinct import distinct
-from core.model.unet import TemporalAttention, UNet
+from core.model.unet import UNet
 from core.options import ModelOptions
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_unet.json").read_text())
@@ -78,70 +74,6 @@ def test_permuting_frames_or_views_permutes_the_output(unet: UNet, axis: int) ->
     )
 
 
-def test_every_decoder_level_adds_its_own_part_to_the_output() -> None:
-    torch.manual_seed(0)
-    config = GOLDEN["l4gm"]["config"]
-    plain, skips = (UNet(9, 14, options_of(config, output_skips=value)).eval() for value in (False, True))
-    added = skips.load_state_dict(plain.state_dict(), strict=False).missing_keys
-    assert len(added) == 2 * (len(config["up_channels"]) - 1) and all("coarse_outs" in name for name in added)
-    x = torch.randn(1, 2, 4, 9, 32, 32)
-    with torch.inference_mode():
-        expected = plain(x)
-        torch.testing.assert_close(skips(x), expected)  # nothing at first
-        for k, layer in enumerate(skips.coarse_outs):
-            nn.init.constant_(layer.bias, 1.0 + k)
-        total = sum(1.0 + k for k in range(len(skips.coarse_outs)))
-        torch.testing.assert_close(skips(x), expected + total)
-
-
-def repeated_sides() -> torch.Tensor:
-    """One video in view 0, the same side views at all times."""
-    front, sides = torch.randn(2, 3, 1, 9, 32, 32), torch.randn(2, 1, 3, 9, 32, 32)
-    return torch.cat([front, sides.expand(-1, 3, -1, -1, -1, -1)], dim=2)
-
-
-def shared_ends() -> torch.Tensor:
-    """What one sample ends with the next begins with."""
-    moments, middle = torch.randn(4, 1, 2, 9, 32, 32), torch.randn(3, 1, 2, 9, 32, 32)
-    return torch.cat([moments[:-1], middle, moments[1:]], dim=1)
-
-
-@pytest.mark.parametrize(("make", "count"), [(repeated_sides, 2 * (3 + 3)), (shared_ends, (4 + 3) * 2)])
-def test_repeated_images_are_encoded_once_and_give_the_same(
-    unet: UNet, monkeypatch: pytest.MonkeyPatch, make: Callable[[], torch.Tensor], count: int
-) -> None:
-    x = make()
-    images = []
-    hook = unet.conv_in.register_forward_hook(lambda module, args, out: images.append(len(out)))
-    results = []
-    for detect in (lambda images: None, distinct):
-        monkeypatch.setattr(module, "distinct", detect)
-        y = unet(x)
-        gradients = torch.autograd.grad(y.square().mean(), list(unet.parameters()))
-        results.append([y.detach(), *gradients])
-    x[-1, -1, -1, 4, 5, 6] += 1  # a single value differs
-    unet(x)
-    hook.remove()
-    assert images == [x.shape[:3].numel(), count, count + (make is repeated_sides)]
-    for plain, once in zip(*results, strict=True):
-        torch.testing.assert_close(once, plain, atol=1e-5, rtol=1e-3)
-
-
-@pytest.mark.parametrize("attends", [(True, True), (True, False), (False, False)])
-def test_the_wanted_time_steps_are_those_of_the_whole(attends: tuple[bool, bool]) -> None:
-    options = replace(options_of(GOLDEN["l4gm"]["config"]), up_attention=attends)
-    network = UNet(9, 14, options).eval()
-    images = []
-    network.conv_out.register_forward_hook(lambda module, args, out: images.append(len(out)))
-    x = shared_ends()
-    wanted = torch.tensor([[True, True, True], [False, True, True], [False, False, True]])
-    with torch.inference_mode():
-        whole, some = network(x), network(x, wanted)
-    assert images == [3 * 3 * 2, 6 * 2]
-    assert some.shape == (6, 1, 2, 14, 16, 16)
-    torch.testing.assert_close(some[:, 0], whole[wanted], atol=1e-5, rtol=1e-4)
-
-
 @torch.inference_mode()
 def test_samples_of_a_batch_do_not_see_each_other(unet: UNet) -> None:
     x = torch.randn(2, 2, 2, 9, 32, 32)
@@ -153,17 +85,6 @@ def test_frames_do_not_see_each_other_without_temporal_attention() -> None:
     unet = UNet(9, 14, options_of(GOLDEN["l4gm"]["config"], use_temp_attn=False)).eval()
     x = torch.randn(1, 3, 2, 9, 32, 32)
     torch.testing.assert_close(unet(x)[:, 1:2], unet(x[:, 1:2]), atol=1e-4, rtol=1e-4)
-
-
-@torch.inference_mode()
-def test_identity_temporal_layers_start_as_the_network_without_them() -> None:
-    config = GOLDEN["l4gm"]["config"]
-    timed = UNet(9, 14, options_of(config, temporal_residual="identity")).eval()
-    still = UNet(9, 14, options_of(config, use_temp_attn=False)).eval()
-    still.load_state_dict({name: value for name, value in timed.state_dict().items() if "t_attns" not in name})
-    assert any(isinstance(module, TemporalAttention) for module in timed.modules())
-    x = torch.randn(1, 2, 2, 9, 32, 32)
-    torch.testing.assert_close(timed(x), still(x))
 
 
 @pytest.mark.parametrize(

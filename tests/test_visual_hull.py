@@ -7,7 +7,7 @@ import torch
 
 from core.cameras import Cameras, orbit_cameras
 from core.gaussians import Gaussians
-from core.losses import hull_depth_error
+from core.nano.hull_loss import hull_depth_error
 from core.nano.visual_hull import REACH, foreground_rays, hull_front, on_pixels
 
 RADIUS = 0.3
@@ -50,31 +50,31 @@ def test_a_view_from_behind_knows_no_depths() -> None:
     one, two = (hull_front(cameras, masks, (32, 32)) for masks in (front, front_and_back))
     torch.testing.assert_close(two.depth[:, :, 0], one.depth[:, :, 0])
     torch.testing.assert_close(two.depth[:, :, 2], one.depth[:, :, 0])
-    assert (one.meets[:, :, 0][front[:, :, 0, 0, ::2, ::2] > 0] == 1).all()
+    assert (one.hit[:, :, 0][front[:, :, 0, 0, ::2, ::2] > 0] == 1).all()
 
 
 def test_a_view_from_behind_loses_what_the_front_no_longer_shows() -> None:
     cameras = ring()
     masks = ball(cameras)
     masks[:, :, 0, :, :28] = 0  # the upper part has left the front view, the others are older
-    meets = hull_front(cameras, masks, (64, 64)).meets
-    assert meets[0, 0, 2, 20:24, 32].max() == 0 and meets[0, 0, 2, 32:40, 32].min() == 1
-    assert meets[0, 0, 0, 30:40, 32].min() == 1
+    hit = hull_front(cameras, masks, (64, 64)).hit
+    assert hit[0, 0, 2, 20:24, 32].max() == 0 and hit[0, 0, 2, 32:40, 32].min() == 1
+    assert hit[0, 0, 0, 30:40, 32].min() == 1
 
 
 def test_rays_that_miss_go_where_they_come_nearest() -> None:
     cameras = ring()
-    front, meets = hull_front(cameras, ball(cameras), (32, 32))
-    assert meets[0, 0, 0, 16, 16] == 1 and meets[0, 0, 0, 0, 0] == 0
+    front, hit = hull_front(cameras, ball(cameras), (32, 32))
+    assert hit[0, 0, 0, 16, 16] == 1 and hit[0, 0, 0, 0, 0] == 0
     assert front.abs().max() <= REACH
     assert torch.isfinite(front).all()
 
 
 def test_blank_input_gives_the_middle_of_every_ray() -> None:
     cameras = ring()
-    front, meets = hull_front(cameras, torch.zeros(1, 1, 4, 1, 64, 64), (16, 16))
+    front, hit = hull_front(cameras, torch.zeros(1, 1, 4, 1, 64, 64), (16, 16))
     assert front.abs().max() == 0
-    assert meets.max() == 0
+    assert hit.max() == 0
 
 
 @pytest.mark.parametrize("known", [(0, 1, 2, 3), (0, 2), (0, 1), (1,)])
@@ -103,7 +103,7 @@ def test_foreground_rays_are_those_through_the_foreground_and_beside_it() -> Non
     assert drawn[31:34, 31:34].min() == 1 and drawn.sum() == 9
     # The point of the ray through the middle that is nearest to the origin is next to it.
     place = (rays.pixels[0, 0] == 32 * 64 + 32).nonzero().item()
-    assert rays.feet[0, 0, place].norm() < 0.02
+    assert rays.closest_points[0, 0, place].norm() < 0.02
 
 
 def test_rays_of_oblong_views_are_those_of_their_pixels() -> None:
@@ -112,7 +112,7 @@ def test_rays_of_oblong_views_are_those_of_their_pixels() -> None:
     directions = cameras.resized((16, 24)).rays()[1].flatten(2, 3)
     assert torch.equal(rays.pixels, torch.arange(16 * 24).expand(1, 2, -1))
     torch.testing.assert_close(rays.directions, directions)
-    assert (rays.feet * directions).sum(-1).abs().max() < 1e-6
+    assert (rays.closest_points * directions).sum(-1).abs().max() < 1e-6
 
 
 def test_a_rays_depth_does_not_depend_on_which_others_are_asked() -> None:

@@ -11,12 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.architectures import build_model
 from core.checkpoint import save_weights
 from core.gaussians import Gaussians
 from core.inference.network import Network
 from core.media import write_video
-from core.model import L4GM
-from core.options import CameraOptions, DataOptions, InferOptions, ModelOptions, Options, RunOptions
+from core.options import (
+    CameraOptions,
+    DataOptions,
+    InferOptions,
+    ModelOptions,
+    Options,
+    RunOptions,
+    SideViewOptions,
+)
 
 SIZE = 32
 SHOWN = 40  # side of the pictures that are written for people
@@ -38,7 +46,7 @@ TINY_MODEL = ModelOptions(
     splat_size=16,
     num_heads=2,
     norm_groups=16,
-    head="ray",
+    architecture="nano",
 )
 
 
@@ -47,7 +55,8 @@ def tiny_options(**infer: object) -> Options:
     return Options(
         model=TINY_MODEL,
         camera=CameraOptions(renderer="numba"),
-        data=DataOptions(output_size=SIZE, num_frames=4, prob_view_dropout=0.3),
+        data=DataOptions(output_size=SIZE, num_frames=4),
+        side_views=SideViewOptions(single_view_resume=None),
         run=RunOptions(resume="pretrained/recon.safetensors", workspace="results"),
         infer=replace(InferOptions(precision="fp32", output_size=SHOWN), **infer),
     )
@@ -58,7 +67,7 @@ def write_checkpoint(path: Path, seed: int = 0, model: ModelOptions = TINY_MODEL
     path.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        save_weights(L4GM(model), path)
+        save_weights(build_model(model), path)
     return path
 
 

@@ -49,7 +49,15 @@ def write_clips(home: Path) -> Path:
     return home
 
 
-def options_for(clips: Path, workspace: Path, *, data: dict | None = None, model: dict | None = None, **train: object):
+def options_for(
+    clips: Path,
+    workspace: Path,
+    *,
+    data: dict | None = None,
+    model: dict | None = None,
+    side_views: dict | None = None,
+    **train: object,
+):
     """Options of such a run; everything may be overridden."""
     nano = PRESETS["nano"]
     run = {"resume": None, "workspace": str(workspace)}
@@ -59,6 +67,7 @@ def options_for(clips: Path, workspace: Path, *, data: dict | None = None, model
         model=replace(nano.model, **{**NETWORK, **(model or {})}),
         camera=nano.camera,
         data=replace(nano.data, **{**DATA, **lists, **(data or {})}),
+        side_views=replace(nano.side_views, **(side_views or {})),
         train=replace(nano.train, **{**TRAIN, **train}),
         run=replace(nano.run, **run),
     )

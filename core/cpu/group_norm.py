@@ -1,33 +1,20 @@
-"""Group normalisation, alone or with SiLU behind it: one pass of fused kernels on the CPU, torch everywhere else."""
+"""Group normalisation, alone or with SiLU behind it, in one pass of fused kernels on the CPU."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from core.cpu.group_norm_kernels import channel_sums, gradient_of_input, gradient_sums, scale_shift
 from core.cpu.jit import run_parallel
 
-# Both go by one image, never by the batch: what a sample gives does not depend on its company.
-_LEAST = 1 << 14  # values of an image; below, waking the threads costs more than it saves
 _ROW = 256  # values of a kernel's row, at least where the image has them: several vectors
 _BAND = 1 << 16  # values of a piece of work
 
 
-def group_norm(x: Tensor, norm: nn.GroupNorm, *, silu: bool = False) -> Tensor:
-    """``norm(x)``, or ``silu(norm(x))``, for ``x`` ``[N, C, H, W]``; statistics in float32 whatever the type of x."""
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.shape[1:].numel() >= _LEAST:
-        return _FusedGroupNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps, silu)
-    if torch.is_grad_enabled() and norm.weight.requires_grad and not x.requires_grad:
-        x = x.detach().requires_grad_()  # torch 2.13 crashes in the channels-last CPU backward where x needs none
-    y = F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
-    return F.silu(y) if silu else y
-
-
-class _FusedGroupNorm(torch.autograd.Function):
+class FusedGroupNorm(torch.autograd.Function):
     """The fused kernels with their gradient; the result is channels-last."""
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""From clips on disk to samples: input grids, clip tars, augmentation, the dataset."""
+"""From clips on disk to samples: clip tars, augmentation, side views, the dataset."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from core.cameras import Cameras
+from core.cameras import Cameras, concatenate
 from core.errors import UserError
+from core.view_grid import ViewGrid
 
 logger = logging.getLogger(__name__)
+_TENSORS = ("images", "masks", "frames", "view_ids")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class ClipBatch:
     """Samples of the clip dataset; a single sample has B = 1, one that found no readable clip has B = 0.
 
     Attributes:
-        grid: network input ``[B, T, 4, 9, h, w]``.
+        grid: network input, ``[B, T, 4]`` views.
         images: supervision ``[B, T, V, 3, H, W]``, RGB in [0, 1] on white.
         masks: their alpha ``[B, T, V, 1, H, W]`` in [0, 1].
         cameras: cameras of the supervision views, leading axes ``[B, T, V]``; the first 4 views are the inputs.
@@ -30,7 +32,7 @@ class ClipBatch:
         broken: (clip, reason) of every clip that was tried and could not be used.
     """
 
-    grid: Tensor
+    grid: ViewGrid
     images: Tensor
     masks: Tensor
     cameras: Cameras
@@ -44,27 +46,24 @@ class ClipBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
         """The same batch on another device."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("grid", "images", "masks", "frames", "view_ids")
-        }
-        return replace(self, cameras=self.cameras.to(device), **moved)
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
+        grid = self.grid.to(device, non_blocking=non_blocking)
+        return replace(self, grid=grid, cameras=self.cameras.to(device), **moved)
+
+    def pin_memory(self) -> ClipBatch:
+        """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
+        pinned = {name: getattr(self, name).pin_memory() for name in _TENSORS}
+        return replace(self, grid=self.grid.pin_memory(), **pinned)
 
     @staticmethod
     def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
         """Concatenate samples along B, for ``DataLoader(collate_fn=...)``."""
-        tensors = {
-            name: torch.cat([getattr(sample, name) for sample in samples])
-            for name in ("grid", "images", "masks", "frames", "view_ids")
-        }
-        cameras = Cameras(
-            torch.cat([sample.cameras.c2w for sample in samples]),
-            torch.cat([sample.cameras.intrinsics for sample in samples]),
-            samples[0].cameras.size,
-        )
+        tensors = {name: torch.cat([getattr(sample, name) for sample in samples]) for name in _TENSORS}
+        grid = ViewGrid.collate([sample.grid for sample in samples])
+        cameras = concatenate([sample.cameras for sample in samples])
         names = sum((sample.names for sample in samples), ())
         broken = sum((sample.broken for sample in samples), ())
-        return ClipBatch(cameras=cameras, names=names, broken=broken, **tensors)
+        return ClipBatch(grid=grid, cameras=cameras, names=names, broken=broken, **tensors)
 
 
 class BrokenLedger:

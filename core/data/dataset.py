@@ -1,6 +1,6 @@
 """Samples for training and validation out of clip tars.
 
-list line -> Clip -> views, frames -> images, cameras (first view in front) -> augment -> replicate | blend -> grid
+list line -> Clip -> views, frames -> images, cameras (first view in front) -> augment -> side views -> grid
 
 A sample depends on (seed, index) and nothing else, whichever process makes it and whatever came before.
 """
@@ -16,16 +16,17 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from core.cameras import Cameras, orbit_cameras
+from core.cameras import Cameras, concatenate, orbit_cameras
 from core.data.augment import camera_jitter, grid_distortion, mirror, swap_colors
 from core.data.batch import ClipBatch
 from core.data.clips import BrokenClip, Clip
-from core.data.input_grid import blend_between_ends, build_grid, front_alone, replicate_side_views
 from core.data.lists import data_home, split_groups
+from core.data.side_views import cross_fade, side_view_grid
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
 from core.images import resize_area
-from core.options import CameraOptions, DataOptions
+from core.options import CameraOptions, DataOptions, SideViewOptions
+from core.view_grid import ViewGrid
 
 MAX_ATTEMPTS = 10
 """Clips that are tried for one sample before it is given up."""
@@ -41,6 +42,7 @@ class ClipDataset(Dataset):
         self,
         options: DataOptions,
         camera: CameraOptions,
+        side_views: SideViewOptions,
         *,
         input_size: int,
         split: Literal["train", "test"],
@@ -51,6 +53,7 @@ class ClipDataset(Dataset):
         Args:
             options: which clips, and how samples are made.
             camera: the orbit's radius and field of view.
+            side_views: where views 1, 2, ... of the input come from.
             input_size: side of the network's input images in pixels.
             split: "train" draws at random; "test" takes the first clip, the first frames and fixed views.
             batch_size: without a validation list, the last ``batch_size`` groups are the test split, as published.
@@ -66,7 +69,11 @@ class ClipDataset(Dataset):
             )
         if options.data_mode == "4d_interp" and options.num_frames < 2:
             raise UserError(f"num_frames {options.num_frames} leaves nothing to interpolate between; give at least 2.")
-        self.options, self.camera = options, camera
+        if options.data_mode == "4d_interp" and side_views.side_views != "first":
+            raise UserError(
+                f"--side_views {side_views.side_views} is for reconstruction; for 4d_interp give --inserted_side_views"
+            )
+        self.options, self.camera, self.side_views = options, camera, side_views
         self.input_size, self.training, self.seed = input_size, split == "train", seed
         self.num_frames = 1 if options.data_mode == "3d" else options.num_frames
         self.groups = split_groups(options, split, batch_size)
@@ -128,7 +135,7 @@ class ClipDataset(Dataset):
             generator,
         )
         return ClipBatch(
-            grid=grid[None],
+            grid=grid,
             images=resize_area(images, output)[None],
             masks=resize_area(masks, output)[None],
             cameras=cameras[None],
@@ -152,25 +159,24 @@ class ClipDataset(Dataset):
             images = swap_colors(images, generator)
         return images, masks, cameras, view_ids
 
-    def _grid(self, images: Tensor, cameras: Cameras, generator: Generator) -> Tensor:
-        """Input images ``[T, 4, 3, h, w]`` and their cameras -> grid ``[T, 4, 9, h, w]``; augments when training."""
+    def _grid(self, images: Tensor, cameras: Cameras, generator: Generator) -> ViewGrid:
+        """Input images ``[T, 4, 3, h, w]`` and their cameras -> grid ``[1, T, 4]``; augments when training."""
         options = self.options
-
-        def fill_frames(images: Tensor, cameras: Cameras) -> tuple[Tensor, Cameras]:
-            if options.data_mode == "4d_interp":
-                kept = options.interp_sides == "first"
-                return blend_between_ends(*replicate_side_views(images, cameras) if kept else (images, cameras))
-            return (images, cameras) if options.input_sides == "every" else replicate_side_views(images, cameras)
-
         distort, jitter, drop = (torch.rand(3, generator=generator) if self.training else torch.ones(3)).tolist()
+        interpolates = options.data_mode == "4d_interp"
+        source = self.side_views.inserted_side_views if interpolates else self.side_views.side_views
+        front = images[None, :, 0]
+        if interpolates:
+            front = cross_fade(front[:, 0], front[:, -1], len(images))
         if drop < options.prob_view_dropout:  # blank views keep their true rays, as at inference
-            return front_alone(build_grid(*fill_frames(images, cameras)))
+            return side_view_grid(front, None, cameras[None], "none")
+        sides = images[:, 1:]
         if distort < options.prob_grid_distortion:
-            images = torch.cat([images[:, :1], grid_distortion(images[:, 1:], generator)], dim=1)
+            sides = grid_distortion(sides, generator)
         if jitter < options.prob_cam_jitter:
-            moved = camera_jitter(cameras[:, 1:], generator)
-            cameras = replace(cameras, c2w=torch.cat([cameras.c2w[:, :1], moved.c2w], dim=1))
-        return build_grid(*fill_frames(images, cameras))
+            cameras = concatenate([cameras[:, :1], camera_jitter(cameras[:, 1:], generator)], dim=1)
+        known = {"every": slice(None), "blend": [0, -1]}.get(source, 0)  # of later frames `previous` knows the cameras
+        return side_view_grid(front, sides[None][:, known], cameras[None], source)
 
     def _draw_frames(self, clip: Clip, generator: Generator) -> list[int]:
         """A random window when training, at times every n-th frame of a longer one; the first frames otherwise.
@@ -195,7 +201,7 @@ class ClipDataset(Dataset):
         options, size = self.options, self.options.output_size
         frames, views = self.num_frames, options.num_views
         return ClipBatch(
-            grid=torch.empty(0, frames, options.num_input_views, 9, self.input_size, self.input_size),
+            grid=self._no_grid(frames, options.num_input_views),
             images=torch.empty(0, frames, views, 3, size, size),
             masks=torch.empty(0, frames, views, 1, size, size),
             cameras=orbit_cameras(torch.zeros(0, frames, views), size=(size, size)),
@@ -204,3 +210,8 @@ class ClipDataset(Dataset):
             names=(),
             broken=broken,
         )
+
+    def _no_grid(self, frames: int, views: int) -> ViewGrid:
+        size = (self.input_size, self.input_size)
+        index = torch.empty(0, frames, views, dtype=torch.int64)
+        return ViewGrid(torch.empty(0, 3, *size), orbit_cameras(torch.zeros(0), size=size), index)

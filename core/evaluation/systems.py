@@ -19,17 +19,17 @@ from torch import Tensor
 
 from core.cameras import Cameras
 from core.checkpoint import look_into, stored_model_options
-from core.data.input_grid import cross_fade
+from core.data.side_views import cross_fade, placeholder_views
 from core.errors import UserError
 from core.evaluation.ground_truth import GroundTruth, Prediction
 from core.evaluation.protocol import Protocol
 from core.gaussians import Gaussians
-from core.images import resize_area, stand_in_views
+from core.images import resize_area
 from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.options import PRESETS, ModelOptions, Options
 from core.options.eval import Baseline
-from core.options.infer import Handover
+from core.options.side_views import ChunkSideViews
 from core.rendering import Renderer
 from core.rendering.orbit import render_in_parts
 
@@ -161,7 +161,7 @@ class Trial:
         if self.protocol.side_views == "first":
             return resize_area(self.truth.first_sides, (size, size))
         if self.protocol.side_views == "none":
-            return stand_in_views(self.truth.first_frame(size))
+            return placeholder_views(self.truth.first_frame(size))
         return resize_area(self.session.lift(self.truth).lifted.views, (size, size))[1:]
 
     @property
@@ -169,9 +169,9 @@ class Trial:
         """Frames that the network sees at once."""
         return self.protocol.chunk or self.session.options.data.num_frames
 
-    def _reconstruct(self, front: Tensor, chunk_side_views: Handover | None = None) -> list[GaussianFrame]:
+    def _reconstruct(self, front: Tensor, chunk_side_views: ChunkSideViews | None = None) -> list[GaussianFrame]:
         session = self.session
-        source = chunk_side_views or session.options.infer.handover
+        source = chunk_side_views or session.options.side_views.chunk_side_views
         return list(reconstruct(front, self.sides, self.length, session.network, session.orbit, source))
 
     def _draw(self, gaussians: Gaussians) -> Prediction:
@@ -201,9 +201,9 @@ class Trial:
 
     def _in_chunks(self) -> Variants:
         yield "", lambda: self._draw_frames(self._reconstruct(self.front))
-        others: dict[Baseline, Handover] = {"first_sides": "first", "previous_sides": "last"}
+        others: dict[Baseline, ChunkSideViews] = {"first_sides": "first", "previous_sides": "previous"}
         for name, source in others.items():
-            if source != self.session.options.infer.handover:
+            if source != self.session.options.side_views.chunk_side_views:
                 yield name, lambda source=source: self._draw_frames(self._reconstruct(self.front, source))
 
     def _interpolated(self) -> Variants:
@@ -222,10 +222,10 @@ class Trial:
         """All frames from every rate-th one."""
         session, rate = self.session, self.protocol.rate
         rest = (session.options.infer.interp_batch, session.interpolation, session.orbit, session.interpolation_workers)
-        if session.options.data.interp_sides != "first":
+        if session.options.side_views.inserted_side_views != "first":
             return interpolate(ends, rate, *rest)
         shown = self.front[::rate]
-        fades = cross_fade(shown[:-1, None], shown[1:, None], rate + 1)[:, 1:-1, 0]
+        fades = cross_fade(shown[:-1], shown[1:], rate + 1)[:, 1:-1]
         return insert(ends, fades, self.sides, *rest)
 
     def _blended(self, ends: list[GaussianFrame]) -> Prediction:

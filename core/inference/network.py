@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from core.architectures import build_model
 from core.cameras import INPUT_AZIMUTHS, Cameras, input_cameras, orbit_cameras
 from core.checkpoint import file_hash, load_weights
-from core.data.input_grid import blend_between_ends, build_grid
+from core.data.side_views import insertion_grid, interval_grid, side_view_grid
 from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
-from core.model import L4GM
+from core.model import FastL4GM
 from core.options import CameraOptions, ModelOptions
 from core.places import find
+from core.view_grid import ViewGrid
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -87,50 +87,52 @@ class Network:
         """Hash of the checkpoint file."""
         return file_hash(self.path)
 
-    def reconstruct(self, frames: Tensor, side_views: Tensor, azimuths: Sequence[float] = INPUT_AZIMUTHS) -> Gaussians:
+    def reconstruct(
+        self, frames: Tensor, side_views: Tensor | None = None, azimuths: Sequence[float] = INPUT_AZIMUTHS
+    ) -> Gaussians:
         """One chunk of a video.
 
         Args:
             frames: ``[T, 3, S, S]``: view 0 of each time step, RGB in [0, 1], S = ``size``.
-            side_views: ``[3, 3, S, S]``: views 1..3, the same for all time steps; or ``[T, 3, 3, S, S]``.
+            side_views: views 1..3: ``[3, 3, S, S]`` the same for all time steps, ``[T, 3, 3, S, S]`` of every one, None
+                where nothing but the frames is known.
             azimuths: of the four views in degrees; view 0 is taken for the front, the others go round from there.
 
         Returns:
-            T sets, leading axes ``[T]``.
+            Gaussians with leading axes ``[T]``.
         """
-        sides = side_views.to(self.device).expand(len(frames), *side_views.shape[-4:])
-        images = torch.cat([frames[:, None].to(self.device), sides], dim=1)[None]
-        return self._run(images, self._cameras_at(azimuths))[0]
+        source = "none" if side_views is None else "first" if side_views.ndim == 4 else "every"
+        sides = None if side_views is None else side_views[None].to(self.device)
+        cameras = self._cameras_at(azimuths).expand(1, len(frames), len(azimuths))
+        return self._run(side_view_grid(frames[None].to(self.device), sides, cameras, source))[0]
 
     def reconstruct_alone(self, frames: Tensor, side_views: Tensor) -> Gaussians:
         """As `reconstruct`, but every frame is a video of one: nothing passes from one time to another."""
         sides = side_views.to(self.device).expand(len(frames), *side_views.shape)
-        images = torch.cat([frames[:, None].to(self.device), sides], dim=1)
-        return self._run(images[:, None], self.cameras)[:, 0]
+        cameras = self.cameras.expand(len(frames), 1, *self.cameras.shape)
+        return self._run(side_view_grid(frames[:, None].to(self.device), sides, cameras, "first"))[:, 0]
 
     def interpolate(self, ends: Tensor, rate: int, *, first: bool = True) -> Gaussians:
-        """Sets at the times 0, 1/rate, ..., M - 1 of M successive moments.
+        """Gaussians at the times 0, 1/rate, ..., M - 1 of M successive time steps.
 
         The network sees a pair of neighbours at a time, all pairs at once. Its inputs between the two are linear
-        blends of them, all four views alike. What lies at a moment comes from the pair that it ends.
+        blends of them, all four views alike. What lies at a time step comes from the pair that it ends.
 
         Args:
-            ends: the four views ``[M, 4, 3, S, S]`` of each moment, M > 1.
-            rate: number of steps from one moment to the next.
+            ends: the four views ``[M, 4, 3, S, S]`` of each time step, M > 1.
+            rate: number of steps from one to the next.
             first: whether to begin with time 0, not with 1/rate.
 
         Returns:
             Gaussians with leading axes ``[rate (M - 1) + 1]``, without the first ``[rate (M - 1)]``.
         """
-        before, after = ends[:-1, None], ends[1:, None]
-        middle = before.expand(-1, rate - 1, -1, -1, -1, -1)  # not read, see blend_between_ends
-        wanted = torch.ones(len(before), rate + 1, dtype=torch.bool, device=self.device)
-        wanted[:, 0] = False
-        wanted[0, 0] = first
-        return self._run(torch.cat([before, middle, after], dim=1), self.cameras, blend=True, wanted=wanted)
+        frame_mask = torch.ones(len(ends) - 1, rate + 1, dtype=torch.bool)
+        frame_mask[:, 0] = False
+        frame_mask[0, 0] = first
+        return self._run(interval_grid(ends.to(self.device), self.cameras, rate), frame_mask)
 
     def insert(self, first: Tensor, frames: Tensor, side_views: Tensor) -> Gaussians:
-        """Sets at times between frames, with the side views of the first frame of all.
+        """Gaussians at times between frames, with the side views of the first frame of all.
 
         The network sees an interval at a time, all at once: the first frame of all, to which the side views belong, and
         the interval's own.
@@ -143,11 +145,11 @@ class Network:
         Returns:
             Gaussians with leading axes ``[P K]``.
         """
-        fronts = torch.cat([first.expand(len(frames), 1, *first.shape), frames], dim=1)[:, :, None].to(self.device)
-        sides = side_views.to(self.device).expand(*fronts.shape[:2], *side_views.shape)
-        wanted = torch.ones(fronts.shape[:2], dtype=torch.bool, device=self.device)
-        wanted[:, 0] = False
-        return self._run(torch.cat([fronts, sides], dim=2), self.cameras, wanted=wanted)
+        first, frames, side_views = (images.to(self.device) for images in (first, frames, side_views))
+        grid = insertion_grid(first, frames, side_views, self.cameras)
+        frame_mask = torch.ones(grid.shape[:2], dtype=torch.bool)
+        frame_mask[:, 0] = False
+        return self._run(grid, frame_mask)
 
     def _cameras_at(self, azimuths: Sequence[float]) -> Cameras:
         if tuple(azimuths) == INPUT_AZIMUTHS:
@@ -157,12 +159,8 @@ class Network:
         return orbit_cameras(turns, **orbit).to(self.device)
 
     @torch.inference_mode()
-    def _run(self, images: Tensor, cameras: Cameras, blend: bool = False, wanted: Tensor | None = None) -> Gaussians:
-        images = images.to(self.device)
-        cameras = cameras.expand(*images.shape[:3])
-        if blend:
-            images, cameras = blend_between_ends(images, cameras)
-        gaussians = self.model(build_grid(images, cameras), wanted, FAINT)
+    def _run(self, grid: ViewGrid, frame_mask: Tensor | None = None) -> Gaussians:
+        gaussians = self.model(grid, frame_mask, FAINT)
         if not gaussians.is_finite():
             raise UserError(
                 f"the network {self.path} gives NaN or infinity; try --precision fp32, and check that "
@@ -171,38 +169,13 @@ class Network:
         return gaussians
 
 
-def _load(path: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype) -> L4GM:
-    with _unfilled(device, dtype):
-        model = L4GM(options)
-    model.requires_grad_(False).eval()
+def _load(path: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype) -> FastL4GM:
+    """The network with the checkpoint's tensors; its own start, for `big` seconds and gigabytes, is never made."""
+    with torch.device("meta"):
+        model = build_model(options)
+    model.to(dtype).requires_grad_(False).eval()
     # What follows the last feature map is cheap and makes the values: it stays float32.
     for last in (model.unet.norm_out, model.unet.conv_out, model.conv):
         last.float()
     load_weights(model, path)
-    return model.to(memory_format=torch.channels_last)
-
-
-class _NoInit(TorchFunctionMode):
-    """Leaves out everything in torch.nn.init."""
-
-    def __torch_function__(
-        self, func: Callable, types: object, args: tuple = (), kwargs: dict[str, object] | None = None
-    ) -> object:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return (kwargs or {}).get("tensor", args[0] if args else None)
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _unfilled(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Modules built inside have storage of this type and no start values, which the checkpoint would overwrite.
-
-    For `big` a random start takes seconds and its float32 copy twice the memory of the weights.
-    """
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with device, _NoInit():
-            yield
-    finally:
-        torch.set_default_dtype(default)
+    return model.to(device, memory_format=torch.channels_last)

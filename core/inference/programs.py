@@ -106,9 +106,9 @@ def _write_sequence(
 
 
 def _reconstructed(session: Session, source: Source, sides: Tensor) -> Iterator[GaussianFrame]:
-    network, infer = session.network, session.options.infer
+    network, chunk_side_views = session.network, session.options.side_views.chunk_side_views
     frames, length = source.frames(network.size), session.options.data.num_frames
-    return reconstruct(frames, sides, length, network, session.orbit, infer.handover, session.chunk_workers)
+    return reconstruct(frames, sides, length, network, session.orbit, chunk_side_views, session.chunk_workers)
 
 
 def _interpolated(
@@ -116,14 +116,14 @@ def _interpolated(
 ) -> Iterator[GaussianFrame]:
     network = session.interpolation
     parts = (session.options.infer.interp_batch, network, session.orbit, session.interpolation_workers)
-    if session.options.data.interp_sides == "first":
+    if session.options.side_views.inserted_side_views == "first":
         return insert(frames, source.between(network.size, factor), sides, *parts)
     return interpolate(frames, factor, *parts)
 
 
 def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, object]]:
     """Four views ``[4, 3, S, S]`` of frame 0 at the network's size, in the workspace as files; and their record."""
-    workspace, name, generator = session.workspace, source.name, session.options.views.seeder
+    workspace, name, generator = session.workspace, source.name, session.options.side_views.view_generator
     files = find_aligned_views(source, workspace, generator)
     if files and files[0].parent == workspace:
         views = load_views(files)
@@ -156,7 +156,7 @@ def describe_source(source: Source) -> dict[str, object]:
 def _describe_sequence(
     session: Session, source: Source, count: int, rate: Fraction, side_views: dict[str, object]
 ) -> dict[str, object]:
-    infer = session.options.infer
+    infer, sides = session.options.infer, session.options.side_views
     return {
         "program": "infer_4d",
         "complete": False,
@@ -165,9 +165,9 @@ def _describe_sequence(
         "num_sets": count,
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
-        "handover": infer.handover,
+        "chunk_side_views": sides.chunk_side_views,
         "interpolate_rate": infer.interpolate_rate if session.interpolation else None,
-        "interp_sides": session.options.data.interp_sides if session.interpolation else None,
+        "inserted_side_views": sides.inserted_side_views if session.interpolation else None,
         "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
         **session.describe(),
         "side_views": side_views,
@@ -183,7 +183,7 @@ def lift_video(session: Session, source: Source) -> None:
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
     network = session.network
-    files = find_raw_views(source, workspace, session.options.views.seeder)
+    files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     best = session.lift(source, files)
     save_image(source.first_frame(network.size), workspace / f"{name}_orig.png")
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own

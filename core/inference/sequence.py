@@ -28,7 +28,7 @@ from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.network import Network
 from core.media import windows
-from core.options.infer import Handover
+from core.options.side_views import ChunkSideViews
 from core.rendering.orbit import OrbitRenderer
 
 Item, Result, State = TypeVar("Item"), TypeVar("Result"), TypeVar("State")
@@ -135,7 +135,7 @@ def reconstruct(
     length: int,
     network: Network,
     orbit: OrbitRenderer,
-    handover: Handover = "last",
+    chunk_side_views: ChunkSideViews = "previous",
     workers: int = 1,
 ) -> Iterator[GaussianFrame]:
     """Gaussians for every frame.
@@ -146,8 +146,9 @@ def reconstruct(
         length: T, frames that the network sees at once.
         network: the reconstruction model.
         orbit: renders.
-        handover: side views of the next chunk: renders of the ``last`` frame, or those of the ``first`` frame again,
-            which come with the frame that they belong to, in the place of the one that joins two chunks.
+        chunk_side_views: those of the next chunk: renders of the ``previous`` one's last frame, or those of the
+            ``first`` frame again, which come with the frame that they belong to, in the place of the one that joins two
+            chunks.
         workers: chunks at once, where none waits for the one before it.
     """
 
@@ -164,7 +165,7 @@ def reconstruct(
         own = [start] if known else []
         return run(chunk, [*own, *(frame for _, frame in chunk[known:])], side_views)[known:]
 
-    if handover == "last":
+    if chunk_side_views == "previous":
         yield from in_chunks(enumerate(frames), length, side_views, with_previous)
         return
     stream = iter(frames)

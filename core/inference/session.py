@@ -102,12 +102,12 @@ class Session:
 
     @cached_property
     def single_view(self) -> Network:
-        """A model that was trained with view dropout: the session's own one, otherwise that of the preset nano."""
-        if self.options.data.prob_view_dropout > 0:
+        """The model that makes side views from the front alone: --single_view_resume, or the session's own one."""
+        path = self.options.side_views.single_view_resume
+        if path is None:
             return self.network
-        nano = PRESETS["nano"]
         try:
-            return self._load(str(nano.run.resume), nano.model)
+            return self._load(path, PRESETS["nano"].model)
         except UserError as error:
             raise UserError(
                 f"there are no side-view images, and the model that would make them cannot be loaded: {error}"
@@ -116,7 +116,7 @@ class Session:
     @cached_property
     def view_generator(self) -> ViewGenerator:
         """Makes views of a frame where there are no image files; a line names it, at debug level also why."""
-        name, why = choose_generator(self.options.views)
+        name, why = choose_generator(self.options.side_views, self.options.views)
         _log.info("side views are made by %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"))
         _log.debug("chosen because %s", why)
         if name == "single-view":

@@ -172,10 +172,10 @@ def find_raw_views(source: Source, workspace: Path, generator: str) -> dict[int,
         names = [f"{source.name}{tag}_000.png ... {source.name}{tag}_003.png" for tag in ("", "_mv")]
         raise UserError(
             f"no side views of {source.path}: looked for {names[1]} (raw) and, in infer_4d, {names[0]} (aligned) in "
-            f"{workspace} and beside the video; put them there or use --seeder single-view"
+            f"{workspace} and beside the video; put them there or use --view_generator single-view"
         )
     if len(found) < NUM_VIEWS:
-        _incomplete(source, "_mv", found, "complete the four, or let the others be made with --seeder auto")
+        _incomplete(source, "_mv", found, "complete the four, or let the others be made with --view_generator auto")
     return found
 
 

@@ -15,6 +15,7 @@ from core.gaussians import Gaussians
 from core.multiview.diffusion import PICTURE_SIZE, MultiViewDiffusion, Sampling
 from core.multiview.hub import INSTALL, fetch_command, find_folder, missing_libraries
 from core.multiview.single_view import variants_of, views_from_frame
+from core.options.side_views import SideViewOptions
 from core.options.views import ViewOptions
 from core.rendering.orbit import OrbitRenderer
 
@@ -86,7 +87,7 @@ class ImageDreamGenerator:
         if not set(turns) <= set(INPUT_AZIMUTHS):
             raise UserError(
                 f"ImageDream makes views at steps of 90 degrees, not at {list(azimuths)}; give all four images, or use "
-                f"--seeder single-view for the missing ones"
+                f"--view_generator single-view for the missing ones"
             )
         seeds = range(self.seed, self.seed + count)
         order = [INPUT_AZIMUTHS.index(turn) for turn in turns]
@@ -95,10 +96,12 @@ class ImageDreamGenerator:
             yield CandidateViews(f"seed {seed}", images[order])
 
 
-def choose_generator(options: ViewOptions) -> tuple[Literal["imagedream", "single-view"], str]:
+def choose_generator(
+    side_views: SideViewOptions, options: ViewOptions
+) -> tuple[Literal["imagedream", "single-view"], str]:
     """The view generator that the options name, or for ``auto`` the one that can run here; and why."""
-    if options.seeder in ("imagedream", "single-view"):
-        return options.seeder, "as asked for with --seeder"
+    if side_views.view_generator in ("imagedream", "single-view"):
+        return side_views.view_generator, "as asked for with --view_generator"
     folder, missing = find_folder(options.imagedream), missing_libraries()
     if folder is None:
         why = f"the weights of ImageDream are not on this machine; fetch them with: {fetch_command(options.imagedream)}"

@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from core.checkpoint import read_tensors
 from core.errors import UserError, reason
 from core.files import parse_table, read_text
 from core.multiview.hub import PUBLISHED, Kind, fetch_command, find_or_fetch
 from core.multiview.unet import MultiViewUNet, UNetConfig
+from core.tensor_files import read_tensors
 
 _TEXT_FILES = (
     "unet/config.json",

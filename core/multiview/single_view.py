@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.gaussians import Gaussians
-from core.images import resize_area, stand_in_views
+from core.images import resize_area
 from core.rotations import mirrored, scaled
 
 _INK = 0.05  # how far from white a pixel of the object is
@@ -46,17 +46,17 @@ def variants_of(frame: Tensor, count: int) -> list[Variant]:
 
 def views_from_frame(
     frame: Tensor,
-    reconstruct: Callable[[Tensor, Tensor], Gaussians],
+    reconstruct: Callable[[Tensor], Gaussians],
     render: Callable[[Gaussians], Tensor],
     variant: Variant = Variant(),
 ) -> Tensor:
     """Reconstruct from view 0 alone and look at the result from four sides.
 
-    Views 1..3 are `stand_in_views`: what the model saw when views were dropped in training.
+    The model sees what it saw when views were dropped in training.
 
     Args:
         frame: view 0, ``[3, S, S]`` in [0, 1].
-        reconstruct: view 0 ``[1, 3, S, S]`` and views 1..3 ``[3, 3, S, S]`` to Gaussians ``[1]``.
+        reconstruct: view 0 ``[1, 3, S, S]``, with side views from the source ``none``, to Gaussians ``[1]``.
         render: Gaussians ``[1]`` to images ``[1, 4, 3, R, R]``, the first at azimuth 0.
         variant: how the picture is shown to the model.
 
@@ -64,7 +64,7 @@ def views_from_frame(
         ``[4, 3, R, R]``: the frame, as no render of it could be better, and the renders after the first.
     """
     shown = _zoomed(frame.flip(-1) if variant.mirror else frame, variant.zoom)
-    gaussians = scaled(reconstruct(shown[None], stand_in_views(shown)), 1 / variant.zoom)
+    gaussians = scaled(reconstruct(shown[None]), 1 / variant.zoom)
     renders = render(mirrored(gaussians) if variant.mirror else gaussians)[0]
     front = resize_area(frame, (renders.shape[-2], renders.shape[-1]))
     return torch.cat([front[None].to(renders), renders[1:]])

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from core.images import resize_area
 from core.nano.cost_volume_kernels import compare_neighbours
-from core.nano.ray_head import Scene
-from core.nano.visual_hull import on_pixels
+from core.nano.scene import Scene
+from core.nano.visual_hull import Rays, on_pixels
 
 OFFSETS = (0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36)
 """Depths that are compared: world units behind where the ray enters the visual hull."""
@@ -26,33 +26,36 @@ SCENE_CHANNELS = 2 + len(NEIGHBOURS) * (len(OFFSETS) + 3)
 def scene_channels(scene: Scene) -> Tensor:
     """The hull, and every view beside the next and the previous one (they follow each other round the object).
 
-    Views 1, 2, ... that are older than view 0, those of the first time step again, show what they showed then: beside
-    a view 0 of another moment they would not fit. So one encoding of them serves all times (`core.model.distinct`).
+    An image has the channels that it has at the time step where it first occurs: beside the front of a later time step
+    an older side view would not fit. So one encoding of it serves all times (`core.model.fast`).
 
     Returns:
-        ``[B, T, V, 22, H, W]``: the hull's depth and whether the ray meets it; then for the next view, and for the
-        previous one, the mean absolute colour difference at each of `OFFSETS` and the colour at the first of them,
+        of the images ``[N, 22, H, W]``: the hull's depth and whether the ray hits it; then for the next view, and for
+        the previous one, the mean absolute colour difference at each of `OFFSETS` and the colour at the first of them,
         from -1 to 1. Zero on rays far from the foreground.
     """
-    size, lead = tuple(scene.hull.depth.shape[-2:]), scene.cameras.shape
-    images = scene.colors.flatten(0, 1)
+    images, size = scene.grid.images, scene.size
+    first = _first_places(scene.index, len(images))
+    fresh = first[scene.index] == torch.arange(scene.index.numel(), device=first.device).reshape(scene.index.shape)
+    rays = scene.rays._replace(valid=scene.rays.valid & fresh.flatten(0, 1)[..., None])
     in_numba = images.device.type == "cpu" and images.dtype == torch.float32
-    compared = (_compared_in_numba if in_numba else _compared)(scene, images, size)
-    hull = torch.stack(scene.hull, dim=3).flatten(0, 1)
-    channels = torch.cat([hull, compared], dim=2).unflatten(0, lead[:2])
-    again = scene.repeats[..., None, None, None, None]
-    channels[:, :, 1:] = torch.where(again, channels[:, :1, 1:], channels[:, :, 1:])
+    compared = (_compared_in_numba if in_numba else _compared)(scene, rays, images[scene.index].flatten(0, 1), size)
+    hull = torch.stack(scene.hull, dim=3).flatten(0, 2)
+    channels = torch.cat([hull[first], compared.flatten(0, 1)[first]], dim=1)
     if size != tuple(images.shape[-2:]):
-        channels = F.interpolate(channels.flatten(0, 2), size=tuple(images.shape[-2:]), mode="nearest")
-    return channels.reshape(*lead, SCENE_CHANNELS, *images.shape[-2:])
+        channels = F.interpolate(channels, size=tuple(images.shape[-2:]), mode="nearest")
+    return channels
 
 
-def _compared_in_numba(scene: Scene, images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Differences and colours of both neighbours ``[N, V, 20, h, w]``."""
-    rays, depths = scene.rays, scene.hull.depth.flatten(0, 1).flatten(2)
-    asked = rays.counts.clone()
-    asked[:, 1:] &= ~scene.repeats.flatten()[:, None, None]  # what they show is overwritten
-    rays = rays._replace(counts=asked)
+def _first_places(index: Tensor, count: int) -> Tensor:
+    """For each of ``count`` images the first place in ``index``, flattened, that holds it."""
+    places = torch.arange(index.numel(), device=index.device)
+    return places.new_full((count,), index.numel()).scatter_reduce(0, index.flatten(), places, "amin")
+
+
+def _compared_in_numba(scene: Scene, rays: Rays, images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Differences and colours of both neighbours of images ``[N, V, 3, H, W]``, ``[N, V, 20, h, w]``."""
+    depths = scene.hull.depth.flatten(0, 1).flatten(2)
     cameras = scene.cameras.reshape(*images.shape[:2])
     last = "n v c h w -> n v h w c"
     own = rearrange(resize_area(images, size), last).flatten(2, 3)
@@ -62,14 +65,14 @@ def _compared_in_numba(scene: Scene, images: Tensor, size: tuple[int, int]) -> T
     return result.unflatten(-1, size)
 
 
-def _compared(scene: Scene, images: Tensor, size: tuple[int, int]) -> Tensor:
+def _compared(scene: Scene, rays: Rays, images: Tensor, size: tuple[int, int]) -> Tensor:
     """As the kernel, for any device and type."""
-    rays, views = scene.rays, images.shape[1]
+    views = images.shape[1]
     cameras = scene.cameras.reshape(*images.shape[:2])
     own = resize_area(images, size).flatten(3).take_along_dim(rays.pixels[:, :, None], dim=3)[:, :, :, None]
     front = scene.hull.depth.flatten(0, 1).flatten(2).take_along_dim(rays.pixels, dim=2)
     depths = front[:, :, None] + front.new_tensor(OFFSETS)[:, None]
-    points = rays.feet[:, :, None] + depths[..., None] * rays.directions[:, :, None]
+    points = rays.closest_points[:, :, None] + depths[..., None] * rays.directions[:, :, None]
     found = []
     for turn in NEIGHBOURS:
         other = [(view + turn) % views for view in range(views)]

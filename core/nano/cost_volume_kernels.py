@@ -32,7 +32,7 @@ def _color_at(image: np.ndarray, x: float, y: float) -> tuple:
 
 @kernel
 def _compare(
-    counter: np.ndarray, units: int, pixels: np.ndarray, counts: np.ndarray, feet: np.ndarray, directions: np.ndarray,
+    counter: np.ndarray, units: int, pixels: np.ndarray, valid: np.ndarray, points: np.ndarray, directions: np.ndarray,
     depths: np.ndarray, offsets: np.ndarray, turns: np.ndarray, to_pixels: np.ndarray, shifts: np.ndarray,
     images: np.ndarray, own: np.ndarray, result: np.ndarray,
 ) -> None:  # fmt: skip
@@ -41,35 +41,35 @@ def _compare(
         unit = next_unit(counter)
         if unit >= units:
             return
-        moment, view, begin, end = piece_at(unit, views, rays)
+        time, view, begin, end = piece_at(unit, views, rays)
         for ray in range(begin, end):
-            if not counts[moment, view, ray]:
+            if not valid[time, view, ray]:
                 continue
-            pixel = pixels[moment, view, ray]
-            red, green, blue = own[moment, view, pixel, 0], own[moment, view, pixel, 1], own[moment, view, pixel, 2]
-            foot, direction = feet[moment, view, ray], directions[moment, view, ray]
+            pixel = pixels[time, view, ray]
+            red, green, blue = own[time, view, pixel, 0], own[time, view, pixel, 1], own[time, view, pixel, 2]
+            point, direction = points[time, view, ray], directions[time, view, ray]
             for turn in range(len(turns)):
                 other, first = (view + turns[turn]) % views, turn * (steps + 3)
-                start, slope = ray_in_view(to_pixels[moment, other], shifts[moment, other], foot, direction)
+                start, slope = ray_in_view(to_pixels[time, other], shifts[time, other], point, direction)
                 for step in range(steps):
-                    x, y = pixel_along(start, slope, depths[moment, view, pixel] + offsets[step])
-                    r, g, b = _color_at(images[moment, other], x, y)
+                    x, y = pixel_along(start, slope, depths[time, view, pixel] + offsets[step])
+                    r, g, b = _color_at(images[time, other], x, y)
                     difference = abs(r - red) + abs(g - green) + abs(b - blue)
-                    result[moment, view, first + step, pixel] = difference / f32(3.0)
+                    result[time, view, first + step, pixel] = difference / f32(3.0)
                     if step == 0:
-                        result[moment, view, first + steps, pixel] = f32(2.0) * r - f32(1.0)
-                        result[moment, view, first + steps + 1, pixel] = f32(2.0) * g - f32(1.0)
-                        result[moment, view, first + steps + 2, pixel] = f32(2.0) * b - f32(1.0)
+                        result[time, view, first + steps, pixel] = f32(2.0) * r - f32(1.0)
+                        result[time, view, first + steps + 1, pixel] = f32(2.0) * g - f32(1.0)
+                        result[time, view, first + steps + 2, pixel] = f32(2.0) * b - f32(1.0)
 
 
 def compare_neighbours(
-    pixels: Tensor, counts: Tensor, feet: Tensor, directions: Tensor, depths: Tensor, offsets: Tensor, turns: Tensor,
+    pixels: Tensor, valid: Tensor, points: Tensor, directions: Tensor, depths: Tensor, offsets: Tensor, turns: Tensor,
     to_pixels: Tensor, shifts: Tensor, images: Tensor, own: Tensor, result: Tensor,
 ) -> None:  # fmt: skip
     """Fill ``result``; all on the CPU, numbers in float32.
 
     Args:
-        pixels, counts, feet, directions: of `core.nano.visual_hull.Rays`.
+        pixels, valid, points, directions: the fields of `core.nano.visual_hull.Rays`.
         depths: ``[N, V, P]``: where the ray of each of the P pixels enters the hull.
         offsets: ``[K]``: world units behind it.
         turns: ``[M]``: from a view to its neighbours.
@@ -79,7 +79,7 @@ def compare_neighbours(
         result: ``[N, V, M (K + 3), P]``: for each neighbour mean absolute differences at the K places, then the colour
             at the first of them, from -1 to 1. Pixels without a ray stay as they are.
     """
-    inputs = (pixels, counts, feet, directions, depths, offsets, turns, to_pixels, shifts, images, own)
+    inputs = (pixels, valid, points, directions, depths, offsets, turns, to_pixels, shifts, images, own)
     arrays = (x.detach().contiguous().numpy() for x in inputs)
     if pixels.numel():
         run_parallel(_compare, pieces_of(pixels), *arrays, result.numpy())

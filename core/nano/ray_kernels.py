@@ -24,9 +24,9 @@ def piece_at(unit: int, views: int, rays: int) -> tuple:
 
 
 @kernel
-def ray_in_view(matrix: np.ndarray, offset: np.ndarray, foot: np.ndarray, direction: np.ndarray) -> tuple:
-    """Homogeneous pixel of a ray's foot, and how it changes along the ray."""
-    start, slope = _transformed(matrix, foot), _transformed(matrix, direction)
+def ray_in_view(matrix: np.ndarray, offset: np.ndarray, point: np.ndarray, direction: np.ndarray) -> tuple:
+    """Homogeneous pixel of a ray's point, and how it changes along the ray."""
+    start, slope = _transformed(matrix, point), _transformed(matrix, direction)
     return (start[0] + offset[0], start[1] + offset[1], start[2] + offset[2]), slope
 
 

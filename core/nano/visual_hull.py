@@ -15,7 +15,7 @@ from core.nano.visual_hull_kernels import enter_hull
 
 REACH = 0.9  # world units before and behind the point of a ray that is nearest to the origin
 _STEPS = 64
-_AT_ONCE = 1 << 20  # samples, so that a CPU's cache may hold them; at least those of one moment
+_AT_ONCE = 1 << 20  # samples, so that a CPU's cache may hold them; at least those of one time step
 _PARALLEL = 0.94  # cosine: closer than 20 degrees to each other's axis
 
 
@@ -24,27 +24,27 @@ class HullFront(NamedTuple):
 
     Attributes:
         depth: signed distance from the ray's point nearest to the origin to where it enters, within ``REACH``.
-        meets: 1 where the ray meets the hull or nobody knows, 0 where it stays well outside, or enters it more than a
+        hit: 1 where the ray hits the hull or no view bounds it, 0 where it stays well outside, or enters it more than a
             pixel beside view 0's silhouette; soft at the rim.
     """
 
     depth: Tensor
-    meets: Tensor
+    hit: Tensor
 
 
 class Rays(NamedTuple):
-    """The rays of each view that matter: R of them, as many as the view with the largest foreground has.
+    """R rays of each view: as many as the view with the largest foreground has.
 
     Attributes:
         pixels: ``[N, V, R]``: places in a view's rows and columns.
-        counts: ``[N, V, R]``: whether the ray matters; others fill up views with a smaller foreground.
-        feet: ``[N, V, R, 3]``: points nearest to the origin.
+        valid: ``[N, V, R]``: false where a ray only fills up a view with a smaller foreground.
+        closest_points: ``[N, V, R, 3]``: their points closest to the origin.
         directions: ``[N, V, R, 3]``, unit length.
     """
 
     pixels: Tensor
-    counts: Tensor
-    feet: Tensor
+    valid: Tensor
+    closest_points: Tensor
     directions: Tensor
 
 
@@ -61,8 +61,8 @@ def foreground_rays(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]
     pixels = first_places(shown)
     centres = torch.stack([pixels % size[1], pixels // size[1]], dim=-1) + 0.5
     origins, directions = (x.to(silhouettes) for x in cameras.resized(size).rays_through(centres))
-    feet = origins - (origins * directions).sum(-1, keepdim=True) * directions
-    return Rays(pixels, shown.take_along_dim(pixels, dim=2), feet, directions)
+    closest = origins - (origins * directions).sum(-1, keepdim=True) * directions
+    return Rays(pixels, shown.take_along_dim(pixels, dim=2), closest, directions)
 
 
 def first_places(mask: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def first_places(mask: Tensor) -> Tensor:
 def on_pixels(values: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
     """Values ``[N, V, R, C]`` of rays as images ``[N, V, C, h, w]``, zero elsewhere."""
     images = values.new_zeros(*values.shape[:2], size[0] * size[1], values.shape[-1])
-    images.scatter_(2, rays.pixels[..., None].expand_as(values), values * rays.counts[..., None])
+    images.scatter_(2, rays.pixels[..., None].expand_as(values), values * rays.valid[..., None])
     return rearrange(images, "n v (h w) c -> n v c h w", h=size[0])
 
 
@@ -82,9 +82,9 @@ def on_pixels(values: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
 def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int], rays: Rays | None = None) -> HullFront:
     """Where each view's rays enter the hull of the other views' silhouettes.
 
-    A view without any foreground tells nothing and is left out; so is one that looks along the asking view's axis,
-    which knows no depths. A ray that misses the hull takes the place where it comes nearest. Where no other view tells
-    anything, the view's own silhouette is inflated: as deep as the pixel is far from the outline.
+    Valid for a view's rays are other views with some foreground that do not look along its own axis, from where
+    silhouettes show no depth. A ray that misses the hull takes the place where it comes nearest. Where no view is
+    valid, the view's own silhouette is inflated: as deep as the pixel is far from the outline.
 
     Args:
         cameras: leading axes ``[B, T, V]``.
@@ -93,40 +93,58 @@ def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int], ray
         rays: those of `foreground_rays` for these cameras and silhouettes, where they are at hand.
 
     Returns:
-        depth and whether the ray meets the hull, ``[B, T, V, h, w]`` each.
+        depth and whether the ray hits the hull, ``[B, T, V, h, w]`` each.
     """
     flat, masks = cameras.reshape(-1, cameras.shape[2]), silhouettes.flatten(0, 1)
     rays = rays or foreground_rays(flat, masks, size)
     batch = max(1, _AT_ONCE // (rays.pixels[0].numel() * _STEPS))
     parts = [slice(i, i + batch) for i in range(0, len(masks), batch)]
     values = torch.cat([_fronts(flat[part], masks[part], Rays(*(x[part] for x in rays)), size) for part in parts])
-    depth, meets = on_pixels(values, rays, size).unbind(dim=2)
-    return HullFront(depth.reshape(*cameras.shape, *size), meets.reshape(*cameras.shape, *size))
+    depth, hit = on_pixels(values, rays, size).unbind(dim=2)
+    return HullFront(depth.reshape(*cameras.shape, *size), hit.reshape(*cameras.shape, *size))
+
+
+def enter(cameras: Cameras, masks: Tensor, rays: Rays, valid_views: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays enter the hull of the silhouettes of views.
+
+    Args:
+        cameras: of the silhouettes, leading axes ``[N, V]``.
+        masks: silhouettes ``[N, V, 1, H, W]`` in [0, 1].
+        rays: of I views that need not be among those, ``[N, I, R]``.
+        valid_views: ``[N, I, V]`` bool: whose silhouettes bound the rays of each view.
+
+    Returns:
+        ``[N, I, R]`` each: the signed distance from a ray's closest point to where it enters or comes nearest; and 1
+        where it enters, less at the hull's rim, 0 outside. What no view bounds has any depth, and at least 1.
+    """
+    points = rays.closest_points
+    steps = torch.linspace(-REACH, REACH, _STEPS).to(points)
+    if points.device.type != "cpu" or points.dtype != torch.float32:
+        return _walk(cameras, masks, rays, valid_views, steps)
+    projection = cameras.to_homogeneous()
+    found = enter_hull(points, rays.directions, rays.valid, valid_views, *projection, masks[:, :, 0], steps)
+    return found[..., 0], found[..., 1]
 
 
 def _fronts(cameras: Cameras, masks: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
-    """Depth and whether the hull is met, ``[N, V, R, 2]``."""
-    views, count = cameras.shape[1], rays.pixels.shape[-1]
-    steps = torch.linspace(-REACH, REACH, _STEPS).to(rays.feet)
+    """Depth and hit of `HullFront`, ``[N, V, R, 2]``."""
     axes = cameras.c2w[..., :3, 2]
-    along = (axes[:, :, None] * axes[:, None]).sum(-1).abs() > _PARALLEL  # itself, and who looks from behind
-    tells = ~along & (masks.amax(dim=(2, 3, 4)) > 0.5)[:, None]  # whom each view asks
-    walk = _walk_in_numba if rays.feet.device.type == "cpu" and rays.feet.dtype == torch.float32 else _walk
-    depth, meets = walk(cameras, masks, rays, tells, steps)
-    told = tells.any(dim=-1)[..., None]
-    if not told.all():
+    along = (axes[:, :, None] * axes[:, None]).sum(-1).abs() > _PARALLEL  # itself, and the view from behind
+    valid_views = ~along & (masks.amax(dim=(2, 3, 4)) > 0.5)[:, None]
+    depth, hit = enter(cameras, masks, rays, valid_views)
+    bounded = valid_views.any(dim=-1)[..., None]
+    if not bounded.all():
         inflated = _inflated(cameras.resized(size), masks, size).flatten(2).take_along_dim(rays.pixels, dim=2)
-        depth, meets = torch.where(told, depth, -inflated), torch.where(told, meets, 1.0)
-    meets = meets * _shown_in_front(cameras, masks[:, 0], rays, depth)
-    return torch.stack([depth, meets], dim=-1).reshape(-1, views, count, 2)
+        depth, hit = torch.where(bounded, depth, -inflated), torch.where(bounded, hit, 1.0)
+    return torch.stack([depth, hit * _shown_in_front(cameras, masks[:, 0], rays, depth)], dim=-1)
 
 
 def _shown_in_front(cameras: Cameras, mask: Tensor, rays: Rays, depth: Tensor) -> Tensor:
-    """Whether view 0 sees foreground within a pixel of where the rays ``[N, V, R]`` enter; nothing is asked of its own.
+    """Whether view 0 sees foreground within a pixel of where the rays ``[N, V, R]`` enter; 1 for its own rays.
 
-    A view from behind is not asked for depths, so a part that has left view 0's silhouette would stay in it.
+    A view from behind bounds no depths, so a part that has left view 0's silhouette would stay in it.
     """
-    points = rays.feet + depth[..., None] * rays.directions
+    points = rays.closest_points + depth[..., None] * rays.directions
     pixels, _ = cameras[:, :1].expand(*cameras.shape).project(points)
     places = 2 * pixels / pixels.new_tensor(cameras.size[::-1]) - 1
     near = F.max_pool2d(mask, 3, stride=1, padding=1)
@@ -135,32 +153,25 @@ def _shown_in_front(cameras: Cameras, mask: Tensor, rays: Rays, depth: Tensor) -
     return torch.cat([torch.ones_like(shown[:, :1]), shown[:, 1:]], dim=1)
 
 
-def _walk_in_numba(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    matrices, offsets = cameras.to_homogeneous()
-    return enter_hull(rays.feet, rays.directions, rays.counts, tells, matrices, offsets, masks[:, :, 0], steps).unbind(
-        -1
-    )
-
-
-def _walk(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+def _walk(cameras: Cameras, masks: Tensor, rays: Rays, valid_views: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     """As the kernel, for any device and type, over all samples of all rays."""
-    views, count = cameras.shape[1], rays.pixels.shape[-1]
+    owners, count = rays.valid.shape[1:]
     height, width = cameras.size
-    feet, directions = rays.feet.flatten(1, 2), rays.directions.flatten(1, 2)
+    points, directions = rays.closest_points.flatten(1, 2), rays.directions.flatten(1, 2)
     # From pixels to [-1, 1] across the image, before the division by depth.
-    to_square = feet.new_tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
-    inside = feet.new_full((*feet.shape[:2], len(steps)), 2.0)
-    grid = feet.new_empty(*inside.shape, 2)
-    for view in range(views):
+    to_square = points.new_tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
+    inside = points.new_full((*points.shape[:2], len(steps)), 2.0)
+    grid = points.new_empty(*inside.shape, 2)
+    for view in range(cameras.shape[1]):
         camera = cameras[:, view]
         matrix, offset = camera.to_homogeneous()
         matrix, offset = to_square @ matrix, offset @ to_square.mT
-        start, slope = feet @ matrix.mT + offset[:, None], directions @ matrix.mT
+        start, slope = points @ matrix.mT + offset[:, None], directions @ matrix.mT
         x, y, z = (torch.addcmul(start[..., axis, None], slope[..., axis, None], steps) for axis in range(3))
         torch.div(x, z, out=grid[..., 0])
         torch.div(y, z, out=grid[..., 1])
         found = F.grid_sample(masks[:, view], grid, align_corners=False).squeeze(1)
-        ignored = ~tells[:, :, view].repeat_interleave(count, dim=1)
+        ignored = ~valid_views[:, :, view].repeat_interleave(count, dim=1)
         torch.minimum(inside, found.masked_fill_(ignored[..., None], 2.0), out=inside)
     enters = inside > 0.5
     # Where no sample lies inside, the best one; ties go to the middle of the ray.
@@ -169,7 +180,7 @@ def _walk(cameras: Cameras, masks: Tensor, rays: Rays, tells: Tensor, steps: Ten
     depth = steps[first] - _before(inside, first) * (steps[1] - steps[0])
     most = inside.amax(dim=-1)
     depth = depth * (most > 0.0)  # a silhouette far away says nothing about depth
-    return tuple(rearrange(x, "n (v r) -> n v r", v=views) for x in (depth, (2 * most).clamp(max=1.0)))
+    return tuple(rearrange(x, "n (v r) -> n v r", v=owners) for x in (depth, (2 * most).clamp(max=1.0)))
 
 
 def _inflated(cameras: Cameras, masks: Tensor, size: tuple[int, int]) -> Tensor:

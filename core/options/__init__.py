@@ -11,6 +11,7 @@ from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
 from core.options.run import RunOptions
+from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
 from core.options.views import ViewOptions
 
@@ -24,6 +25,7 @@ __all__ = [
     "ModelOptions",
     "Options",
     "RunOptions",
+    "SideViewOptions",
     "TrainOptions",
     "ViewOptions",
 ]

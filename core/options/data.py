@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from core.errors import UserError
 from core.options.checks import within
 
 
@@ -31,16 +30,6 @@ class DataOptions:
     """V, views the network sees."""
     input_views: Literal["random", "orthogonal"] = "random"
     """random: any of the ring, as published. orthogonal: 90 degrees apart from a random first one."""
-    input_sides: Literal["first", "every", "own"] = "first"
-    """Where views 1..3 of the later frames come from. Published: those of the first frame, repeated. every: each
-    frame's true ones. own: autoregression, renders of the network's own Gaussians of the frame before."""
-    interp_sides: Literal["ends", "first"] = "ends"
-    """Views 1..3 of frames that an interpolation model inserts, in training and inference. ends: blends of those at the
-    two ends, in inference renders, as published. first: those of the first frame for good, so that only the front video
-    is blended; sets at the video's own frames then stay those of the reconstruction model."""
-    ends_from: str | None = None
-    """4d_interp: reconstruction checkpoint of this preset whose renders stand for views 1..3 of the two ends, as at
-    inference; None: the true views, as published."""
     shuffle_input: bool = True
     """Draw input and supervision views at random when training."""
     output_size: int = 256
@@ -52,7 +41,7 @@ class DataOptions:
     prob_cam_jitter: float = 0.5
     """Probability of jittered rays on input views 1..3."""
     prob_view_dropout: float = 0.0
-    """Probability that a sample has its front video alone (see `front_alone`): trains single-view reconstruction."""
+    """Probability that a sample has its front video alone (side views `none`): trains single-view reconstruction."""
     prob_mirror: float = 0.0
     """Probability that a sample is mirrored; not published."""
     prob_color_swap: float = 0.0
@@ -68,9 +57,3 @@ class DataOptions:
         within(self, 0, 1024, "num_workers")
         within(self, 0, 1, "prob_grid_distortion", "prob_cam_jitter", "prob_view_dropout", "prob_mirror")
         within(self, 0, 1, "prob_color_swap", "max_broken")
-        if self.data_mode == "4d_interp" and self.input_sides != "first":
-            raise UserError(f"--input_sides {self.input_sides} is for reconstruction; 4d_interp blends its own inputs")
-        if self.data_mode != "4d_interp" and self.ends_from:
-            raise UserError(f"--ends_from is for --data_mode 4d_interp; {self.data_mode} has no ends to render")
-        if self.interp_sides == "first" and self.ends_from:
-            raise UserError("--ends_from renders the side views of both ends: add --interp_sides ends")

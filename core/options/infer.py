@@ -7,8 +7,6 @@ from typing import Literal
 
 from core.options.checks import within
 
-Handover = Literal["last", "first"]
-
 
 @dataclass(frozen=True)
 class InferOptions:
@@ -34,10 +32,8 @@ class InferOptions:
     """Steps from one video frame to the next after interpolation."""
     interp_batch: int = 4
     """Frame pairs interpolated at once."""
-    handover: Handover = "last"
-    """Side views of a chunk. last: renders of the chunk before, as published; first: those of the first frame."""
     chunk_lanes: int = 1
-    """Chunks at once on a CPU, with --handover first; memory grows with them."""
+    """Chunks at once on a CPU, with --chunk_side_views first; memory grows with them."""
 
     def __post_init__(self) -> None:
         within(self, 16, 4096, "output_size")

@@ -14,6 +14,9 @@ from core.options.checks import within
 class ModelOptions:
     """The asymmetric U-Net and how its 14 channels become Gaussians."""
 
+    architecture: Literal["l4gm", "nano"] = "l4gm"
+    """l4gm: the published network (`core.model`). nano: with a visual hull and a cost volume as input, outputs at every
+    decoder level, depths along rays (`core.nano`); for small networks."""
     input_size: int = 256
     """Side of the square input images in pixels. The network is convolutional: other sizes work if they divide."""
     down_channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 1024)
@@ -29,23 +32,13 @@ class ModelOptions:
     splat_size: int = 64
     """Side of the Gaussian grid of one view; must equal what the network's levels give."""
     gaussian_perpixel: int = 1
-    """Gaussians per output pixel; head 'ray' makes them a sub-pixel grid and takes square numbers."""
+    """Gaussians per output pixel; nano makes them a sub-pixel grid and takes square numbers."""
     use_temp_attn: bool = True
     """Temporal attention after every view attention; off gives LGM's tensors."""
     num_heads: int = 16
     """Attention heads at every level."""
     norm_groups: int = 32
     """Groups of every group normalisation."""
-    head: Literal["published", "ray"] = "published"
-    """'published': absolute clamped positions. 'ray': depth along the pixel's ray, the pixel's own colour plus a
-    residual, size in pixels, opacity biased by 'not white'."""
-    stereo: bool = False
-    """The network sees the visual hull and what neighbouring views show along each ray; not published."""
-    output_skips: bool = False
-    """Every decoder level adds its own part to the output, not the last one alone; not published."""
-    temporal_residual: Literal["published", "identity"] = "published"
-    """'published': temporal layers give (attention + x) sqrt(1/2) from PyTorch's initialisation. 'identity':
-    attention + x, zero at the start: the network gains time and keeps what it knew of single frames."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
     """Attention kernel; xformers needs CUDA."""
 
@@ -54,8 +47,8 @@ class ModelOptions:
         within(self, 1, 64, "gaussian_perpixel")
         within(self, 1, 1024, "num_heads", "norm_groups")
         within(self, 1, 2048, "down_channels", "up_channels")
-        if self.head == "ray" and math.isqrt(self.gaussian_perpixel) ** 2 != self.gaussian_perpixel:
-            raise UserError(f"--gaussian_perpixel is {self.gaussian_perpixel}; head 'ray' takes 1, 4, 9, ...")
+        if self.architecture == "nano" and math.isqrt(self.gaussian_perpixel) ** 2 != self.gaussian_perpixel:
+            raise UserError(f"--gaussian_perpixel is {self.gaussian_perpixel}; nano takes 1, 4, 9, ...")
         levels, ups = len(self.down_channels), len(self.up_channels)
         if not (1 <= levels <= 10 and 1 <= ups):
             raise UserError(f"down_channels has {levels} levels and up_channels {ups}; both must have 1 to 10")

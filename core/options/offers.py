@@ -83,7 +83,7 @@ def _expand(text: str, named: Collection[str] = ()) -> tuple[str, ...]:
     return tuple(found)
 
 
-_INTERPOLATION = "infer.interpolate_rate infer.interp_batch data.interp_sides"
+_INTERPOLATION = "infer.interpolate_rate infer.interp_batch side_views.inserted_side_views"
 _VIEWS = "views.view_azimuths views.candidates views.align_elevation views.align_scale views.recenter"
 _DIFFUSION = (
     "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale views.offload "
@@ -93,33 +93,43 @@ _DIFFUSION = (
 TRAIN = Offer(
     "data.datalist data.data_home run.workspace run.resume data.num_frames train.batch_size train.lr train.num_epochs "
     "train.max_steps train.mixed_precision run.device",
-    {"data": "data.*", "training": "train.* run.seed", "camera": "camera.*", "network": "model.*"},
+    {
+        "data": "data.* side_views.side_views side_views.inserted_side_views",
+        "training": "train.* run.seed",
+        "camera": "camera.*",
+        "network": "model.*",
+    },
 )
 INFER_3D = Offer(
-    "infer.test_path views.prompt run.workspace run.resume views.seeder infer.output_size infer.orientation "
-    "infer.precision run.device camera.renderer infer.allow_background",
-    {"files": "infer.ply_layout", "first_frame": _VIEWS, "diffusion": _DIFFUSION, "camera": "camera.*"},
-    "data.num_frames data.prob_view_dropout infer.target_fps camera.rasterize_mode model.*",
+    "infer.test_path views.prompt run.workspace run.resume side_views.view_generator infer.output_size "
+    "infer.orientation infer.precision run.device camera.renderer infer.allow_background",
+    {
+        "files": "infer.ply_layout",
+        "first_frame": f"{_VIEWS} side_views.single_view_resume",
+        "diffusion": _DIFFUSION,
+        "camera": "camera.*",
+    },
+    "data.num_frames infer.target_fps camera.rasterize_mode model.*",
 )
 INFER_4D = Offer(
-    "infer.test_path run.workspace run.resume infer.interpresume data.num_frames views.seeder infer.output_size "
-    "infer.orientation infer.precision run.device camera.renderer",
+    "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
+    "infer.output_size infer.orientation infer.precision run.device camera.renderer",
     {
-        "sequence": f"infer.target_fps infer.handover {_INTERPOLATION} infer.*",
+        "sequence": f"infer.target_fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "data.prob_view_dropout views.prompt camera.rasterize_mode model.*",
+    "views.prompt side_views.single_view_resume camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
     "eval.max_objects run.device camera.renderer",
     {
         "evaluation": "eval.* data.data_home_val",
-        "networks": f"infer.interpresume data.num_frames data.output_size infer.precision infer.handover "
+        "networks": f"infer.interpresume data.num_frames data.output_size infer.precision side_views.chunk_side_views "
         f"infer.chunk_lanes {_INTERPOLATION}",
         "camera": "camera.*",
     },
-    "views.* run.seed data.prob_view_dropout camera.rasterize_mode model.*",
+    "views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.*",
 )

@@ -10,6 +10,7 @@ from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.run import RunOptions
+from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
 from core.options.views import ViewOptions
 
@@ -22,6 +23,7 @@ class Options:
     model: ModelOptions = field(default_factory=ModelOptions)
     camera: CameraOptions = field(default_factory=CameraOptions)
     data: DataOptions = field(default_factory=DataOptions)
+    side_views: SideViewOptions = field(default_factory=SideViewOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     infer: InferOptions = field(default_factory=InferOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
@@ -49,6 +51,7 @@ _TINY = Options(
 )
 _NANO = Options(
     model=ModelOptions(
+        architecture="nano",
         input_size=128,
         down_channels=(24, 48, 96, 128, 192),
         down_attention=(False, False, False, True, True),
@@ -58,10 +61,6 @@ _NANO = Options(
         gaussian_perpixel=4,
         num_heads=4,
         norm_groups=8,
-        head="ray",
-        stereo=True,
-        output_skips=True,
-        temporal_residual="identity",
     ),
     data=DataOptions(
         output_size=128,
@@ -69,15 +68,15 @@ _NANO = Options(
         num_views=6,
         num_workers=1,
         input_views="orthogonal",
-        interp_sides="first",
         prob_grid_distortion=0.0,
         prob_cam_jitter=0.0,
         prob_view_dropout=0.3,
     ),
+    side_views=SideViewOptions(chunk_side_views="first", inserted_side_views="first", single_view_resume=None),
     train=TrainOptions(batch_size=4, warmup_steps=200, share_warmup=False, lambda_hull=1.0),
     run=RunOptions(resume="pretrained/nano_recon.safetensors"),
     camera=CameraOptions(rasterize_mode="antialiased"),
-    infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", handover="first", chunk_lanes=2),
+    infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", chunk_lanes=2),
 )
 
 PRESETS: dict[str, Options] = {

@@ -23,10 +23,6 @@ class TrainOptions:
     """Length of the run in optimiser steps; 0: num_epochs counts."""
     lambda_lpips: float = 1.0
     """Weight of LPIPS; 0 switches it off and needs no VGG weights."""
-    lambda_ssim: float = 0.0
-    """Weight of 1 - SSIM; not published."""
-    lambda_temporal: float = 0.0
-    """Weight of the error in the change of colours from frame to frame; not published."""
     lambda_hull: float = 0.0
     """Weight of the distance between Gaussians and the front of the visual hull; not published."""
     lpips_views: int = 0
@@ -70,7 +66,7 @@ class TrainOptions:
         within(self, 1, 65536, "batch_size", "gradient_accumulation_steps", "keep_states")
         within(self, 0, 10**9, "num_epochs", "max_steps", "warmup_steps", "save_every", "eval_every", "preview_every")
         within(self, 1, 10**9, "log_every")
-        within(self, 0, 10**6, "lambda_lpips", "lambda_ssim", "lambda_temporal", "lambda_hull", "gradient_clip")
+        within(self, 0, 10**6, "lambda_lpips", "lambda_hull", "gradient_clip")
         within(self, 0, 1024, "lpips_views")
         within(self, 0, 10, "lr")
         within(self, 0, 1000, "temporal_lr_factor")

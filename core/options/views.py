@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from core.errors import UserError
 from core.options.checks import within
@@ -13,8 +12,6 @@ from core.options.checks import within
 class ViewOptions:
     """Who makes the first frame's other views, and how the result is aligned with the frame."""
 
-    seeder: Literal["auto", "files", "imagedream", "single-view"] = "auto"
-    """auto: image files if there, else ImageDream if its weights are, else the single-view model."""
     imagedream: str = "ashawkey/imagedream-ipmv-diffusers"
     """ImageDream, views from a picture: folder or hub repository."""
     mvdream: str = "ashawkey/mvdream-sd2.1-diffusers"

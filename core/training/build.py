@@ -16,15 +16,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from core.checkpoint import load_weights
+from core.architectures import build_model
 from core.data.batch import ClipBatch
 from core.data.dataset import ClipDataset
 from core.errors import UserError
-from core.model import L4GM
+from core.model import FastL4GM
 from core.options import Options, TrainOptions
-from core.rendering import Renderer
 from core.training.order import SampleStream
-from core.training.rollout import RenderedEnds
 
 _LONGEST_WAIT = timedelta(hours=1)  # processes wait for the first one, which may compile for longer than the default
 _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse shorter runs
@@ -76,13 +74,13 @@ def tracker_name(option: str) -> str | None:
     return option
 
 
-def make_model(options: Options) -> L4GM:
+def make_model(options: Options) -> FastL4GM:
     """The network with fresh weights, and what a training adds to it: compiling, saving memory, freezing.
 
     Raises:
         UserError: everything but the temporal attention is to be frozen, and there is none.
     """
-    model = L4GM(options.model).to(memory_format=torch.channels_last)
+    model = build_model(options.model).to(memory_format=torch.channels_last)
     if options.train.freeze_backbone:
         if not options.model.use_temp_attn:
             raise UserError("--freeze_backbone trains the temporal attention only, and --no-use_temp_attn leaves none")
@@ -95,21 +93,6 @@ def make_model(options: Options) -> L4GM:
     return model
 
 
-def make_ends(options: Options, accelerator: Accelerator, renderer: Renderer) -> RenderedEnds | None:
-    """What shows an interpolation network rendered ends; None where it trains on true views.
-
-    Its network is frozen and unknown to the engine: in no optimiser, process group, average or saved state.
-
-    Raises:
-        UserError: the checkpoint cannot be used, see `core.checkpoint.load_weights`.
-    """
-    if not options.data.ends_from:
-        return None
-    network = L4GM(options.model).to(accelerator.device, memory_format=torch.channels_last)
-    load_weights(network, options.data.ends_from)
-    return RenderedEnds(network.requires_grad_(False).eval(), renderer, options.data.output_size, accelerator.autocast)
-
-
 def make_dataset(options: Options, split: str) -> ClipDataset:
     """The clips of a split; test: first clip of each group, first frames, fixed views.
 
@@ -119,6 +102,7 @@ def make_dataset(options: Options, split: str) -> ClipDataset:
     return ClipDataset(
         options.data,
         options.camera,
+        options.side_views,
         input_size=options.model.input_size,
         split=split,
         batch_size=options.train.batch_size,
@@ -145,7 +129,7 @@ def leave_sigterm_to_the_main_process(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def parameter_groups(model: L4GM, options: TrainOptions) -> dict[str, dict]:
+def parameter_groups(model: FastL4GM, options: TrainOptions) -> dict[str, dict]:
     """What trains, by the name of its learning rate in the log: ``lr`` what LGM has too, ``lr_temporal`` the rest."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     temporal = [parameter for name, parameter in named if "t_attns." in name]
@@ -199,7 +183,7 @@ def make_schedule(
     return schedule
 
 
-def make_average(model: L4GM, accelerator: Accelerator, decay: float) -> AveragedModel | None:
+def make_average(model: FastL4GM, accelerator: Accelerator, decay: float) -> AveragedModel | None:
     """The exponential moving average of the weights, on the accelerator's device; None where the decay is 0.
 
     Raises:

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from core.data.batch import BrokenLedger, ClipBatch
-from core.data.input_grid import front_alone
+from core.data.side_views import front_alone
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.losses import psnr, ssim
 from core.lpips import Lpips, find_weights, load_lpips
 from core.options import TrainOptions
+from core.options.side_views import SideViews
 from core.rendering import Renderer
-from core.training.rollout import InputSides, RenderedEnds, predict
+from core.training.rollout import predict
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,7 @@ def evaluate(
     accelerator: Accelerator,
     ledger: BrokenLedger,
     lpips: Lpips | None = None,
-    input_sides: InputSides = "first",
-    ends: RenderedEnds | None = None,
+    side_views: SideViews = "first",
 ) -> tuple[Validation, ClipBatch, Tensor]:
     """Validate ``model``, with the clips divided among the processes.
 
@@ -88,10 +88,10 @@ def evaluate(
     batch, images, clips = None, None, set()
     for batch, counted in _share(dataset, accelerator):
         ledger.add(batch)
-        batch = batch.to(device)
+        front, batch = front_alone(batch.grid).to(device), batch.to(device)
         with accelerator.autocast():
-            gaussians = predict(model, batch.grid, renderer, input_sides, ends)
-            single = predict(model, front_alone(batch.grid), renderer, input_sides, ends)
+            gaussians = predict(model, batch.grid, renderer, side_views)
+            single = predict(model, front, renderer, side_views)
         inputs = batch.grid.shape[2]
         images = renderer(gaussians, batch.cameras).image.clamp(0, 1)
         if not counted:

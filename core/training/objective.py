@@ -7,8 +7,9 @@ from torch import Tensor
 
 from core.data.batch import ClipBatch
 from core.gaussians import Gaussians
-from core.losses import LossWeights, hull_depth_error, psnr, training_loss
+from core.losses import LossWeights, psnr, training_loss
 from core.lpips import load_lpips
+from core.nano.hull_loss import hull_depth_error
 from core.options import TrainOptions
 from core.rendering import RenderOutput
 
@@ -26,9 +27,7 @@ class Objective:
             UserError: LPIPS has a weight and its own weights are not installed.
         """
         self.options, self.seed = options, seed
-        self.weights = LossWeights(
-            lpips=options.lambda_lpips, ssim=options.lambda_ssim, temporal=options.lambda_temporal
-        )
+        self.weights = LossWeights(lpips=options.lambda_lpips)
         dtype = torch.float32 if options.mixed_precision == "no" else torch.bfloat16
         self.perceptual = load_lpips(dtype) if options.lambda_lpips else None
 

@@ -1,86 +1,41 @@
-"""From a grid to Gaussians: all frames at once, or (the paper's ablation) one after the other.
-
-An interpolation network may first be shown what it gets at inference: `RenderedEnds`.
-"""
+"""From a grid to Gaussians: all frames at once, or (the paper's ablation) one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import fields
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from core.cameras import cameras_from_pluecker
-from core.data.input_grid import blend_between_ends, build_grid, with_sides
+from core.data.side_views import side_view_grid
 from core.gaussians import Gaussians
-from core.images import resize_area
+from core.options.side_views import SideViews
 from core.rendering import Renderer
-
-InputSides = Literal["first", "every", "own"]
-
-
-@dataclass(frozen=True)
-class RenderedEnds:
-    """Views 1..3 of an interpolation grid as inference has them: renders of a reconstruction, not true views.
-
-    Nothing here is trained, and nothing is random. Samples without side views (`front_alone`) stay meaningful: their
-    ends are rendered from what the front video alone gives.
-
-    Attributes:
-        network: the reconstruction model, frozen; it sees the two ends with the side views of the first.
-        renderer: draws on white.
-        size: side of the renders in pixels; they are resized to the grid.
-        autocast: the run's precision, entered for the network.
-    """
-
-    network: nn.Module
-    renderer: Renderer
-    size: int
-    autocast: Callable[[], AbstractContextManager]
-
-    @torch.no_grad()
-    def __call__(self, grid: Tensor) -> Tensor:
-        """The grid ``[B,T,V,9,H,W]`` with other colours in views 1..3, blends between the ends; all else stays."""
-        sides = grid[:, :1, 1:]
-        ends = torch.cat([grid[:, [0, -1], :1], sides.expand(-1, 2, -1, -1, -1, -1)], dim=2)
-        with self.autocast():
-            gaussians = self.network(ends)
-        with torch.autocast(grid.device.type, enabled=False):
-            cameras = cameras_from_pluecker(ends[:, :, 1:, 3:].float())
-            images = self.renderer(gaussians, cameras.resized((self.size, self.size))).image.clamp(0, 1)
-            time = [0] * (grid.shape[1] - 1) + [1]  # what lies between is not read
-            colors = build_grid(*blend_between_ends(resize_area(images, cameras.size)[:, time], cameras[:, time]))
-        return with_sides(grid, colors[..., :3, :, :])
+from core.view_grid import ViewGrid
 
 
-def predict(
-    model: nn.Module, grid: Tensor, renderer: Renderer, input_sides: InputSides, ends: RenderedEnds | None = None
-) -> Gaussians:
-    """Gaussians ``[B,T]`` of a grid ``[B,T,V,9,H,W]``; ``own`` side views make it autoregressive."""
-    grid = ends(grid) if ends else grid
-    return predict_in_turn(model, grid, renderer) if input_sides == "own" else model(grid)
+def predict(model: nn.Module, grid: ViewGrid, renderer: Renderer, side_views: SideViews) -> Gaussians:
+    """Gaussians ``[B,T]`` of a grid; side views ``previous`` make it autoregressive."""
+    return predict_in_turn(model, grid, renderer) if side_views == "previous" else model(grid)
 
 
-def predict_in_turn(model: nn.Module, grid: Tensor, renderer: Renderer) -> Gaussians:
+def predict_in_turn(model: nn.Module, grid: ViewGrid, renderer: Renderer) -> Gaussians:
     """Autoregression: frame t sees its own view 0 and, from the side, renders of the Gaussians of frame t - 1.
 
     No gradient flows through those renders: each frame learns to work from what the network gives, as at inference.
 
     Args:
         model: sees one frame at a time, so its temporal attention has nothing to attend to but that frame.
-        grid: ``[B,T,V,9,H,W]``; the side views of frames 1, 2, ... give their cameras only.
+        grid: the side views of frames 1, 2, ... give their cameras only.
         renderer: draws the side views on white.
     """
-    results = [model(grid[:, :1])]
-    for t in range(1, grid.shape[1]):
-        now = grid[:, t : t + 1]
-        with torch.no_grad(), torch.autocast(grid.device.type, enabled=False):
-            cameras = cameras_from_pluecker(now[:, :, 1:, 3:].float())
-            sides = renderer(results[-1].detach(), cameras).image.clamp(0, 1)
-            colors = build_grid(sides, cameras)[..., :3, :, :]
-        results.append(model(with_sides(now, colors)))
+    images, cameras = grid.view_images, grid.view_cameras
+    sides, results = images[:, 0, 1:], []
+    for t in range(grid.shape[1]):
+        now = cameras[:, t : t + 1]
+        if t:
+            with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+                sides = renderer(results[-1].detach(), now[:, :, 1:]).image[:, 0].clamp(0, 1).to(images)
+        results.append(model(side_view_grid(images[:, t : t + 1, 0], sides, now, "previous")))
     columns = ([getattr(result, field.name) for result in results] for field in fields(Gaussians))
     return Gaussians(*(torch.cat(column, dim=1) for column in columns))

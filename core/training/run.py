@@ -26,7 +26,6 @@ from core.training.build import (
     make_accelerator,
     make_average,
     make_dataset,
-    make_ends,
     make_loader,
     make_model,
     make_optimizer,
@@ -99,7 +98,6 @@ class Training:
         if self.start.weights is not None:
             self._inform(f"start: {load_weights(model, self.start.weights, strict=self.validate_only)}")
         self.renderer = make_renderer_in_turn(options, self.accelerator)
-        self.ends = make_ends(options, self.accelerator, self.renderer)
         self.test_dataset = make_dataset(options, "test")
         self.validation_lpips = load_validation_lpips(options.train)
         self.log = RunLog(self.accelerator, self.workspace)
@@ -135,7 +133,6 @@ class Training:
             self.renderer,
             Objective(options.train, options.run.seed),
             options,
-            self.ends,
         )
 
     def _plan(self, groups: int) -> None:
@@ -249,8 +246,7 @@ class Training:
             self.accelerator,
             self.ledger,
             self.validation_lpips,
-            self.options.data.input_sides,
-            self.ends,
+            self.options.side_views.side_views,
         )
         self.log.write("validation", self.progress.step, **asdict(result))
         self._inform(f"step {self.progress.step}: {json.dumps(asdict(result))}")

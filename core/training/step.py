@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.options import Options
 from core.rendering import Renderer
 from core.training.objective import Objective
-from core.training.rollout import RenderedEnds, predict
+from core.training.rollout import predict
 from core.training.stop import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,6 @@ class Stepper:
     renderer: Renderer
     objective: Objective
     options: Options
-    ends: RenderedEnds | None = None
     request: StopRequest = field(default_factory=StopRequest)
 
     def __post_init__(self) -> None:
@@ -102,7 +101,7 @@ class Stepper:
         return Outcome(terms, fine, images, complete, skipped, stop)
 
     def _forward(self, batch: ClipBatch, step: int) -> tuple[dict[str, Tensor], Tensor]:
-        gaussians = predict(self.model, batch.grid, self.renderer, self.options.data.input_sides, self.ends)
+        gaussians = predict(self.model, batch.grid, self.renderer, self.options.side_views.side_views)
         finite = gaussians.is_finite()
         if not finite:  # renderers refuse such Gaussians, and yet every process must get to its backward pass
             gaussians = gaussians.map(lambda field: torch.where(torch.isfinite(field), field, 0.5))

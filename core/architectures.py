@@ -1,0 +1,12 @@
+"""The network that options ask for."""
+
+from __future__ import annotations
+
+from core.model import FastL4GM
+from core.nano.model import NanoL4GM
+from core.options import ModelOptions
+
+
+def build_model(options: ModelOptions) -> FastL4GM:
+    """A network with fresh weights, on the current default device: `FastL4GM`, or `NanoL4GM` for ``nano``."""
+    return NanoL4GM(options) if options.architecture == "nano" else FastL4GM(options)

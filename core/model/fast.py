@@ -1,0 +1,200 @@
+"""L4GM run fast: the same weights and, but for rounding, the same results as `core.model.l4gm`.
+
+    images [N] -> conv_in, first levels ──place──> attending levels ──kept──> last levels -> conv_out
+                  each distinct image once         all of B T V               the asked time steps alone
+
+* Where a grid repeats images, the levels before the first attention see each distinct image once.
+* Time steps that nobody asks for are left behind after the last attention.
+* On the CPU, normalisation and attention run in the kernels of `core.cpu`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from core.cpu import dispatch
+from core.gaussians import Gaussians
+from core.model.attention import attention
+from core.model.l4gm import L4GM, gaussians_of
+from core.model.unet import SKIP_SCALE, DecoderLevel, ResidualBlock, SelfAttention, UNet
+from core.options import ModelOptions
+from core.view_grid import ViewGrid
+
+
+class _FastGroupNorm(nn.GroupNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return dispatch.group_norm(x, self)
+
+
+class _FastResidualBlock(ResidualBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(dispatch.group_norm(x, self.norm1, silu=True))
+        h = self.conv2(dispatch.group_norm(h, self.norm2, silu=True))
+        return (h + self.shortcut(x)) * SKIP_SCALE
+
+
+class _FastSelfAttention(SelfAttention):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return dispatch.attention(q, k, v, partial(attention, backend=self.backend))
+
+
+class FastDecoderLevel(DecoderLevel):
+    """A decoder level that may leave images behind."""
+
+    def forward(
+        self, x: Tensor, skips: Iterator[Tensor], frames: int, views: int, kept: Tensor | None = None
+    ) -> Tensor:
+        """``kept``: rows of the images that go on after the layers; None: all."""
+        for j in range(len(self.nets)):
+            x = self.layer(j, torch.cat([x, next(skips)], dim=1), frames, views)
+        x = x if kept is None else select(x, kept)
+        if self.upsample is not None:
+            x = self.upsample(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return x
+
+
+_FAST = {
+    nn.GroupNorm: _FastGroupNorm,
+    ResidualBlock: _FastResidualBlock,
+    SelfAttention: _FastSelfAttention,
+    DecoderLevel: FastDecoderLevel,
+}
+
+
+class FastUNet(UNet):
+    """The U-Net over distinct images; its parts keep their parameters and names and get another ``forward``."""
+
+    def __init__(self, in_channels: int, out_channels: int, options: ModelOptions) -> None:
+        super().__init__(in_channels, out_channels, options)
+        for module in self.modules():
+            module.__class__ = _FAST.get(type(module), type(module))
+
+    def forward(self, images: Tensor, index: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """Map distinct images ``[N,C,H,W]`` on a grid ``index`` ``[B,T,V]`` to ``[B,T,V,C',h,w]``.
+
+        Args:
+            images, index: as in `ViewGrid`.
+            frame_mask: the K time steps whose result is asked for, ``[B,T]`` bool, best on the CPU, where choosing them
+                makes no device wait. The result is then ``[K,1,V,C',h,w]``.
+        """
+        (frames, views), place = index.shape[1:], index.flatten()
+        # Channels-last is what the convolution libraries like on CPU and GPU alike.
+        x = self.conv_in(images.to(self.conv_in.weight.dtype, memory_format=torch.channels_last))
+        # Rows of the grid's places among the images; None once every place has its own features. Images that do not
+        # repeat are in the order of their places (`ViewGrid`).
+        place = None if len(images) == len(place) else place
+        skips = [(x, place)]
+        for level in self.down_blocks:
+            if place is not None and len(level.attns):
+                x, place = select(x, place), None
+            x, level_skips = level(x, frames, views)
+            skips += [(skip, place) for skip in level_skips]
+        x = self.mid_block(x if place is None else select(x, place), frames, views)
+        x = self._decoded(x, skips, frames, views, None if frame_mask is None else _rows_of(frame_mask, views, x))
+        return x.unflatten(0, (-1, frames if frame_mask is None else 1, views))
+
+    def _decoded(
+        self, x: Tensor, skips: list[tuple[Tensor, Tensor | None]], frames: int, views: int, kept: Tensor | None
+    ) -> Tensor:
+        """Decoder and output: ``[B T V,C',h,w]``, or of the images ``kept`` alone."""
+        last = max([-1, *(i for i, level in enumerate(self.up_blocks) if len(level.attns))])
+        x = x if kept is None or last >= 0 else select(x, kept)
+        coarse = None
+        for i, level in enumerate(self.up_blocks):
+            taken = [skips.pop() for _ in level.nets]
+            taken = (_at(*skip, kept if i > last else None) for skip in taken)
+            x = level(x, taken, frames, views, kept if i == last else None)
+            if coarse is not None and len(coarse) != len(x):
+                coarse = select(coarse, kept)
+            coarse = self.coarse_output(i, x, coarse)
+        # Inference may keep these last layers in a finer type than the rest.
+        x = self.conv_out(dispatch.group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
+        return x if coarse is None else x + coarse
+
+    def coarse_output(self, i: int, x: Tensor, coarse: Tensor | None) -> Tensor | None:
+        """What decoder level ``i`` adds to the output, for subclasses: here nothing.
+
+        Args:
+            i: number of the level.
+            x: its features.
+            coarse: what the levels before it add.
+        """
+
+
+class FastL4GM(L4GM):
+    """`L4GM` with the same parameters, for a typed grid."""
+
+    unet_class = FastUNet
+
+    def forward(self, grid: ViewGrid, frame_mask: Tensor | None = None, min_opacity: float = 0.0) -> Gaussians:
+        """Predict Gaussians.
+
+        Args:
+            grid: what the network sees.
+            frame_mask: time steps whose Gaussians are asked for, ``[B,T]`` bool; None: all. The others are still seen.
+            min_opacity: Gaussians below need not be made; this architecture makes all of them.
+
+        Returns:
+            Gaussians with leading axes ``[B,T]``, ordered as those of `L4GM`; with ``frame_mask`` leading axes ``[K]``,
+            those time steps in their order.
+
+        Raises:
+            UserError: the images have sides that the network's strides do not divide.
+        """
+        gaussians = gaussians_of(self.raw_channels(grid, frame_mask))
+        return gaussians if frame_mask is None else gaussians[:, 0]
+
+    def raw_channels(self, grid: ViewGrid, frame_mask: Tensor | None = None) -> Tensor:
+        """The output before the activation: ``[B,T,V,14 k,S,S]``; of the time steps of a mask ``[K,1,V,...]``."""
+        return self._raw_channels(grid.features(), grid.index, frame_mask)
+
+    def _raw_channels(self, images: Tensor, index: Tensor, frame_mask: Tensor | None) -> Tensor:
+        self.check_sides(images.shape[-2:])
+        x = self.unet(images, index, frame_mask)
+        return self.conv(x.flatten(0, 2)).unflatten(0, x.shape[:3])
+
+
+def select(x: Tensor, rows: Tensor) -> Tensor:
+    """``x[rows]`` for features ``[n, C, H, W]``, channels-last; gradients of equal rows are summed in float32."""
+    if torch.compiler.is_compiling():  # the same in operations that torch.compile fuses
+        return x.to(torch.promote_types(x.dtype, torch.float32))[rows].to(x.dtype)
+    return _Select.apply(x, rows)
+
+
+class _Select(torch.autograd.Function):
+    """Rows of a tensor; PyTorch would sum their gradients in bfloat16, one by one."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.count = len(x)
+        return rearrange(rearrange(x, "n c h w -> n h w c").index_select(0, rows), "n h w c -> n c h w")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        pixels = rearrange(grad, "n c h w -> n h w c")
+        total = pixels.new_zeros(ctx.count, *pixels.shape[1:], dtype=torch.promote_types(grad.dtype, torch.float32))
+        total.index_add_(0, rows, pixels.to(total.dtype))
+        return rearrange(total.to(grad.dtype), "n h w c -> n c h w"), None
+
+
+def _rows_of(frame_mask: Tensor, views: int, x: Tensor) -> Tensor:
+    """Rows of the images of the time steps in a mask ``[B,T]``, on the device of x."""
+    rows = torch.arange(frame_mask.numel() * views, device=frame_mask.device).reshape(*frame_mask.shape, views)
+    return rows[frame_mask].flatten().to(x.device)
+
+
+def _at(skip: Tensor, place: Tensor | None, kept: Tensor | None) -> Tensor:
+    """A skip of the images ``kept`` (None: all), where it has features of distinct images that lie at ``place``."""
+    if place is not None:
+        kept = place if kept is None else place[kept]
+    return skip if kept is None else select(skip, kept)

@@ -1,0 +1,30 @@
+"""Options of the side views: where views 1, 2, ... come from, in training and inference (`core.data.side_views`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+SideViews = Literal["first", "every", "previous"]
+ChunkSideViews = Literal["previous", "first"]
+InsertedSideViews = Literal["blend", "first"]
+ViewGenerator = Literal["auto", "files", "imagedream", "single-view"]
+
+
+@dataclass(frozen=True)
+class SideViewOptions:
+    """Where views 1..3 come from, which a video does not show."""
+
+    side_views: Annotated[SideViews, tyro.conf.arg(aliases=("--input_sides",))] = "first"
+    """Training: views 1..3 of later frames. first: those of the first frame, as published; every: ground truth;
+    previous: renders of the network's own Gaussians of the frame before (autoregression)."""
+    chunk_side_views: Annotated[ChunkSideViews, tyro.conf.arg(aliases=("--handover",))] = "previous"
+    """Side views of a chunk: renders of the one before, as published, or those of the first frame."""
+    inserted_side_views: Annotated[InsertedSideViews, tyro.conf.arg(aliases=("--interp_sides",))] = "blend"
+    """Side views of inserted frames. blend: of those at the two ends, as published; first: those of the first frame."""
+    view_generator: Annotated[ViewGenerator, tyro.conf.arg(aliases=("--seeder",))] = "auto"
+    """auto: image files, else ImageDream, else single-view."""
+    single_view_resume: str | None = "pretrained/nano_recon.safetensors"
+    """Checkpoint (preset nano) that makes views from the front alone; None: the one of --resume can do so itself."""
