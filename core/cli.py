@@ -9,7 +9,7 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass, replace
 from functools import cache
@@ -22,7 +22,7 @@ import tyro
 from core.cpu.memory import keep_freed_memory
 from core.errors import UserError
 from core.options import PRESET_HELP, PRESETS, Options
-from core.options.offers import SWITCHES, TRAIN, Offer, plain
+from core.options.offers import RENAMED, SWITCHES, TRAIN, Offer, plain
 
 Column = tuple[str, Any, Any]  # name, type with its help text, default
 
@@ -48,7 +48,7 @@ def parse_options(description: str, argv: Sequence[str] | None = None, offer: Of
     Raises:
         UserError: a value that cannot be.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = _renamed(sys.argv[1:] if argv is None else argv)
     for_help = not {"-h", "--help"}.isdisjoint(words)
     form = tyro.extras.overridable_config_cli(
         {preset: (PRESET_HELP[preset], _form(preset, offer, for_help)) for preset in PRESETS},
@@ -105,6 +105,22 @@ def help_texts(section: type) -> dict[str, str]:
         for entry, text in pairwise(definition.body)
         if isinstance(entry, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
+
+
+def _renamed(words: Iterable[str]) -> list[str]:
+    """Words of a command line, options of version 0.1 and their values under their names of today."""
+    found: list[str] = []
+    values: Mapping[str, str] = {}  # of the option before this word
+    for word in words:
+        flag, equals, value = word.partition("=")
+        old = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
+        if old in RENAMED:
+            new, values = RENAMED[old]
+            found.append(f"--{new}{equals}{values.get(value, value)}")
+        else:
+            found.append(values.get(word, word))
+            values = {}
+    return found
 
 
 def _log_what_has_no_effect(words: Sequence[str], offer: Offer) -> None:

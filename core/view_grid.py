@@ -58,6 +58,8 @@ class ViewGrid:
             )
         if self.masks is not None and self.masks.shape != (len(images), 1, *images.shape[-2:]):
             raise ValueError(f"masks {tuple(self.masks.shape)} do not belong to images {tuple(images.shape)}")
+        if self.index.device.type == "cpu" and not _in_order(self.index.flatten(), len(images)):  # a GPU would wait
+            raise ValueError(f"the index must name all {len(images)} images, in the order in which they first occur")
 
     @staticmethod
     def of(images: Tensor, cameras: Cameras, masks: Tensor | None = None) -> ViewGrid:
@@ -127,3 +129,12 @@ class ViewGrid:
             torch.cat([grid.index + start for grid, start in zip(grids, starts, strict=True)]),
             None if any(mask is None for mask in masks) else torch.cat(masks),
         )
+
+
+def _in_order(index: Tensor, count: int) -> bool:
+    """Whether 0 to ``count`` - 1 all occur in ``index`` ``[P]``, each for the first time after those below it."""
+    if not len(index):
+        return not count
+    seen = index.cummax(dim=0).values
+    new = torch.cat([seen[:1], seen.diff()])
+    return bool((index >= 0).all()) and bool((new <= 1).all()) and int(seen[0]) == 0 and int(seen[-1]) == count - 1

@@ -124,7 +124,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(call: Call) -> None:
         (f"{SHORT} --num_frames 0", "--num_frames is 0"),
         (f"{SHORT} --interpolate_rate 0", "--interpolate_rate is 0"),
         (f"{SHORT} --interp_batch -1", "--interp_batch is -1"),
-        (f"{SHORT} --chunk_lanes 0", "--chunk_lanes is 0"),
+        (f"{SHORT} --chunk_lanes 0", "--chunk_workers is 0"),
         (f"{SHORT} --target_fps 0", "--target_fps is 0"),
         (f"{SHORT} --target_fps nan", "--target_fps is nan"),
         (f"{SHORT} --seeder imagedream", "hf download ashawkey/imagedream-ipmv-diffusers"),

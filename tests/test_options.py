@@ -156,7 +156,7 @@ def test_every_number_has_limits(section: str, option: str, kind: type) -> None:
     [
         "--interpolate_rate 1000000000",
         "--interp_batch 1000000000",
-        "--chunk_lanes 1000000000",
+        "--chunk_workers 1000000000",
         "--output_size 100000",
         "--input_size 65536",
         "--down_channels -24 48 96 128 192",
@@ -180,3 +180,25 @@ def test_values_that_cannot_be_end_in_one_line(line: str, capsys: pytest.Capture
 def test_probabilities_are_probabilities(value: str) -> None:
     with pytest.raises(UserError, match=r"--prob_view_dropout is .* must lie between 0 and 1"):
         parse_options("", ["nano", "--prob_view_dropout", value])
+
+
+@pytest.mark.parametrize(
+    ("old", "section", "option", "value"),
+    [
+        ("--handover last", "side_views", "chunk_side_views", "previous"),
+        ("--handover=last", "side_views", "chunk_side_views", "previous"),
+        ("--handover first", "side_views", "chunk_side_views", "first"),
+        ("--interp_sides ends", "side_views", "inserted_side_views", "blend"),
+        ("--interp-sides=first", "side_views", "inserted_side_views", "first"),
+        ("--seeder files", "side_views", "view_generator", "files"),
+        ("--chunk_lanes 3", "infer", "chunk_workers", 3),
+    ],
+)
+def test_options_of_the_version_before_keep_their_meaning(old: str, section: str, option: str, value: object) -> None:
+    options = parse_options("", ["nano", *old.split(), "--test_path", "last"], INFER_4D)
+    assert getattr(getattr(options, section), option) == value
+    assert options.infer.test_path == "last"
+
+
+def test_autoregression_in_training_keeps_its_old_name() -> None:
+    assert parse_options("", ["big", "--input_sides", "own"], TRAIN).side_views.side_views == "previous"

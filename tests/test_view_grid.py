@@ -106,3 +106,11 @@ def test_moving_and_casting_leave_the_index():
 def test_masks_of_other_images_are_refused(masks: torch.Tensor):
     with pytest.raises(ValueError, match="masks"):
         ViewGrid(torch.ones(4, 3, SIZE, SIZE), input_cameras(size=SIZE), torch.arange(4)[None, None], masks)
+
+
+@pytest.mark.parametrize("index", [[0, 2, 1], [1, 0, 2], [0, 1, 1], [0, 1, 3], [0, -1, 2]])
+def test_an_index_out_of_the_order_of_the_images_is_refused(index: list[int]) -> None:
+    with pytest.raises(ValueError, match="order in which they first occur"):
+        ViewGrid(
+            torch.rand(3, 3, SIZE, SIZE), orbit_cameras(torch.zeros(3), size=(SIZE, SIZE)), torch.tensor([[index]])
+        )

@@ -53,7 +53,7 @@ def front_alone(grid: ViewGrid) -> ViewGrid:
 
 
 def placeholder_views(front: Tensor) -> Tensor:
-    """Views 90, 180 and 270 degrees from a frame ``[..., 3, H, W]``, as source ``none`` has them."""
+    """Views 90, 180 and 270 degrees from a frame ``[..., 3, H, W]``, as source ``none`` has them beside that frame."""
     white = torch.ones_like(front)
     return torch.stack([white, front.flip(-1), white], dim=-4)
 

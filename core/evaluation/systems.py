@@ -155,13 +155,13 @@ class Trial:
         return resize_area(self.truth.front, (self.session.network.size,) * 2)
 
     @cached_property
-    def sides(self) -> Tensor:
-        """Views 1..3 of frame 0 ``[3, 3, S, S]``, from the source that the protocol names."""
+    def sides(self) -> Tensor | None:
+        """Views 1..3 of frame 0 ``[3, 3, S, S]``, from the source that the protocol names; None: source ``none``."""
         size = self.session.network.size
         if self.protocol.side_views == "first":
             return resize_area(self.truth.first_sides, (size, size))
         if self.protocol.side_views == "none":
-            return placeholder_views(self.truth.first_frame(size))
+            return None
         return resize_area(self.session.lift(self.truth).lifted.views, (size, size))[1:]
 
     @property
@@ -226,7 +226,8 @@ class Trial:
             return interpolate(ends, rate, *rest)
         shown = self.front[::rate]
         fades = cross_fade(shown[:-1], shown[1:], rate + 1)[:, 1:-1]
-        return insert(ends, fades, self.sides, *rest)
+        sides = placeholder_views(self.front[0]) if self.sides is None else self.sides
+        return insert(ends, fades, sides, *rest)
 
     def _blended(self, ends: list[GaussianFrame]) -> Prediction:
         """Renders of the frames before and after, blended by time."""

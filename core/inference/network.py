@@ -106,11 +106,13 @@ class Network:
         cameras = self._cameras_at(azimuths).expand(1, len(frames), len(azimuths))
         return self._run(side_view_grid(frames[None].to(self.device), sides, cameras, source))[0]
 
-    def reconstruct_alone(self, frames: Tensor, side_views: Tensor) -> Gaussians:
+    def reconstruct_alone(self, frames: Tensor, side_views: Tensor | None) -> Gaussians:
         """As `reconstruct`, but every frame is a video of one: nothing passes from one time to another."""
-        sides = side_views.to(self.device).expand(len(frames), *side_views.shape)
         cameras = self.cameras.expand(len(frames), 1, *self.cameras.shape)
-        return self._run(side_view_grid(frames[:, None].to(self.device), sides, cameras, "first"))[:, 0]
+        front, sides = frames[:, None].to(self.device), None
+        if side_views is not None:
+            sides = side_views.to(self.device).expand(len(frames), *side_views.shape)
+        return self._run(side_view_grid(front, sides, cameras, "none" if sides is None else "first"))[:, 0]
 
     def interpolate(self, ends: Tensor, rate: int, *, first: bool = True) -> Gaussians:
         """Gaussians at the times 0, 1/rate, ..., M - 1 of M successive time steps.

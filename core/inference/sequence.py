@@ -131,7 +131,7 @@ def refine_pairs(
 
 def reconstruct(
     frames: Iterable[Tensor],
-    side_views: Tensor,
+    side_views: Tensor | None,
     length: int,
     network: Network,
     orbit: OrbitRenderer,
@@ -142,7 +142,7 @@ def reconstruct(
 
     Args:
         frames: ``[3, S, S]`` in [0, 1], S = ``network.size``.
-        side_views: views 1..3 of the first frame ``[3, 3, S, S]``.
+        side_views: views 1..3 of the first frame ``[3, 3, S, S]``; None: nothing but the frames is known.
         length: T, frames that the network sees at once.
         network: the reconstruction model.
         orbit: renders.
@@ -152,11 +152,11 @@ def reconstruct(
         workers: chunks at once, where none waits for the one before it.
     """
 
-    def run(chunk: Numbered, images: Sequence[Tensor], sides: Tensor) -> list[GaussianFrame]:
+    def run(chunk: Numbered, images: Sequence[Tensor], sides: Tensor | None) -> list[GaussianFrame]:
         gaussians = network.reconstruct(torch.stack(images), sides)
         return _gaussian_frames(gaussians, *zip(*chunk, strict=True), orbit)
 
-    def with_previous(chunk: Numbered, sides: Tensor) -> tuple[list[GaussianFrame], Tensor]:
+    def with_previous(chunk: Numbered, sides: Tensor | None) -> tuple[list[GaussianFrame], Tensor]:
         results = run(chunk, [frame for _, frame in chunk], sides)
         return results, results[-1].side_views(network)
 

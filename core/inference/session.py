@@ -94,7 +94,7 @@ class Session:
     @property
     def chunk_workers(self) -> int:
         """Chunks of the reconstruction model at once, likewise."""
-        return self._workers(self.options.infer.chunk_lanes)
+        return self._workers(self.options.infer.chunk_workers)
 
     def _workers(self, most: int) -> int:
         threads = torch.get_num_threads()

@@ -32,11 +32,11 @@ class InferOptions:
     """Steps from one video frame to the next after interpolation."""
     interp_batch: int = 4
     """Frame pairs interpolated at once."""
-    chunk_lanes: int = 1
+    chunk_workers: int = 1
     """Chunks at once on a CPU, with --chunk_side_views first; memory grows with them."""
 
     def __post_init__(self) -> None:
         within(self, 16, 4096, "output_size")
         within(self, 0.1, 1000, "target_fps")
         within(self, 1, 64, "interpolate_rate")
-        within(self, 1, 256, "interp_batch", "chunk_lanes")
+        within(self, 1, 256, "interp_batch", "chunk_workers")

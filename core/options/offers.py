@@ -29,6 +29,14 @@ SWITCHES: Mapping[str, bool] = {
     "sample_by_anim": True,
     "evaluating": False,
 }
+# Options of version 0.1 under their names of today, and values that are named otherwise.
+RENAMED: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "input_sides": ("side_views", {"own": "previous"}),
+    "handover": ("chunk_side_views", {"last": "previous"}),
+    "interp_sides": ("inserted_side_views", {"ends": "blend"}),
+    "seeder": ("view_generator", {}),
+    "chunk_lanes": ("chunk_workers", {}),
+}
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ EVAL = Offer(
     {
         "evaluation": "eval.* data.data_home_val",
         "networks": f"infer.interpresume data.num_frames data.output_size infer.precision side_views.chunk_side_views "
-        f"infer.chunk_lanes {_INTERPOLATION}",
+        f"infer.chunk_workers {_INTERPOLATION}",
         "camera": "camera.*",
     },
     "views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.*",

@@ -76,7 +76,7 @@ _NANO = Options(
     train=TrainOptions(batch_size=4, warmup_steps=200, share_warmup=False, lambda_hull=1.0),
     run=RunOptions(resume="pretrained/nano_recon.safetensors"),
     camera=CameraOptions(rasterize_mode="antialiased"),
-    infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", chunk_lanes=2),
+    infer=InferOptions(interpresume="pretrained/nano_recon.safetensors", chunk_workers=2),
 )
 
 PRESETS: dict[str, Options] = {

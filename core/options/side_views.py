@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 SideViews = Literal["first", "every", "previous"]
 ChunkSideViews = Literal["previous", "first"]
@@ -17,14 +15,14 @@ ViewGenerator = Literal["auto", "files", "imagedream", "single-view"]
 class SideViewOptions:
     """Where views 1..3 come from, which a video does not show."""
 
-    side_views: Annotated[SideViews, tyro.conf.arg(aliases=("--input_sides",))] = "first"
+    side_views: SideViews = "first"
     """Training: views 1..3 of later frames. first: those of the first frame, as published; every: ground truth;
     previous: renders of the network's own Gaussians of the frame before (autoregression)."""
-    chunk_side_views: Annotated[ChunkSideViews, tyro.conf.arg(aliases=("--handover",))] = "previous"
+    chunk_side_views: ChunkSideViews = "previous"
     """Side views of a chunk: renders of the one before, as published, or those of the first frame."""
-    inserted_side_views: Annotated[InsertedSideViews, tyro.conf.arg(aliases=("--interp_sides",))] = "blend"
+    inserted_side_views: InsertedSideViews = "blend"
     """Side views of inserted frames. blend: of those at the two ends, as published; first: those of the first frame."""
-    view_generator: Annotated[ViewGenerator, tyro.conf.arg(aliases=("--seeder",))] = "auto"
+    view_generator: ViewGenerator = "auto"
     """auto: image files, else ImageDream, else single-view."""
     single_view_resume: str | None = "pretrained/nano_recon.safetensors"
     """Checkpoint (preset nano) that makes views from the front alone; None: the one of --resume can do so itself."""
