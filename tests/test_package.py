@@ -62,7 +62,7 @@ def test_an_installed_copy_makes_gaussians_in_any_folder(site: Path, tmp_path: P
     done = l4gm(site, tmp_path, "infer-4d", "nano", "--test_path", "x.png", "--workspace", "out", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/x/frame0001.ply").is_file()
-    assert str(site / "l4gm/pretrained") in (tmp_path / "out/x/metadata.json").read_text()
+    assert str(site / "l4gm/pretrained") in (tmp_path / "out/x_metadata.json").read_text()
 
 
 def test_another_core_that_is_loaded_already_is_refused(site: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_numba_draws_copies(gpu: PretendedCuda) -> None:
 def test_auto_falls_back_to_numba_and_says_why(
     gpu: PretendedCuda, installed: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def without_nvcc(near: float, far: float) -> None:
+    def without_nvcc(near: float, far: float, rasterize_mode: str) -> None:
         raise UserError("gsplat could not compile its CUDA kernels (no nvcc)")
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: installed or None)
