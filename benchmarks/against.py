@@ -5,7 +5,7 @@ python -m benchmarks --against ../before [--rows video render_512] [--rounds 5]
 Each round runs each row once in either checkout, every time in a new process, so that a busy machine slows both alike.
 The first round, which fills the caches of compiled kernels, is not counted. Rows use only what all versions share:
 published names and command lines. Printed are medians, the ratio of the medians (below 1: this checkout is faster), and
-the least and greatest ratio of a round, which show how far the machine can be trusted.
+the smallest and largest ratio of a round, which show how far the machine can be trusted.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def _row(name: str, rounds: list[dict[str, float]]) -> Row:
         "ours s": ours,
         "theirs s": theirs,
         "ours / theirs": ours / theirs,
-        "least": min(ratios),
-        "greatest": max(ratios),
+        "min": min(ratios),
+        "max": max(ratios),
     }
 
 

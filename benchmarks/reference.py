@@ -129,7 +129,7 @@ class ViewByView:
 
 
 class OneByOne(OrbitRenderer):
-    """Draws one set from one azimuth a call."""
+    """Draws one frame from one azimuth per call."""
 
     def __call__(
         self,
@@ -142,15 +142,16 @@ class OneByOne(OrbitRenderer):
         """As `OrbitRenderer`."""
         angles = list(zip(azimuths, elevations or [0.0] * len(azimuths), strict=True))
         draw = super().__call__
-        sets = (gaussians[k : k + 1] for k in range(gaussians.shape[0]))
+        singles = (gaussians[k : k + 1] for k in range(gaussians.shape[0]))
         images = [
-            [draw(one, [azimuth], elevations=[elevation], size=size) for azimuth, elevation in angles] for one in sets
+            [draw(one, [azimuth], elevations=[elevation], size=size) for azimuth, elevation in angles]
+            for one in singles
         ]
         return torch.cat([torch.cat(views, dim=1) for views in images])
 
 
 def published_loop(options: Options) -> Options:
-    """Side views are renders, handed from chunk to chunk and from both ends of a pair; all presets but nano do so."""
+    """Side views are renders of the previous chunk and of both ends of a pair, as in all presets but nano."""
     side_views = replace(options.side_views, chunk_side_views="previous", inserted_side_views="blend")
     return replace(options, side_views=side_views)
 

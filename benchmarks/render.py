@@ -38,26 +38,26 @@ print(json.dumps([[clock - marks[0][0], cpu - marks[0][1]] for clock, cpu in mar
 """
 
 
-def surface(num: int, sets: int = 1, sigma: float = 0.01) -> Gaussians:
+def surface(num: int, frames: int = 1, sigma: float = 0.01) -> Gaussians:
     """Anisotropic Gaussians near a sphere of radius 0.6, mixed opacity: what a network makes of an object."""
     generator = torch.Generator().manual_seed(num)
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(1, sets, num, *shape, generator=generator)
+        return torch.randn(1, frames, num, *shape, generator=generator)
 
     return Gaussians(
         means=0.6 * torch.nn.functional.normalize(normal(3), dim=-1) + 0.02 * normal(3),
-        opacities=0.05 + 0.95 * torch.rand(1, sets, num, generator=generator),
+        opacities=0.05 + 0.95 * torch.rand(1, frames, num, generator=generator),
         scales=sigma * torch.exp(0.5 * normal(3)),
         quats=normal(4),
-        colors=torch.rand(1, sets, num, 3, generator=generator),
+        colors=torch.rand(1, frames, num, 3, generator=generator),
     )
 
 
-def around(views: int, size: int, sets: int = 1) -> Cameras:
+def around(views: int, size: int, frames: int = 1) -> Cameras:
     """Cameras all around the horizon."""
     azimuths = torch.arange(views) * (360.0 / views)
-    return orbit_cameras(azimuths.expand(1, sets, views), size=(size, size))
+    return orbit_cameras(azimuths.expand(1, frames, views), size=(size, size))
 
 
 def forward(gaussians: Gaussians, cameras: Cameras) -> Call:

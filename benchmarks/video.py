@@ -93,7 +93,7 @@ def options_of(preset: str, folder: Path, frames: int, tiny: bool) -> Options:
 
 
 def video(rounds: int, tiny: bool, device: torch.device, preset: str = "nano") -> dict[str, list[Row]]:
-    """60 frames to 178 sets: the loop with batches against one view and one pair at a time."""
+    """60 frames to 178: the loop with batches against one view and one pair at a time."""
     frames, bar = 4 if tiny else 60, 4.0 if device.type == "cpu" else 3.0
     with TemporaryDirectory() as folder:
         options = options_of(preset, Path(folder), frames, tiny)
@@ -120,7 +120,7 @@ def video(rounds: int, tiny: bool, device: torch.device, preset: str = "nano") -
     name = f"{preset}, {frames} frames to .ply and mp4"
     rows = [compared(name, seconds["ours"], seconds["reference"], bar)]
     if "as published" in seconds:
-        name = "the same, side views handed on as published"
+        name = "the same, published side views"
         rows += [compared(name, seconds["as published"], seconds["reference"], None)]
     share_name = "network and rasteriser" if device.type == "cpu" else "waiting for network and rasteriser"
     parts = {"row": rows[0]["row"], f"{share_name}, share": share, "bar": 0.6}

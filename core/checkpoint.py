@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _TIME = "t_attns."  # in the names of all tensors of temporal attention
-_UNSEEN = ("architecture", "num_heads", "norm_groups")  # what no tensor's shape tells
+_UNSEEN = ("architecture", "num_heads", "norm_groups")  # not visible in the shape of any tensor
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LoadReport:
         missing: names of the model's tensors that the file does not have.
         unused: names of the file's tensors that the model does not have.
         misfits: tensors of another shape or type, in words: name, and both shapes.
-        differing: options that no shape tells and in which the file's network is another, in words.
+        differing: options that shapes do not show and in which the file's network differs, in words.
         metadata: the file's text metadata (safetensors).
     """
 

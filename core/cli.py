@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _REST = "not_shown"  # title of what help leaves out
 # What torch's allocators say; on a CPU in a plain RuntimeError.
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
-# What a full, read-only or foreign disk answers to whoever writes, compiled kernels included; and an impossible path.
+# Errors of writing to a full, read-only or foreign disk, compiled kernels included; and an impossible path.
 _NO_ROOM = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES),
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),

@@ -72,7 +72,7 @@ class Gaussians:
     def select(self, mask: Tensor) -> Gaussians:
         """Keep some Gaussians of a single set (no leading axes) by a boolean mask or an index ``[N]``."""
         if self.shape:
-            raise ValueError(f"select() works on one set, this one has leading axes {tuple(self.shape)}")
+            raise ValueError(f"select() works on one frame, these Gaussians have leading axes {tuple(self.shape)}")
         return self.map(lambda field: field[mask])
 
     def visible(self) -> Gaussians:
@@ -80,7 +80,7 @@ class Gaussians:
         return self.select(self.opacities >= FAINT)
 
     def reshape(self, *shape: int) -> Gaussians:
-        """The same sets with other leading axes."""
+        """The same Gaussians with other leading axes."""
         lead = len(self.shape)
         return self.map(lambda field: field.reshape(*shape, *field.shape[lead:]))
 

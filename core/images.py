@@ -18,7 +18,7 @@ from core.errors import UserError, reason
 from core.files import atomic_path, regular_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-"""Picture files that are read. Of others Pillow knows, some start programs (EPS) or open further files."""
+"""Picture files that are read. Some other formats of Pillow start programs (EPS) or open further files."""
 MAX_SIDE = 12_288
 """Pixels. Pictures are padded to squares: one of this side takes 1.8 GB as floats."""
 CAPTION_HEIGHT = 16  # pixels

@@ -42,8 +42,8 @@ def training_loss(
     Args:
         image: render on white ``[..., 3, H, W]``.
         alpha: its opacity ``[..., 1, H, W]``.
-        target: wanted colours on white ``[..., 3, H, W]``.
-        mask: wanted opacity ``[..., 1, H, W]``.
+        target: true colours on white ``[..., 3, H, W]``.
+        mask: true opacity ``[..., 1, H, W]``.
         weights: factor of each term.
         perceptual: from `core.lpips.load_lpips`; needed if ``weights.lpips`` is not 0.
         lpips_views: indices on the last leading axis (views); LPIPS, the costly term, looks at these only. None: all.

@@ -77,8 +77,8 @@ class Lpips:
 
     def _distances(self, images: Tensor, targets: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self.features(targets)
-        return self.between(self.features(images), wanted)
+            target_features = self.features(targets)
+        return self.between(self.features(images), target_features)
 
     def between(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
         """Distances ``[N]`` of what `features` gave for two batches."""

@@ -26,7 +26,7 @@ T = TypeVar("T")
 SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int"
 # Pixels that are not square are resampled until they are: the picture is shown as a player shows it.
 SQUARE_PIXELS = f"scale=w=round(iw*sar):h=ih:{SCALE_FLAGS},setsar=1"
-# ffmpeg plays what is left of such a file and reports success; only its log tells.
+# ffmpeg plays what is left of such a file and reports success; only its log shows it.
 TRUNCATED = re.compile(r"^\[.*\] (.*(?:ended prematurely|partial file).*)$", re.MULTILINE)
 # The decoders that ffmpeg takes for these two unasked drop the alpha channel.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

@@ -1,4 +1,4 @@
-"""Files that come with the project, found wherever the user stands."""
+"""Files that come with the project, found from any folder."""
 
 from __future__ import annotations
 

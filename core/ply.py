@@ -1,4 +1,4 @@
-"""One set of Gaussians in the .ply layout of 3D Gaussian Splatting, which common viewers open.
+"""The Gaussians of one frame in the .ply layout of 3D Gaussian Splatting, which common viewers open.
 
 One element ``vertex``, all properties float32, in the published order (`PROPERTIES`), binary little-endian. Values
 are stored before activation: opacity as its logit, scales as natural logarithms, colour as the first spherical
@@ -73,10 +73,10 @@ def save_ply(
     min_opacity: float = 0.0,
     metadata: Mapping[str, object] | None = None,
 ) -> None:
-    """Write one set (no leading axes). Loading it gives the same values to float32 precision, 0 and 1 included.
+    """Write one frame (no leading axes). Loading it gives the same values to float32 precision, 0 and 1 included.
 
     Args:
-        gaussians: one set, any device and floating-point type.
+        gaussians: of one frame, any device and floating-point type.
         path: file to write.
         orientation: which axes the file has, see above.
         layout: which properties it has, see above.
@@ -88,7 +88,7 @@ def save_ply(
         ValueError: the set has leading axes.
     """
     if gaussians.shape:
-        raise ValueError(f"a .ply holds one set, got leading axes {tuple(gaussians.shape)}; index them first")
+        raise ValueError(f"a .ply holds one frame, got leading axes {tuple(gaussians.shape)}; index them first")
     gaussians = gaussians.detach().to("cpu").to(torch.float64)
     if not gaussians.is_finite() or bool((gaussians.scales < 0).any()):
         raise UserError(f"cannot write {path}: the Gaussians hold NaN, infinite values or negative scales")
@@ -123,7 +123,7 @@ def _table(gaussians: Gaussians, names: tuple[str, ...]) -> np.ndarray:
 
 
 def load_ply(path: str | Path) -> Gaussians:
-    """Read one set from a 3DGS .ply: of this module or foreign, binary of either byte order or ASCII.
+    """Read the Gaussians of a 3DGS .ply: of this module or foreign, binary of either byte order or ASCII.
 
     Properties may come in any order and number type. What we have no use for is passed over: normals, ``f_rest_*``
     (so the colour is the one averaged over directions), other elements. Files that state the viewer orientation in a

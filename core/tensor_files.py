@@ -70,7 +70,7 @@ def look_into(path: str | Path) -> tuple[frozenset[str], dict[str, str]]:
             with safe_open(path, framework="pt") as file:
                 return frozenset(_plain_name(path, name) for name in file.keys()), dict(file.metadata() or {})  # noqa: SIM118
         except (SafetensorError, OSError):
-            pass  # told in full by what follows
+            pass  # `read_tensors` raises the full error
     state, metadata = read_tensors(path)
     return frozenset(state), metadata
 

@@ -3,7 +3,7 @@
     images [N,3,H,W] + cameras [N] ──features()──> [N,9,H,W] ──index [B,T,V]──> tensor() [B,T,V,9,H,W]
 
 A video repeats images: the side views of the first frame stand beside every later frame, and two intervals share the
-frame between them. Which image stands where is known when the grid is made (`core.data.side_views`), so nobody has to
+frame between them. Where each image belongs is known when the grid is made (`core.data.side_views`), so nobody has to
 search for equal images again.
 """
 

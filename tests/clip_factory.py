@@ -14,7 +14,7 @@ SIZE = 32
 
 
 def view_color(view_id: int, frame: int) -> tuple[int, int, int]:
-    """The colour that marks one image: red tells the view id, green the frame. All are far from white."""
+    """The colour that marks one image: red is the view id, green the frame. All are far from white."""
     return (4 * view_id, 20 * frame, 60)
 
 

@@ -42,13 +42,13 @@ def test_blocks_of_any_size_agree_with_double_precision(
     ours = values_and_gradients(attention, qkv)
     exact = values_and_gradients(F.scaled_dot_product_attention, [tensor.double() for tensor in qkv])
     theirs = values_and_gradients(F.scaled_dot_product_attention, qkv)
-    for mine, wanted, torchs in zip(ours, exact, theirs, strict=True):
+    for mine, expected, torchs in zip(ours, exact, theirs, strict=True):
         assert mine.dtype == torch.bfloat16
-        error, limit = (mine - wanted).norm() / wanted.norm(), 0.01
+        error, limit = (mine - expected).norm() / expected.norm(), 0.01
         if block == 1:  # key and value gradients are summed up in bfloat16, here 70 times
             limit = 0.03
         assert error < limit
-        assert (torchs - wanted).norm() / wanted.norm() < 0.01  # the yardstick is itself in bfloat16
+        assert (torchs - expected).norm() / expected.norm() < 0.01  # the yardstick is itself in bfloat16
 
 
 def test_query_and_key_counts_may_differ_and_layout_does_not_matter(qkv: list[Tensor]) -> None:

@@ -70,7 +70,7 @@ def test_two_checkouts_are_timed_in_turn_each_with_its_own_code(
     program = "import core; print(core.SECONDS)"
     rows = {"sleep": lambda checkout, folder: float(against._run(["-c", program], checkout))}
     assert against.compare(tmp_path / "theirs", rows, 2) == [
-        {"row": "sleep", "ours s": 0.1, "theirs s": 0.4, "ours / theirs": 0.25, "least": 0.25, "greatest": 0.25}
+        {"row": "sleep", "ours s": 0.1, "theirs s": 0.4, "ours / theirs": 0.25, "min": 0.25, "max": 0.25}
     ]
     with pytest.raises(UserError, match="is no checkout"):
         against.compare(tmp_path / "elsewhere", rows, 2)

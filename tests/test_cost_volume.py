@@ -95,7 +95,7 @@ def test_the_kernel_compares_as_torch_does() -> None:
 
 
 def test_repeated_side_views_show_what_they_showed_beside_their_own_front() -> None:
-    """Of three moments the second repeats the first one's sides, the third has others; fronts are always their own."""
+    """Of three frames the second repeats the side views of the first, the third has its own; all fronts differ."""
     cameras = orbit_cameras(torch.tensor(RING), size=(32, 32)).expand(1, 3, 4)
     images = torch.ones(1, 3, 4, 3, 32, 32)
     images[..., 8:24, 8:24] = torch.rand(1, 3, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.8

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from core.options import Options
 from tests.test_architecture import ROOT
 
 MAX_WORDS = 6000
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pretrained/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([\w-]+))?\)")
+OF_OTHER_PROGRAMS = {
+    *("config_file", "machine_rank", "main_process_ip", "main_process_port"),  # accelerate
+    *("local-dir", "depth", "no-deps", "logdir", "help"),  # hf, git, pip, tensorboard, all
+}
 NAMED = re.compile(r"`((?:acc_configs|benchmarks|blender_scripts|core|data_test|data_train|docs|tests)/[\w./]*)`")
 
 
@@ -40,6 +46,23 @@ def test_links_and_named_files_exist(page: Path) -> None:
 def test_every_picture_is_shown() -> None:
     shown = {(page.parent / target).resolve() for page in PAGES for target, _ in LINK.findall(page.read_text())}
     assert set((ROOT / "docs" / "images").rglob("*.*")) <= shown
+
+
+def known_options() -> set[str]:
+    """Options of the scripts, of Blender's programs, of the benchmarks; old names too."""
+    sources = "".join(
+        path.read_text()
+        for folder in ("core", "blender_scripts", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    own = {field.name for section in fields(Options) for field in fields(section.default_factory)}
+    return own | set(re.findall(r'"--(\w+)"', sources)) | OF_OTHER_PROGRAMS
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_named_options_exist(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w-])--(?:no-)?([a-z]\w+(?:-\w+)*)", page.read_text()))
+    assert named <= known_options()
 
 
 def table_rows(page: Path) -> list[list[str]]:

@@ -1,8 +1,8 @@
-"""Every command line of the documentation is run in small, parsed by its own parser, or checked by name.
+"""Every command line of the documentation is run in small, or checked by its own parser or by name.
 
 The commands of a page run in order, in a folder that looks like a checkout: `big` and `nano` are tiny networks, videos
-and clips are tiny, and what a reader downloads or has (`FROM_ELSEWHERE`) is there. A program without an entry in
-`PROGRAMS` is a failure.
+and clips are tiny, and what a reader downloads or has (`FROM_ELSEWHERE`, `OBJECTS`) is there. The programs that start
+Blender write tiny clips of the objects that they find. A program without an entry in `PROGRAMS` is a failure.
 """
 
 from __future__ import annotations
@@ -11,29 +11,24 @@ import argparse
 import importlib
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from huggingface_hub.cli.hf import app as hf_app
-from torch import Tensor
 
+from blender_scripts.catalogue import find_items
+from blender_scripts.clips import SCENE_FPS, clip_kinds, clip_line
 from core.cli import run
-from core.multiview.diffusion import MultiViewDiffusion
-from core.options import PRESETS, Options
 from tests.clip_factory import write_clip
-from tests.test_architecture import ROOT, SCRIPTS
+from tests.documentation_place import FROM_ELSEWHERE, MADE_BY_README
+from tests.test_architecture import ROOT
 from tests.test_environment import PROJECT
-from tests.tiny import square_video, write_checkpoint
-from tests.tiny_multiview import SIZE as VIEW_SIZE
-from tests.tiny_multiview import write_pipeline
 
-pytest_plugins = ["tests.infer_place"]
+pytest_plugins = ["tests.infer_place", "tests.documentation_place"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PAGES = sorted(
@@ -41,33 +36,8 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "pretrained/*.md", "data_test/*.md", "data_train/*.md")
     for path in ROOT.glob(pattern)
 )
-# Tiny: two steps whatever the command says, unless it says --max_steps.
-SMALL = {
-    "num_views": 6,
-    "num_workers": 0,
-    "output_size": 32,
-    "mixed_precision": "no",
-    "lambda_lpips": 0.0,
-    "eval_lpips": False,
-    "max_steps": 2,
-    "batch_size": 1,
-    "diffusion_steps": 2,
-    "lpips_images": 1,
-    "tracker": "none",
-}
-FROM_ELSEWHERE = {
-    "pretrained/model_fixrot.safetensors": "ashawkey/LGM",
-    "pretrained/model_fp16_fixrot.safetensors": "ashawkey/LGM",
-    "pretrained/recon.safetensors": "jiawei011/L4GM",
-    "pretrained/interp.safetensors": "jiawei011/L4GM",
-    "pretrained/imagedream-ipmv-diffusers": "ashawkey/imagedream-ipmv-diffusers",
-    "pretrained/mvdream-sd2.1-diffusers": "ashawkey/mvdream-sd2.1-diffusers",
-}
-MADE_BY_README = ("results/first_run/best.safetensors",)
-
-
-class Parsed(Exception):
-    """Raised instead of the work that follows a successful parse."""
+# Options that make a program small, after those of the command.
+SHORTER = {"blender_scripts/make_procedural.py": ("--count", "1"), "benchmarks": ("--tiny", "--rounds", "1")}
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -79,81 +49,19 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield words
 
 
-def with_fields(options: Options, values: dict[str, object]) -> Options:
-    """The options with these values in whichever sections have fields of these names."""
-    for section in fields(options):
-        content = getattr(options, section.name)
-        known = {name: value for name, value in values.items() if hasattr(content, name)}
-        options = replace(options, **{section.name: replace(content, **known)})
-    return options
-
-
-def shorten_list(source: Path, target: Path, home: Path) -> None:
-    """Copy the first three objects of a shipped list, and write tiny clips for them."""
-    first: dict[str, str] = {}
-    for line in source.read_text().split():
-        first.setdefault(line.split("-")[1], line)
-    lines = list(first.values())[: 1 if "val" in source.name else 3]
-    target.write_text("\n".join(lines))
-    kinds = ("fixed_16_24fps", "random_24fps") if "24fps" in source.name else ("fixed_16_clip", "random_clip")
-    for line in lines:
-        write_clip(home, line, frames=8, kinds=kinds)
-
-
-def dark_squares(_: MultiViewDiffusion, __: object, latents: Tensor) -> Tensor:
-    """What the diffusion pipelines draw here: for every view of the latents a dark square on grey."""
-    views = torch.full((*latents.shape[:2], 3, VIEW_SIZE, VIEW_SIZE), 0.5)
-    views[..., 8:20, 6:20] = 0.1
-    return views
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like a checkout in which a reader has worked."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("acc_configs", "blender_scripts", "benchmarks", "tests", "constraints.txt", "Makefile", *SCRIPTS):
-        (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(ROOT / "data_test", folder / "data_test")
-    for video in (folder / "data_test").glob("*.mp4"):
-        square_video(video, 2)
-    for name in FROM_ELSEWHERE:
-        kind = "imagedream" if "imagedream" in name else "mvdream"
-        path = folder / name
-        write_checkpoint(path, 3) if path.suffix == ".safetensors" else write_pipeline(path, kind)
-    write_checkpoint(folder / "pretrained/nano_recon.safetensors", 4)
-    for name in ("data_train", "clips/val"):
-        (folder / name).mkdir(parents=True)
-    for name in MADE_BY_README:
-        write_checkpoint(folder / name, 4)
-    for path in sorted((ROOT / "data_train").glob("*.txt")):
-        shorten_list(path, folder / "data_train" / path.name, folder / ("clips/val" if "val" in path.name else "clips"))
-    return folder
-
-
-@pytest.fixture
-def checkout(place: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the template to stand in, and tiny presets."""
-    shutil.copytree(template, place, symlinks=True, dirs_exist_ok=True)
-    own = {"big": "pretrained/model_fp16_fixrot.safetensors", "nano": "pretrained/nano_recon.safetensors"}
-    for name, resume in own.items():
-        monkeypatch.setitem(PRESETS, name, with_fields(PRESETS[name], {**SMALL, "resume": resume}))
-    monkeypatch.setattr(MultiViewDiffusion, "_decode", dark_squares)  # random weights draw no plain background
-    return place
-
-
-def parse_only(main: Callable[..., object], arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argparse program up to its parsed arguments."""
-    parse_args = argparse.ArgumentParser.parse_args
-
-    def parse_and_stop(parser: argparse.ArgumentParser, args: list[str] | None = None, namespace: None = None) -> None:
-        parse_args(parser, args, namespace)
-        raise Parsed
-
-    takes_arguments = main.__code__.co_argcount
-    with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
-        with pytest.raises(Parsed):
-            main(*[arguments][:takes_arguments])
+def render(program: ModuleType, arguments: list[str]) -> None:
+    """A program that starts Blender: its own parser and catalogue, then one tiny clip of every object."""
+    parsed = program.parse(arguments)
+    args = parsed[0] if isinstance(parsed, tuple) else parsed
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    animation = 0 if args.animation == "all" else int(args.animation)
+    for item in find_items(args.obj):
+        path = item.fetch()
+        line = clip_line(path.resolve().parent.name, path.stem, animation, 0)
+        for rate in args.downsample:
+            kinds = clip_kinds(SCENE_FPS // rate)
+            views = range(0, args.views, args.view_step)
+            write_clip(args.out_dir, line, fixed=views, kinds=(kinds["fixed"], kinds["random"]))
 
 
 def python(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,11 +74,17 @@ def python(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         name, arguments = arguments[0], arguments[1:]
         assert (ROOT / name).is_file(), f"there is no {name}"
         module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
+    arguments = [*arguments, *SHORTER.get(name, ())]
+    if name.startswith("blender_scripts/render_"):
+        render(module, arguments)
+        return
     monkeypatch.setattr(sys, "argv", [name, *arguments])
-    if name.startswith(("benchmarks", "blender_scripts")):
-        parse_only(module.main, arguments, monkeypatch)
-    else:
-        run(module.main)
+    run((lambda: module.main(arguments)) if module.main.__code__.co_argcount else module.main)
+
+
+def l4gm(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command of an installed copy."""
+    python(["-m", "l4gm", *arguments], monkeypatch)
 
 
 def accelerate(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +92,8 @@ def accelerate(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert arguments[0] == "launch"
     launch, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments[1:]))
     assert Path(launch.config_file).is_file()
-    python([launch.training_script, *launch.training_script_args], monkeypatch)
+    module = ["-m"] if launch.module else []
+    python([*module, launch.training_script, *launch.training_script_args], monkeypatch)
 
 
 def hf(arguments: list[str], _: pytest.MonkeyPatch) -> None:
@@ -193,14 +108,15 @@ def hf(arguments: list[str], _: pytest.MonkeyPatch) -> None:
 
 
 def pip(arguments: list[str], _: pytest.MonkeyPatch) -> None:
-    """``pip install -e '.[EXTRAS]' [-c FILE]``: the extras exist."""
+    """``pip install [-e] '.[EXTRAS]' [-c FILE]``: the extras exist."""
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("action", choices=["install"])
-    parser.add_argument("-e", dest="project", required=True)
+    parser.add_argument("-e", action="store_true")
+    parser.add_argument("project")
     parser.add_argument("-c", dest="constraints", type=Path, default=Path("constraints.txt"))
     values = parser.parse_args(arguments)
-    extras = re.fullmatch(r"\.\[([\w,-]+)\]", values.project)[1].split(",")
-    assert set(extras) <= set(PROJECT["project"]["optional-dependencies"])
+    extras = re.fullmatch(r"\.(?:\[([\w,-]+)\])?", values.project)[1]
+    assert not extras or set(extras.split(",")) <= set(PROJECT["project"]["optional-dependencies"])
     assert values.constraints.is_file()
 
 
@@ -227,6 +143,7 @@ PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
     "python": python,
     ".venv/bin/python": python,
     ".venv-render/bin/python": python,
+    "l4gm": l4gm,
     "accelerate": accelerate,
     "hf": hf,
     "pip": pip,
@@ -286,6 +203,9 @@ def test_blocks_of_commands_are_bash_blocks() -> None:
         "pip install -e '.[none]' -c constraints.txt",
         "make none",
         "python -m benchmarks --none",
+        "l4gm view results/x",
+        "l4gm infer-4d nano --test_path none.mp4",
+        ".venv-render/bin/python blender_scripts/render_objaverse.py --obj none.glb --out_dir samples",
         "python blender_scripts/make_procedural.py --none",
         "source none/bin/activate",
         "unknown",

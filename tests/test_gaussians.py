@@ -1,4 +1,4 @@
-"""Laws of Gaussian sets and of the published activation."""
+"""Laws of Gaussians and of the published activation."""
 
 from __future__ import annotations
 

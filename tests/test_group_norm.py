@@ -44,8 +44,8 @@ def test_fused_kernels_agree_with_torch_in_double_precision(shape: tuple[int, ..
     norm, x = norm_and_input(*shape)
     fused = values_and_gradients(norm, x, silu, fused=True)
     exact = values_and_gradients(norm.double(), x.double(), silu, fused=False)
-    for ours, wanted in zip(fused, exact, strict=True):
-        torch.testing.assert_close(ours.double(), wanted, rtol=2e-5, atol=2e-5)
+    for ours, expected in zip(fused, exact, strict=True):
+        torch.testing.assert_close(ours.double(), expected, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("silu", [False, True])

@@ -168,7 +168,7 @@ def test_incomplete_side_views_are_refused(call: Call) -> None:
 @pytest.mark.parametrize("limit", [2_000, 20_000])
 @pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
 def test_full_disk(call: Call, script: str, limit: int) -> None:
-    """No file can grow beyond a limit: one line tells, and no part of a file is left."""
+    """No file can grow beyond a limit: one line says so, and no part of a file is left."""
     OrbitRenderer(CameraOptions(renderer="numba"), SIZE)(lopsided_gaussians())  # compiled kernels go to files as well
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))

@@ -66,7 +66,7 @@ def test_published_command_lines_run_verbatim(call: Call, monkeypatch: pytest.Mo
 
 
 def test_short_form_does_everything(call: Call) -> None:
-    """Side views, sets, videos and records, from a video alone."""
+    """Side views, Gaussians, videos and metadata, from a video alone."""
     assert call("infer_4d", SHORT) == (0, "")
     assert files() == {*RESULTS_4D, *(f"x/frame{number:04d}.ply" for number in range(1, 8))}
     assert {path.suffix for path in Path("results/x").iterdir()} == {".ply"}, "viewers take nothing else there"
@@ -74,31 +74,31 @@ def test_short_form_does_everything(call: Call) -> None:
         assert_frame_is_as_shown(number)
     sheet = load_image("results/x_contact_sheet.png")
     assert sheet.shape[-1] == 3 * 128, "a column for each of three frames"
-    told = metadata()
-    assert told["complete"]
-    assert told["frame_rate"] == "24"
-    assert told["times"] == pytest.approx([k / 24 for k in range(7)])
-    assert told["side_views"]["origin"] == "single-view model"
-    assert told["checkpoints"]["network"]["sha256"] != told["checkpoints"]["interpolation"]["sha256"]
-    assert len(told["source"]["sha256"]) == 64
-    assert told["renderer"] == "numba"
-    assert told["versions"]["torch"] == torch.__version__
+    written = metadata()
+    assert written["complete"]
+    assert written["frame_rate"] == "24"
+    assert written["times"] == pytest.approx([k / 24 for k in range(7)])
+    assert written["side_views"]["origin"] == "single-view model"
+    assert written["checkpoints"]["network"]["sha256"] != written["checkpoints"]["interpolation"]["sha256"]
+    assert len(written["source"]["sha256"]) == 64
+    assert written["renderer"] == "numba"
+    assert written["versions"]["torch"] == torch.__version__
     assert "orientation viewer" in Path("results/x/frame0001.ply").read_bytes()[:300].decode(errors="replace")
 
 
 @pytest.mark.parametrize(("frames", "fps", "rate"), [(9, 30, 3), (2, 30, 3), (5, 8, 2), (2, 8, 1)])
 def test_kept_side_views_in_lanes_give_every_time_as_well(call: Call, frames: int, fps: int, rate: int) -> None:
-    """The way of the shipped nano: one network for both, chunks side by side, inserted sets from the front video."""
+    """The way of the shipped nano: one network for both, chunks side by side, inserted frames from the front video."""
     square_video(Path("data_test/x.mp4"), frames, fps)
-    kept = "--handover first --interp_sides first --chunk_lanes 2 --num_frames 2"
-    kept += " --interpresume pretrained/recon.safetensors"
-    assert call("infer_4d", f"{SHORT} {kept} --interpolate_rate {rate}") == (0, "")
+    options = "--handover first --interp_sides first --chunk_lanes 2 --num_frames 2"
+    options += " --interpresume pretrained/recon.safetensors"
+    assert call("infer_4d", f"{SHORT} {options} --interpolate_rate {rate}") == (0, "")
     used = 1 + (frames - 1) // (2 if fps == 30 else 1)
     assert metadata()["num_sets"] == rate * (used - 1) + 1 == len(list(Path("results/x").glob("*.ply")))
     assert (metadata()["chunk_side_views"], metadata()["inserted_side_views"]) == ("first", "first")
-    for index in range(used):  # sets at frames are those without interpolation
+    for index in range(used):  # Gaussians at frames are those without interpolation
         Path(f"results/x/frame{rate * index + 1:04d}.ply").rename(f"{index}.ply")
-    assert call("infer_4d", f"{SHORT} {kept} --interpresume None")[0] == 0
+    assert call("infer_4d", f"{SHORT} {options} --interpresume None")[0] == 0
     for index in range(used):
         alone, finer = (load_ply(path) for path in (f"results/x/frame{index + 1:04d}.ply", f"{index}.ply"))
         assert torch.equal(alone.means, finer.means)

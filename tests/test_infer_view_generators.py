@@ -63,18 +63,18 @@ def test_auto_takes_imagedream_where_its_weights_are_and_infer_4d_takes_over(
         assert call("infer_3d", f"{SHORT} {STEPS} --seed 4")[0] == 0
     assert "side views are made by ImageDream" in caplog.text
     assert set(VIEW_FILES) < files()
-    told = metadata()
-    assert told["side_views"]["origin"] == "ImageDream"
-    assert told["seed"] == 4
-    assert told["diffusion"] == {"imagedream": IMAGEDREAM}
-    assert [line["candidate"] for line in told["candidates"]] == ["seed 4"]
+    written = metadata()
+    assert written["side_views"]["origin"] == "ImageDream"
+    assert written["seed"] == 4
+    assert written["diffusion"] == {"imagedream": IMAGEDREAM}
+    assert [line["candidate"] for line in written["candidates"]] == ["seed 4"]
     assert load_ply("results/x.ply").num > 0
     raw = [load_image(f"results/x_mv_{view:03d}.png") for view in range(4)]
     assert not torch.allclose(raw[0], raw[1], atol=0.05)
     handed_over = Path("results/x_001.png").read_bytes()
     assert call("infer_4d", SHORT)[0] == 0
     assert Path("results/x_001.png").read_bytes() == handed_over
-    assert metadata()["side_views"] == told["side_views"]
+    assert metadata()["side_views"] == written["side_views"]
     assert_frame_is_as_shown(7)
 
 
@@ -102,9 +102,9 @@ def test_auto_without_weights_says_what_it_takes_instead_and_how_to_get_them(
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         assert call("infer_3d", SHORT)[0] == 0
-    told = {r.levelno: r.message for r in caplog.records if "ImageDream" in r.message or "made by" in r.message}
-    assert told[logging.INFO] == "side views are made by the single-view model", "one short line"
-    assert f"hf download ashawkey/imagedream-ipmv-diffusers --local-dir {IMAGEDREAM}" in told[logging.DEBUG]
+    written = {r.levelno: r.message for r in caplog.records if "ImageDream" in r.message or "made by" in r.message}
+    assert written[logging.INFO] == "side views are made by the single-view model", "one short line"
+    assert f"hf download ashawkey/imagedream-ipmv-diffusers --local-dir {IMAGEDREAM}" in written[logging.DEBUG]
     assert metadata()["side_views"]["origin"] == "single-view model"
     assert metadata()["seed"] == "none: nothing is random"
 
@@ -122,12 +122,12 @@ def test_candidates_are_ranked_and_the_best_is_kept(
 ) -> None:
     with caplog.at_level(logging.INFO):
         assert call("infer_3d", f"{SHORT} {STEPS} --seeder {seeder} --seed 7 --candidates 3")[0] == 0
-    told = metadata()
-    ranking = told["candidates"]
+    written = metadata()
+    ranking = written["candidates"]
     assert {line["candidate"] for line in ranking} == labels
     errors = [line["error"] for line in ranking]
     assert errors == sorted(errors) and errors[0] < errors[-1]
-    assert told["error"] == errors[0]
+    assert written["error"] == errors[0]
     assert f"x: 1. {ranking[0]['candidate']}: {ranking[0]['psnr']:.2f} dB" in caplog.text
     # Alone, the best one gives the same files.
     kept = {path: Path("results", path).read_bytes() for path in VIEW_FILES}
@@ -149,7 +149,7 @@ def test_own_raw_views_stay_and_the_missing_ones_are_made(call: Call, seeder: st
 
 
 def test_views_at_other_azimuths(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network is told where they are seen from; what is missing is made there."""
+    """The network gets their azimuths; missing views are made there."""
     asked, reconstruct = [], Network.reconstruct
 
     def spy(self: Network, frames: object, sides: object = None, azimuths: tuple[float, ...] = ()) -> object:
@@ -192,9 +192,9 @@ def test_a_text_becomes_an_object(call: Call, monkeypatch: pytest.MonkeyPatch) -
     run(importlib.import_module("infer_3d").main)
     names = {path.replace("x_", "a_red_fox_", 1) for path in VIEW_FILES}
     assert files() == {*names, "a_red_fox.mp4", "a_red_fox.ply", "a_red_fox_metadata.json"}
-    told = metadata("results/a_red_fox_metadata.json")
-    assert (told["prompt"], told["seed"]) == ("A Red   fox!", 3)
-    assert told["side_views"]["origin"] == "MVDream"
+    written = metadata("results/a_red_fox_metadata.json")
+    assert (written["prompt"], written["seed"]) == ("A Red   fox!", 3)
+    assert written["side_views"]["origin"] == "MVDream"
     raw = load_image("results/a_red_fox_mv_000.png")
     assert bool((raw[:, 0] == 1).all()), "cut out, on white"
     ink = (raw.amin(0) < 0.9).nonzero()
@@ -276,8 +276,8 @@ def test_a_checkpoint_of_lgm_lifts_a_picture(call: Call, caplog: pytest.LogCaptu
 
 def test_alignment_options_reach_the_search(call: Call) -> None:
     assert call("infer_3d", f"{SHORT} --align_elevation --align_scale")[0] == 0
-    told = metadata()
-    level = told["error"]
+    written = metadata()
+    level = written["error"]
     assert call("infer_3d", SHORT)[0] == 0
     assert metadata()["elevation"] == 0 and metadata()["scale"] == 1
     assert level <= metadata()["error"], "more freedom does not make it worse"

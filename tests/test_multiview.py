@@ -35,7 +35,7 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def remember(source: Source, workspace: Path, program: str, files: list[Path], sha256: str = "") -> None:
+def write_record(source: Source, workspace: Path, program: str, files: list[Path], sha256: str = "") -> None:
     record = side_view_record(program, "test", sha256 or source.sha256, files)
     write_metadata(metadata_path(workspace, source.name), {"side_views": record})
 
@@ -94,7 +94,7 @@ def test_auto_takes_what_infer_3d_made_and_remakes_the_rest(
     source: Source, workspace: Path, program: str, taken: bool
 ) -> None:
     files = save_views(VIEWS, workspace, "x")
-    remember(source, workspace, program, files)
+    write_record(source, workspace, program, files)
     assert find_aligned_views(source, workspace, "auto") == (files if taken else None)
     assert find_aligned_views(source, workspace, "files") == files
 
@@ -103,7 +103,7 @@ def test_views_made_from_another_video_of_that_name_are_passed_over(
     source: Source, workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = save_views(VIEWS, workspace, "x")
-    remember(source, workspace, "infer_3d", files, sha256="of another video")
+    write_record(source, workspace, "infer_3d", files, sha256="of another video")
     assert find_aligned_views(source, workspace, "auto") is None
     assert "another video called x" in caplog.text
     assert find_aligned_views(source, workspace, "files") is None
@@ -111,18 +111,18 @@ def test_views_made_from_another_video_of_that_name_are_passed_over(
 
 def test_an_image_that_was_replaced_is_the_users_own(source: Source, workspace: Path) -> None:
     files = save_views(VIEWS, workspace, "x")
-    remember(source, workspace, "infer_4d", files, sha256="of another video")
+    write_record(source, workspace, "infer_4d", files, sha256="of another video")
     save_image(VIEWS[0].flip(-1), files[2])
     assert find_aligned_views(source, workspace, "auto") == files
 
 
 def test_metadata_in_the_folder_of_an_earlier_version_is_read(source: Source, workspace: Path) -> None:
     files = save_views(VIEWS, workspace, "x")
-    remember(source, workspace, "infer_3d", files, sha256="of another video")
+    write_record(source, workspace, "infer_3d", files, sha256="of another video")
     (workspace / "x").mkdir()
     metadata_path(workspace, "x").rename(workspace / "x" / "metadata.json")
     assert find_aligned_views(source, workspace, "auto") is None
-    remember(source, workspace, "infer_3d", files)
+    write_record(source, workspace, "infer_3d", files)
     assert find_aligned_views(source, workspace, "auto") == files, "the newer record counts"
 
 
@@ -148,7 +148,7 @@ def test_raw_views_are_taken_from_the_user_but_not_from_an_earlier_run(source: S
     files = save_views(VIEWS, workspace, "x", "_mv")
     assert list(find_raw_views(source, workspace, "auto").values()) == files
     assert find_raw_views(source, workspace, "single-view") == {}, "asked to make them all"
-    remember(source, workspace, "infer_3d", files)
+    write_record(source, workspace, "infer_3d", files)
     assert find_raw_views(source, workspace, "auto") == {}
     assert list(find_raw_views(source, workspace, "files").values()) == files
 

@@ -1,4 +1,4 @@
-"""Catalogues, the ledger, watched workers and engines, with a stand-in for Blender that hangs and crashes."""
+"""Catalogues, the ledger, watched workers and engines, with a fake Blender that hangs and crashes."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-STAND_IN = """#!{python}
+FAKE_BLENDER = """#!{python}
 import json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
@@ -48,23 +48,23 @@ for name in iter(sys.stdin.readline, ""):
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with four models and a stand-in for Blender."""
+    """A folder with four models and a fake Blender."""
     models = tmp_path / "models"
     models.mkdir()
     for name in "abcd":
         (models / f"{name}.glb").touch()
-    stand_in(tmp_path)
+    fake_blender(tmp_path)
     return tmp_path
 
 
-def stand_in(place: Path, pause: float = 0.0) -> None:
-    (place / "stand-in").write_text(STAND_IN.format(python=sys.executable, root=str(ROOT), pause=pause))
-    (place / "stand-in").chmod(0o755)
+def fake_blender(place: Path, pause: float = 0.0) -> None:
+    (place / "fake-blender").write_text(FAKE_BLENDER.format(python=sys.executable, root=str(ROOT), pause=pause))
+    (place / "fake-blender").chmod(0o755)
 
 
 def run(place: Path, *options: str) -> list[dict]:
     """Render the folder's models; the rows of the report."""
-    fixed = ["--obj", str(place / "models"), "--out_dir", str(place / "out"), "--blender", str(place / "stand-in")]
+    fixed = ["--obj", str(place / "models"), "--out_dir", str(place / "out"), "--blender", str(place / "fake-blender")]
     assert render_dataset.main([*fixed, *options]) == 0
     return [json.loads(line) for line in (place / "out/render_report.jsonl").read_text().splitlines()]
 
@@ -130,7 +130,7 @@ def test_a_blender_program_and_a_python_with_bpy_are_both_started() -> None:
 
 
 def test_a_hang_and_a_crash_cost_their_file_alone(place: Path) -> None:
-    worker = Worker([str(place / "stand-in"), "--out_dir", str(place)], time_limit=2.0)
+    worker = Worker([str(place / "fake-blender"), "--out_dir", str(place)], time_limit=2.0)
     ends = {name: list(worker.render(Path(f"{name}.glb")))[-1] for name in ("a", "hang", "b", "crash", "c")}
     worker.close()
     assert {name: row["status"] for name, row in ends.items()} == {
@@ -203,7 +203,7 @@ def test_two_files_of_one_name_are_refused_before_anything_is_rendered(place: Pa
         (place / name).touch()
     with pytest.raises(UserError, match=r"T_Rex\.glb and .*T-Rex\.glb would have the same names"):
         render_dataset.main(
-            ["--obj", str(place), "--out_dir", str(place / "out"), "--blender", str(place / "stand-in")]
+            ["--obj", str(place), "--out_dir", str(place / "out"), "--blender", str(place / "fake-blender")]
         )
 
 
@@ -232,9 +232,9 @@ def test_a_batch_that_is_killed_ten_times_ends_as_one_left_alone(place: Path) ->
     """The driver, its files and its processes, with a program in the place of Blender."""
     run(place)
     undisturbed = tars(place / "out")
-    stand_in(place, pause=0.15)
+    fake_blender(place, pause=0.15)
     script = [sys.executable, ROOT / "blender_scripts/render_dataset.py", "--obj", place / "models"]
-    script += ["--out_dir", place / "killed", "--blender", place / "stand-in", "--processes", "2"]
+    script += ["--out_dir", place / "killed", "--blender", place / "fake-blender", "--processes", "2"]
     generator, started = random.Random(0), 0.0
     for _ in range(10):
         process = subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

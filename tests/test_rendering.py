@@ -101,11 +101,11 @@ def assert_as_reference(
 
     expected = values_and_gradients(reference, gaussians, cameras, background, torch.float64, poses)
     got = values_and_gradients(renderer, gaussians, cameras, background, to, poses)
-    for name, wanted in expected.items():
-        error = (got[name] - wanted).abs()
-        assert got[name].shape == wanted.shape, name
+    for name, right in expected.items():
+        error = (got[name] - right).abs()
+        assert got[name].shape == right.shape, name
         if name.startswith("gradient"):
-            assert error.norm() <= rtol * wanted.norm() + 1e-6, f"{name}: {error.norm() / wanted.norm()}"
+            assert error.norm() <= rtol * right.norm() + 1e-6, f"{name}: {error.norm() / right.norm()}"
         else:
             assert (error > atol).double().mean() <= 1 / 200 and error.max() < 2e-2, f"{name}: {error.max()}"
 

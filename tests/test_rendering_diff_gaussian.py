@@ -1,4 +1,4 @@
-"""The diff-gaussian adapter against a stand-in module that holds it to the fork's call contract."""
+"""The diff-gaussian adapter against a fake module that holds it to the fork's call contract."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class GaussianRasterizer(torch.nn.Module):
 
 @pytest.fixture
 def fork(monkeypatch: pytest.MonkeyPatch) -> type[GaussianRasterizer]:
-    """The stand-in installed as `diff_gaussian_rasterization`, its CUDA device being the CPU."""
+    """The fake module installed as `diff_gaussian_rasterization`, its CUDA device being the CPU."""
     module = ModuleType("diff_gaussian_rasterization")
     module.GaussianRasterizationSettings = GaussianRasterizationSettings
     module.GaussianRasterizer = type("GaussianRasterizer", (GaussianRasterizer,), {"images": 0})

@@ -1,4 +1,4 @@
-"""The gsplat renderer: its own Python on the CPU over stand-in kernels, its projection as an oracle, the GPU itself."""
+"""The gsplat renderer: its own Python on the CPU with replaced kernels, its projection as an oracle, the GPU itself."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         calls.append(arguments)
         return real(**arguments)
 
-    for stand_in in (fully_fused_projection, isect_tiles, rasterize_to_pixels):
-        monkeypatch.setattr(rendering, stand_in.__name__, stand_in)
+    for replacement in (fully_fused_projection, isect_tiles, rasterize_to_pixels):
+        monkeypatch.setattr(rendering, replacement.__name__, replacement)
     monkeypatch.setattr(rendering, "isect_offset_encode", lambda ids, images, w, h: torch.zeros(images * w * h))
     monkeypatch.setattr(gsplat, "rasterization", rasterization)
     monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", SimpleNamespace(_C=object()))
@@ -120,9 +120,13 @@ def test_autocast_does_not_reach_the_renderer(kernels: list[dict]) -> None:
         assert torch.equal(GsplatRenderer(NEAR, FAR)(gaussians, cameras).image, plain.image)
 
 
-@pytest.mark.parametrize("empty", ["gaussians", "sets", "views"])
+@pytest.mark.parametrize("empty", ["gaussians", "frames", "views"])
 def test_nothing_to_draw_is_the_background(kernels: list[dict], empty: str) -> None:
-    num, lead, views = (0 if empty == "gaussians" else 4), (0 if empty == "sets" else 2), (0 if empty == "views" else 3)
+    num, lead, views = (
+        (0 if empty == "gaussians" else 4),
+        (0 if empty == "frames" else 2),
+        (0 if empty == "views" else 3),
+    )
     gaussians, cameras = random_scene(lead, 1, views=views, num=num, size=(5, 4))
     background = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
     out = values_and_gradients(GsplatRenderer(NEAR, FAR), gaussians, cameras, background, torch.float32)

@@ -68,7 +68,7 @@ def test_results_do_not_depend_on_threads_or_waves(monkeypatch: pytest.MonkeyPat
     again = _gradients(gaussians, cameras)
     for other in (four, again):
         assert all(torch.equal(one[name], other[name]) for name in one)
-    monkeypatch.setattr("core.rendering.numba_backend._WAVE", 4 * 3000)  # one and a third sets at a time
+    monkeypatch.setattr("core.rendering.numba_backend._WAVE", 4 * 3000)  # one and a third frames at a time
     waves = _gradients(gaussians, cameras)
     for name in one:
         torch.testing.assert_close(waves[name], one[name], rtol=1e-5, atol=1e-5)

@@ -38,7 +38,7 @@ def test_n_frames_give_n_results_and_no_chunk_is_wasted(length: int) -> None:
         step = max(1, length - 1)
         assert len(chunks) == (1 if count <= length else 1 + ceil((count - length) / step))
         assert all(len(chunk) == length for chunk in frames[:-1])
-        # Neighbours share their border frame, and the state is handed on from it.
+        # Neighbours share their border frame, and the state continues from it.
         assert [state for _, state in chunks] == [-1, *(chunk[-1] for chunk in frames[:-1])]
         assert all(after[0] == before[-1] + (length == 1) for before, after in pairwise(frames))
 
@@ -140,11 +140,11 @@ class FlatOrbit:
         return grey[..., None, None, None].expand(-1, 4, 3, size, size)
 
 
-def test_side_views_are_handed_over_or_kept() -> None:
-    for handover, kept in (("previous", False), ("first", True)):
+def test_side_views_are_those_of_the_previous_chunk_or_the_first() -> None:
+    for source, repeated in (("previous", False), ("first", True)):
         network = Spy()
-        assert len(list(reconstruct(iter(frames(7)), SIDES, 3, network, FlatOrbit(), handover))) == 7
-        assert [torch.equal(sides, SIDES) for _, sides in network.calls] == [True, kept, kept]
+        assert len(list(reconstruct(iter(frames(7)), SIDES, 3, network, FlatOrbit(), source))) == 7
+        assert [torch.equal(sides, SIDES) for _, sides in network.calls] == [True, repeated, repeated]
 
 
 @pytest.mark.parametrize("length", [2, 4])

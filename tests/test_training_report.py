@@ -49,7 +49,7 @@ def test_a_damaged_log_is_refused(tmp_path: Path) -> None:
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Waits until it may go on."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -115,11 +115,11 @@ def test_rays_of_oblong_views_are_those_of_their_pixels() -> None:
     assert (rays.closest_points * directions).sum(-1).abs().max() < 1e-6
 
 
-def test_a_rays_depth_does_not_depend_on_which_others_are_asked() -> None:
+def test_a_rays_depth_does_not_depend_on_which_others_are_queried() -> None:
     cameras = ring()
     masks = ball(cameras)
     alone = masks.clone()
-    alone[0, 0, 0, :, :, :30] = 0  # view 0 asks from a part of its rays; for itself it tells nothing
+    alone[0, 0, 0, :, :, :30] = 0  # view 0 queries a part of its rays; its mask says nothing about its own rays
     whole, part = (hull_front(cameras, m, (64, 64)).depth[0, 0, 0] for m in (masks, alone))
     torch.testing.assert_close(part[:, 32:], whole[:, 32:])
     assert part[:, :28].abs().max() == 0

@@ -20,7 +20,7 @@ from core.cameras import Cameras
 JITTER_STRENGTH = 0.1
 """Published: up to 0.1 pi about the camera's up axis and half of that about its right axis."""
 GRID_KNOTS = (8, 16)
-"""Least and greatest number of distortion knots along an axis."""
+"""Smallest and largest number of distortion knots along an axis."""
 
 
 def grid_distortion(images: Tensor, generator: Generator) -> Tensor:
@@ -30,8 +30,8 @@ def grid_distortion(images: Tensor, generator: Generator) -> Tensor:
     published: the outermost half pixel darkens.
     """
     batch = images.reshape(-1, *images.shape[-3:])
-    least, most = GRID_KNOTS
-    num_knots = int(torch.randint(least, most + 1, (1,), generator=generator, device=generator.device))
+    low, high = GRID_KNOTS
+    num_knots = int(torch.randint(low, high + 1, (1,), generator=generator, device=generator.device))
     height, width = images.shape[-2:]
     grids = []
     for _ in range(len(batch)):

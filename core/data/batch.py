@@ -69,7 +69,7 @@ class ClipBatch:
 class BrokenLedger:
     """Names every broken clip once, counts them, and stops the run when there are too many.
 
-    It lives in the main process: workers only report, in ``ClipBatch.broken``.
+    It belongs to the main process: workers only report, in ``ClipBatch.broken``.
     """
 
     def __init__(self, num_clips: int, max_broken: float) -> None:

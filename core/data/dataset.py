@@ -175,7 +175,7 @@ class ClipDataset(Dataset):
             sides = grid_distortion(sides, generator)
         if jitter < options.prob_cam_jitter:
             cameras = concatenate([cameras[:, :1], camera_jitter(cameras[:, 1:], generator)], dim=1)
-        known = {"every": slice(None), "blend": [0, -1]}.get(source, 0)  # of later frames `previous` knows the cameras
+        known = {"every": slice(None), "blend": [0, -1]}.get(source, 0)  # `previous` needs no image of later frames
         return side_view_grid(front, sides[None][:, known], cameras[None], source)
 
     def _draw_frames(self, clip: Clip, generator: Generator) -> list[int]:

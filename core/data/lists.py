@@ -1,4 +1,4 @@
-"""Lists of clips: where the tars are, which clips belong together, which of them are kept for validation."""
+"""Lists of clips: where the tars are, which clips belong together, which of them are for validation."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def _quarter_turns(clip: Clip, ring: list[int], first: int, count: int) -> list[
     """Ring views at 0 to ``count`` - 1 equal turns from the first, by stored azimuth; fewer where one is missing."""
     found = []
     for turn in range(count):
-        wanted = clip.azimuth(first) + turn * 360.0 / count
-        offsets = {view_id: abs((clip.azimuth(view_id) - wanted + 180.0) % 360.0 - 180.0) for view_id in ring}
+        target = clip.azimuth(first) + turn * 360.0 / count
+        offsets = {view_id: abs((clip.azimuth(view_id) - target + 180.0) % 360.0 - 180.0) for view_id in ring}
         found += [view_id for view_id in ring if offsets[view_id] < SAME_AZIMUTH][:1]
     return found
 

@@ -1,4 +1,4 @@
-"""Inference: a video becomes Gaussians, one set for every frame, and the files that show them.
+"""Inference: a video becomes Gaussians for every frame, and the files that show them.
 
 programs: infer_3d and infer_4d for one video · session: networks and renderer of one command · inputs: which videos,
 checked before any work · side_views, align: four aligned views of frame 0 · network: images in, Gaussians out ·

@@ -81,7 +81,7 @@ def find_pose(
     coarse = [Pose(a, e) for a, e in product(range(-180, 180, COARSE_STEP), tilts)]
     coarse_size = min(COARSE_SIZE, size)
     best = search.best(coarse, coarse_size, KEEP)
-    if scale:  # a wrong size spoils the rest the least if it is mended early
+    if scale:  # first, because a wrong size disturbs the other searches
         best = search.best((replace(pose, scale=s) for pose in best for s in _SIZES), coarse_size, KEEP)
     if elevation:
         around = product((-4, -2, 0, 2, 4), (-6, -3, 0, 3, 6))

@@ -186,7 +186,7 @@ def versions() -> dict[str, str]:
 
 
 def side_view_record(program: str, origin: str, source_sha256: str, files: list[Path]) -> dict[str, object]:
-    """What the metadata file remembers of side views that a program wrote.
+    """What the metadata file records about side views that a program wrote.
 
     Args:
         program: ``infer_3d`` or ``infer_4d``.

@@ -1,4 +1,4 @@
-"""A video becomes Gaussians, one set for every frame, then further ones between the frames.
+"""A video becomes Gaussians for every frame, then for times between the frames.
 
     frames ──┐  chunks of T, joined by a frame that both contain
     sides ───┴─> network ─> a GaussianFrame per frame ──┐  pairs of neighbours
@@ -178,7 +178,7 @@ def reconstruct(
 def interpolate(
     frames: Iterable[GaussianFrame], rate: int, pairs: int, network: Network, orbit: OrbitRenderer, workers: int = 1
 ) -> Iterator[GaussianFrame]:
-    """``rate`` sets of Gaussians for every interval of two frames, all from the interpolation network, as published.
+    """``rate`` times with Gaussians for every interval of two frames, all from the interpolation network, as published.
 
     It sees both frames with renders of their Gaussians from the side, and blends of these.
 

@@ -50,7 +50,8 @@ class Session:
 
     Args:
         options: of the command line.
-        still: only single frames will be reconstructed, for which a checkpoint of LGM, which knows no time, will do.
+        still: only single frames will be reconstructed, for which a checkpoint of LGM is
+            enough, without temporal attention.
 
     Raises:
         UserError: an option cannot be, or the reconstruction checkpoint cannot be used.

@@ -110,8 +110,8 @@ def _candidates(
         return IMAGE_FILES, iter([CandidateViews(IMAGE_FILES, torch.stack([given[view] for view in sorted(given)]))])
     maker = generator()
     # The view at a given one's place is replaced, so it may be anything: the frame itself.
-    wanted = [0.0 if view in given else azimuth for view, azimuth in enumerate(azimuths)]
-    generated = maker.generate(frame, options.candidates, wanted)
+    missing = [0.0 if view in given else azimuth for view, azimuth in enumerate(azimuths)]
+    generated = maker.generate(frame, options.candidates, missing)
     if not given:
         return maker.origin, generated
     origin = f"{IMAGE_FILES} (views {', '.join(map(str, sorted(given)))}) and {maker.origin}"

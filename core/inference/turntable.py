@@ -102,7 +102,7 @@ class Turntable:
         self.places: dict[int, tuple[int, int]] = {}  # frame of the video -> offset and length in the file
         with _disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - lives as long as this object
+            self.spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed with this object
 
     def add(self, index: int, frame: GaussianFrame) -> None:
         """Render frame number ``index`` from wherever the video shows it."""

@@ -1,10 +1,10 @@
 """L4GM run fast: the same weights and, but for rounding, the same results as `core.model.l4gm`.
 
-    images [N] -> conv_in, first levels ──place──> attending levels ──kept──> last levels -> conv_out
-                  each distinct image once         all of B T V               the asked time steps alone
+    images [N] -> conv_in, first levels ──place──> attending levels ──rows──> last levels -> conv_out
+                  each distinct image once         all of B T V               time steps of the frame mask only
 
 * Where a grid repeats images, the levels before the first attention see each distinct image once.
-* Time steps that nobody asks for are left behind after the last attention.
+* Time steps outside the frame mask are dropped after the last attention.
 * On the CPU, normalisation and attention run in the kernels of `core.cpu`.
 """
 
@@ -46,15 +46,15 @@ class _FastSelfAttention(SelfAttention):
 
 
 class FastDecoderLevel(DecoderLevel):
-    """A decoder level that may leave images behind."""
+    """A decoder level that may drop images."""
 
     def forward(
-        self, x: Tensor, skips: Iterator[Tensor], frames: int, views: int, kept: Tensor | None = None
+        self, x: Tensor, skips: Iterator[Tensor], frames: int, views: int, rows: Tensor | None = None
     ) -> Tensor:
-        """``kept``: rows of the images that go on after the layers; None: all."""
+        """``rows``: rows of the images that go on after the layers; None: all."""
         for j in range(len(self.nets)):
             x = self.layer(j, torch.cat([x, next(skips)], dim=1), frames, views)
-        x = x if kept is None else select(x, kept)
+        x = x if rows is None else select(x, rows)
         if self.upsample is not None:
             x = self.upsample(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return x
@@ -101,18 +101,18 @@ class FastUNet(UNet):
         return x.unflatten(0, (-1, frames if frame_mask is None else 1, views))
 
     def _decoded(
-        self, x: Tensor, skips: list[tuple[Tensor, Tensor | None]], frames: int, views: int, kept: Tensor | None
+        self, x: Tensor, skips: list[tuple[Tensor, Tensor | None]], frames: int, views: int, rows: Tensor | None
     ) -> Tensor:
-        """Decoder and output: ``[B T V,C',h,w]``, or of the images ``kept`` alone."""
+        """Decoder and output: ``[B T V,C',h,w]``, or of the images ``rows`` alone."""
         last = max([-1, *(i for i, level in enumerate(self.up_blocks) if len(level.attns))])
-        x = x if kept is None or last >= 0 else select(x, kept)
+        x = x if rows is None or last >= 0 else select(x, rows)
         coarse = None
         for i, level in enumerate(self.up_blocks):
             taken = [skips.pop() for _ in level.nets]
-            taken = (_at(*skip, kept if i > last else None) for skip in taken)
-            x = level(x, taken, frames, views, kept if i == last else None)
+            taken = (_at(*skip, rows if i > last else None) for skip in taken)
+            x = level(x, taken, frames, views, rows if i == last else None)
             if coarse is not None and len(coarse) != len(x):
-                coarse = select(coarse, kept)
+                coarse = select(coarse, rows)
             coarse = self.coarse_output(i, x, coarse)
         # Inference may keep these last layers in a finer type than the rest.
         x = self.conv_out(dispatch.group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
@@ -193,8 +193,8 @@ def _rows_of(frame_mask: Tensor, views: int, x: Tensor) -> Tensor:
     return rows[frame_mask].flatten().to(x.device)
 
 
-def _at(skip: Tensor, place: Tensor | None, kept: Tensor | None) -> Tensor:
-    """A skip of the images ``kept`` (None: all), where it has features of distinct images that lie at ``place``."""
+def _at(skip: Tensor, place: Tensor | None, rows: Tensor | None) -> Tensor:
+    """A skip of the images ``rows`` (None: all), where it has features of distinct images that lie at ``place``."""
     if place is not None:
-        kept = place if kept is None else place[kept]
-    return skip if kept is None else select(skip, kept)
+        rows = place if rows is None else place[rows]
+    return skip if rows is None else select(skip, rows)

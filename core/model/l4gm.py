@@ -2,7 +2,7 @@
 
     grid [B,T,V,9,H,W] -> U-Net -> 1x1 convolution -> 14 channels a pixel [B,T,V,14,S,S] -> Gaussians [B,T,V S S]
 
-It knows no renderer and no loss.
+It depends on no renderer and no loss.
 """
 
 from __future__ import annotations

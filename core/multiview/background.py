@@ -13,7 +13,7 @@ from core.images import resize_area
 
 BORDER = 0.2  # of the side, left free around the object; published
 _TOLERANCE = 0.1  # from the ground's colour, in the channel that differs most
-_PLAIN = 0.6  # least share of the picture's edge that is ground
+_PLAIN = 0.6  # minimum share of the picture's edge that is background
 _WHITE = 0.9  # darker than this in its darkest channel, a pixel is taken for the object
 
 

@@ -38,7 +38,7 @@ def open_repository(name: str, kind: Kind) -> Repository:
 
     Args:
         name: a folder, or a hub repository ``owner/name``.
-        kind: what is wanted.
+        kind: the expected pipeline.
 
     Raises:
         UserError: diffusers or transformers is not installed; the pipeline is not here and cannot be fetched; a file
@@ -62,7 +62,7 @@ class Repository:
     kind: Kind
 
     def check(self) -> None:
-        """Everything there, JSON readable, weight files whole, and the kind that was wanted. Raises `UserError`."""
+        """Everything there, JSON readable, weight files whole, and the expected kind. Raises `UserError`."""
         texts = _TEXT_FILES + (_IMAGE_FILES if self.kind == "imagedream" else ())
         if (self.folder / _TEXT_FILES[0]).is_file():
             self._check_kind()

@@ -51,7 +51,7 @@ class UNetConfig:
 
     @classmethod
     def from_json(cls, content: Mapping[str, object]) -> UNetConfig:
-        """The fields this class knows, lists as tuples; what else is in the file is left out.
+        """The fields of this class, lists as tuples; other entries of the file are ignored.
 
         Raises:
             ValueError: a field has another type than here, or a number that no network has.

@@ -42,7 +42,7 @@ class TrainOptions:
     share_warmup: bool = True
     """Divide warmup_steps by the number of processes, as the published trainer does in effect."""
     ema_decay: float = 0.0
-    """Decay of the averaged weights that are evaluated and kept; 0: off."""
+    """Decay of the averaged weights that are evaluated and saved; 0: off."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
     compile: bool = False

@@ -42,12 +42,12 @@ class RenderOutput:
 
 
 class Renderer(Protocol):
-    """Draws sets of Gaussians from cameras, all images in one call, differentiably."""
+    """Draws Gaussians of several samples and frames from cameras, all images in one call, differentiably."""
 
     name: str
 
     def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
-        """Render every set from its own cameras.
+        """Render the Gaussians of every sample and frame from their own cameras.
 
         Args:
             gaussians: leading axes ``[B, T]``.
@@ -62,7 +62,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of a render call with the leading axes flattened: G sets, I = G V images."""
+    """Inputs of a render call with the leading axes flattened: G frames, I = G V images."""
 
     gaussians: Gaussians  # [G]
     cameras: Cameras  # [G, V]

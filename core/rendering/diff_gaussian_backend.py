@@ -27,7 +27,7 @@ class DiffGaussianRenderer:
 
     * The principal point must be the image's centre.
     * No gradients for cameras and background; inputs that ask for them are refused.
-    * The fork knows no far plane and a near plane of its own at 0.2. Gaussians outside [near, far] get opacity 0 here,
+    * The fork has no far plane, and its near plane is fixed at 0.2. Gaussians outside [near, far] get opacity 0 here,
       so what is drawn lies in [max(near, 0.2), far].
     * A Gaussian's alpha ends at 0.99 instead of 0.999 and its footprint at three standard deviations.
 

@@ -1,4 +1,4 @@
-"""Gaussian splatting on CUDA with gsplat 1.5.3: all sets and views in one ``rasterization`` call, differentiable.
+"""Gaussian splatting on CUDA with gsplat 1.5.3: all frames and views in one ``rasterization`` call, differentiable.
 
 ``require_cuda``, ``cuda_batch`` and ``background_only`` serve every CUDA backend.
 """
@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..gaussians import Gaussians
 from .base import LOW_PASS, Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
 
-DEVICE = "cuda"  # what these backends draw on; the tests run them on the CPU over stand-in kernels
+DEVICE = "cuda"  # what these backends draw on; the tests run them on the CPU with replaced kernels
 _INSTEAD = "or choose the CPU renderer with --renderer numba"
 
 

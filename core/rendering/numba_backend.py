@@ -49,7 +49,7 @@ class NumbaRenderer:
         batch = flatten_inputs(gaussians, cameras, background)
         g = batch.gaussians
         if g.num >= _MAX_GAUSSIANS:
-            raise ValueError(f"the numba renderer draws fewer than {_MAX_GAUSSIANS} Gaussians a set, got {g.num}")
+            raise ValueError(f"the numba renderer draws fewer than {_MAX_GAUSSIANS} Gaussians per frame, got {g.num}")
         with torch.autocast("cpu", enabled=False):  # bfloat16 would put the cameras 1e-3 off their place
             views = batch.cameras.to(torch.float32)
             w2c, intrinsics = views.w2c.flatten(0, 1), views.intrinsics.flatten(0, 1)

@@ -36,7 +36,7 @@ from .numba_project import (
 )
 
 TILE = 16  # pixels in a tile row: one AVX-512 vector
-BLOCK = 512  # Gaussians handed to the tiles at a time
+BLOCK = 512  # Gaussians passed to the tiles at a time
 MAX_ALPHA = f32(0.999)
 MIN_TRANSMITTANCE = f32(1e-4)
 _MARGIN = f32(0.02)  # pixels; bounds only need to be safe, the test of each pixel is exact

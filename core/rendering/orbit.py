@@ -47,7 +47,7 @@ def render_in_parts(
 
 
 class OrbitRenderer:
-    """Draws frames on white from cameras around the object, level ones unless told otherwise.
+    """Draws frames on white from cameras around the object, at elevation 0 unless given.
 
     Args:
         options: orbit radius, field of view, clipping planes and the backend's name.
