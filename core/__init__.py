@@ -4,7 +4,7 @@
 
 Map, from the ground up; imports go down only, and ``tests/test_architecture.py`` holds that:
 
-    core/errors.py            the one error class for what a user can mend
+    core/errors.py            the one error class for what a user can fix
     core/options/             typed options in sections, presets; no torch
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
@@ -16,15 +16,15 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it
     core/tensor_files.py      tensors by name out of untrusted files
-    core/checkpoint.py        weights: loaded with a report, saved atomically
     core/cpu/                 CPU kernels behind one dispatch: norm, attention, LPIPS; how they run; memory
     core/model/               the published network: attention, unet, l4gm: grid [B,T,V,9,H,W] -> Gaussians [B,T,N];
                               fast: the same weights over distinct images
     core/nano/                the small network: scene, visual hull, cost volume, ray head, surface filter, model
     core/architectures.py     build_model: the network that options ask for
+    core/checkpoint.py        weights: loaded with a report, saved atomically
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
-    core/losses.py            training terms, PSNR, SSIM
     core/lpips.py             the perceptual distance
+    core/losses.py            training terms, PSNR, SSIM
     core/data/                clips -> samples; side_views: where views 1, 2, ... come from, for everyone
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result

@@ -1,4 +1,4 @@
-"""The one error class for what a user can mend."""
+"""The one error class for what a user can fix."""
 
 _LONGEST_REASON = 200  # characters of a library's message
 

@@ -98,7 +98,7 @@ def read_toml(path: str | Path, what: str = "file") -> dict[str, Any]:
 
 
 def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[str, Any]:
-    """The object in a text that nobody vouches for; the parser is that of JSON or TOML.
+    """The object in a text that untrusted; the parser is that of JSON or TOML.
 
     Raises:
         ValueError: it does not parse, is nested too deep, or holds something else than an object.

@@ -1,4 +1,4 @@
-"""Gaussians turned, tilted, scaled and mirrored as wholes, and the product of quaternions."""
+"""Gaussians turned, tilted, scaled and mirrored rigidly, and the product of quaternions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors by name out of files that nobody vouches for: nothing in them is run, whatever is wrong is one error."""
+"""Tensors by name out of untrusted files: nothing in them is run, whatever is wrong is one error."""
 
 from __future__ import annotations
 

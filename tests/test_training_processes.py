@@ -36,7 +36,7 @@ def start_as_one_of_two(rank: int, port: int, log: str, fails: bool) -> None:
         write("ends")
         return "renderer"
 
-    run.make_renderer = compile_slowly
+    run.configured_renderer = compile_slowly
     try:
         assert run.make_renderer_in_turn(Options(), accelerator) == "renderer"
     except UserError as error:

@@ -130,7 +130,7 @@ def run_parallel(function: Callable, units: int, *args: object) -> None:
     threads = min(torch.get_num_threads(), units)
     counter = np.zeros(1, np.int64)
     if threads > 1 and _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="rasterizer")
+        _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="kernels")
     others = [_pool.submit(function, counter, units, *args) for _ in range(threads - 1)]
     try:
         function(counter, units, *args)

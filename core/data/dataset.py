@@ -150,7 +150,7 @@ class ClipDataset(Dataset):
         """Another object of the same clip: mirrored, recoloured."""
         mirrored, recolored = torch.rand(2, generator=generator).tolist()
         if mirrored < self.options.prob_mirror:
-            # What went round to the right goes round to the left now: turned back, to the order of inference.
+            # Mirroring reverses the order of the views; this restores it.
             inputs = self.options.num_input_views
             order = [0, *range(inputs - 1, 0, -1), *range(inputs, len(view_ids))]
             images, masks, cameras = mirror(images[:, order], masks[:, order], cameras[:, order])

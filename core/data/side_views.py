@@ -2,11 +2,11 @@
 
 A network sees four views of every time step and a video shows one. The others come from a source:
 
-    first      those of the first frame, repeated: what a video and one look round its first frame give
+    first      those of the first frame, repeated: what a video and four views of its first frame give
     every      those of every frame: ground truth, an upper bound
     previous   renders of the network's own Gaussians of the frame or the chunk before, repeated like `first`
     blend      linear blends of those at the two ends of an interval, for interpolation
-    none       nothing but the front: white, and from behind the front mirrored, as from afar both have one outline
+    none       nothing but the front: white, and from behind the front mirrored: a distant camera sees the same outline
 
 `side_view_grid` makes the grid of any of them; `interval_grid` and `insertion_grid` are the two layouts of
 interpolation, where intervals share images.

@@ -26,7 +26,7 @@ from core.evaluation.systems import Checkpoint, Trial, check_names, checkpoints,
 from core.files import atomic_path
 from core.inference.network import choose_device
 from core.options import Options
-from core.rendering import Renderer, make_renderer
+from core.rendering import Renderer, configured_renderer
 
 _log = logging.getLogger(__name__)
 
@@ -91,14 +91,7 @@ class Evaluation:
     @cached_property
     def renderer(self) -> Renderer:
         """For the baselines without a network."""
-        camera = self.options.camera
-        return make_renderer(
-            camera.renderer,
-            near=camera.znear,
-            far=camera.zfar,
-            rasterize_mode=camera.rasterize_mode,
-            device=self.device,
-        )
+        return configured_renderer(self.options.camera, self.device)
 
     @cached_property
     def clip(self) -> ClipImages | None:

@@ -1,7 +1,7 @@
 """The asymmetric U-Net of LGM and L4GM: residual blocks with attention across views and across time.
 
-Every image of the grid goes through the same convolutions; views and frames meet in attention only. T and V come with
-the data. Attribute names are those of the published checkpoints: a public format.
+Every image of the grid goes through the same convolutions; views and frames meet in attention
+only. T and V come with the data. Attribute names are those of the published checkpoints: a public format.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from core.gaussians import Gaussians
 from core.images import resize_area
 from core.rotations import mirrored, scaled
 
-_INK = 0.05  # how far from white a pixel of the object is
+_FOREGROUND = 0.05  # how far from white a pixel of the object is
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ VARIANTS = tuple(Variant(mirror, zoom) for zoom in (1.0, 0.85, 1.15, 0.7, 1.3) f
 
 def variants_of(frame: Tensor, count: int) -> list[Variant]:
     """The first ``count`` variants in which the object stays within the picture ``[3, S, S]``; there may be fewer."""
-    ink = ((1 - frame).amax(dim=0) > _INK).nonzero()
+    ink = ((1 - frame).amax(dim=0) > _FOREGROUND).nonzero()
     half = (frame.shape[-1] - 1) / 2
     reach = float((ink - half).abs().max()) / half if len(ink) else 1.0
     return [variant for variant in VARIANTS if variant.zoom <= 1 or variant.zoom * reach <= 1][:count]

@@ -9,11 +9,21 @@ from typing import Literal
 import torch
 
 from ..errors import UserError
+from ..options import CameraOptions
 from .base import FAR, NEAR, RasterizeMode, Renderer, RenderOutput
 
 RendererName = Literal["auto", "numba", "gsplat", "diff-gaussian"]
 
-__all__ = ["FAR", "NEAR", "RasterizeMode", "RenderOutput", "Renderer", "RendererName", "make_renderer"]
+__all__ = [
+    "FAR",
+    "NEAR",
+    "RasterizeMode",
+    "RenderOutput",
+    "Renderer",
+    "RendererName",
+    "configured_renderer",
+    "make_renderer",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +71,12 @@ def make_renderer(
 
         return DiffGaussianRenderer(near, far, rasterize_mode)
     raise UserError(f"unknown renderer {name!r}: choose one of auto, numba, gsplat, diff-gaussian")
+
+
+def configured_renderer(options: CameraOptions, device: torch.device | None = None) -> Renderer:
+    """The renderer that the options name, with their clipping planes and mode; raises as `make_renderer`."""
+    planes = {"near": options.znear, "far": options.zfar}
+    return make_renderer(options.renderer, **planes, rasterize_mode=options.rasterize_mode, device=device)
 
 
 def _choose(

@@ -12,7 +12,7 @@ from core.cameras import INPUT_AZIMUTHS, Cameras, orbit_cameras
 from core.gaussians import Gaussians
 from core.options import CameraOptions
 
-from . import Renderer, make_renderer
+from . import Renderer, configured_renderer
 
 # Of one render call; bounds the memory whatever the number of frames and views.
 _PIXELS_AT_ONCE = 1 << 24
@@ -61,13 +61,7 @@ class OrbitRenderer:
     def __init__(self, options: CameraOptions, size: int, device: torch.device | None = None) -> None:
         self.options = options
         self.size = size
-        self.renderer = make_renderer(
-            options.renderer,
-            near=options.znear,
-            far=options.zfar,
-            rasterize_mode=options.rasterize_mode,
-            device=device,
-        )
+        self.renderer = configured_renderer(options, device)
         self.name = self.renderer.name
 
     def __call__(

@@ -21,7 +21,7 @@ from core.data.batch import BrokenLedger
 from core.errors import UserError
 from core.files import atomic_path
 from core.options import Options
-from core.rendering import Renderer, make_renderer
+from core.rendering import Renderer, configured_renderer
 from core.training.build import (
     make_accelerator,
     make_average,
@@ -52,16 +52,9 @@ def make_renderer_in_turn(options: Options, accelerator: accelerate.Accelerator)
     Raises:
         UserError: the renderer cannot run on this machine, or on another one of the run.
     """
-    camera = options.camera
 
     def make() -> Renderer:
-        return make_renderer(
-            camera.renderer,
-            near=camera.znear,
-            far=camera.zfar,
-            rasterize_mode=camera.rasterize_mode,
-            device=accelerator.device,
-        )
+        return configured_renderer(options.camera, accelerator.device)
 
     renderer, error = None, None
     try:

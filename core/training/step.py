@@ -36,7 +36,7 @@ class Outcome:
         images: the render ``[B,T,V,3,H,W]``.
         complete: the batch ended an optimiser step, made or skipped.
         skipped: the clips of a step that was skipped, on all processes; those at fault where that is known.
-        stop: some process was asked to stop; all processes hear of it after the same step.
+        stop: some process was asked to stop; all processes receive it after the same step.
     """
 
     terms: dict[str, Tensor]
@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass
 class Stepper:
-    """The moving parts of a run and the order in which they move.
+    """Model, optimiser and schedule of a run; one call is one step.
 
     A step whose loss or gradient is not finite on any process is skipped on all of them: weights, optimiser and
     average stay as they were, the schedule goes on. After 20 such steps in a row the run has diverged.
