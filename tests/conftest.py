@@ -9,6 +9,8 @@ import torch
 from tests.clip_factory import write_clip
 from tests.tiny_training import write_clips
 
+pytest.register_assert_rewrite("tests.documentation_place")  # both a plugin and imported
+
 # Small tensors gain nothing from more threads, and results on shared machines stay comparable.
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
