@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.media import write_video
+from core.multiview.files import write_views
 from core.options import PRESETS
 from tests.test_infer_bad_input import refused
 from tests.tiny import SHORT, SIZE, Call, files, square_frame
@@ -75,3 +77,47 @@ def test_a_video_with_a_background(call: Call) -> None:
         refused(call(script, line), "data_test/y.mp4 has a background", "--allow_background")
     assert not Path("results").exists()
     assert call("infer_4d", f"{line} --allow_background")[0] == 0
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+def test_a_result_that_is_a_link_is_refused(call: Call, script: str) -> None:
+    """Old .ply files would be removed, and new ones written, outside the workspace."""
+    Path("foreign").mkdir()
+    Path("foreign/frame0009.ply").write_text("mine")
+    Path("results").mkdir()
+    Path("results/x").symlink_to("../foreign")
+    refused(call(script, SHORT), "results/x is a symbolic link")
+    assert files("foreign") == {"frame0009.ply"}
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+@pytest.mark.parametrize("workspace", ["taken", "taken/a", "n" * 300])
+def test_a_workspace_that_cannot_be_made(call: Call, script: str, workspace: str) -> None:
+    Path("taken").write_text("mine")
+    refused(call(script, f"{SHORT} --workspace {workspace}"), "choose another --workspace")
+    assert Path("taken").read_text() == "mine"
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(call: Call) -> None:
+    Path("results/x_metadata.json").mkdir(parents=True)
+    refused(call("infer_4d", SHORT), "results/x_metadata.json is a folder, where a file is to be written")
+
+
+@pytest.mark.parametrize("written", [0, 2, 4])
+def test_side_views_of_an_interrupted_run_are_not_taken_for_the_users(
+    call: Call, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many were written, the next run makes its own and says so."""
+
+    def interrupted(encoded: dict[Path, bytes]) -> list[Path]:
+        write_views(dict(list(encoded.items())[:written]))
+        raise KeyboardInterrupt
+
+    line = f"{SHORT} --interpresume None"
+    with monkeypatch.context() as patch:
+        patch.setattr("core.inference.programs.write_views", interrupted)
+        assert call("infer_4d", line)[0] == 130
+    assert len(list(Path("results").glob("x_00?.png"))) == written
+    assert call("infer_4d", line)[0] == 0
+    record = json.loads(Path("results/x_metadata.json").read_text())
+    assert (record["complete"], record["side_views"]["origin"]) == (True, "single-view model")

@@ -36,7 +36,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def write_record(source: Source, workspace: Path, program: str, files: list[Path], sha256: str = "") -> None:
-    record = side_view_record(program, "test", sha256 or source.sha256, files)
+    record = side_view_record(program, "test", sha256 or source.sha256, {path: path.read_bytes() for path in files})
     write_metadata(metadata_path(workspace, source.name), {"side_views": record})
 
 

@@ -20,9 +20,10 @@ def data_home(option: str) -> Path:
     value = option or os.environ.get("DATA_HOME", "")
     if not value:
         raise UserError("No clip folder given: pass --data_home FOLDER or set the environment variable DATA_HOME.")
-    if not Path(value).is_dir():
-        raise UserError(f"The clip folder {value} (data_home or DATA_HOME) does not exist.")
-    return Path(value)
+    folder = find(value)
+    if not folder.is_dir():
+        raise UserError(f"The clip folder {value} (data_home or DATA_HOME) does not exist{looked_in(value)}.")
+    return folder
 
 
 def read_groups(datalist: str) -> list[tuple[str, ...]]:

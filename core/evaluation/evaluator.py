@@ -23,7 +23,7 @@ from core.evaluation.perceptual import ClipImages, FrechetScores, VideoNetwork
 from core.evaluation.protocol import Protocol, read_protocol
 from core.evaluation.report import GROUND_TRUTH, Scores, Sheet
 from core.evaluation.systems import Checkpoint, Trial, check_names, checkpoints, split_name
-from core.files import atomic_path
+from core.files import atomic_path, check_workspace
 from core.inference.network import choose_device
 from core.options import Options
 from core.rendering import Renderer, configured_renderer
@@ -41,6 +41,7 @@ def evaluate(options: Options) -> None:
     """
     if not options.eval.protocols:
         raise UserError("--protocols is missing: give protocol files such as data_test/protocols/novel_views.toml")
+    check_workspace(Path(options.run.workspace))
     protocols = [read_protocol(path) for path in options.eval.protocols]
     evaluation = Evaluation(options)
     for system in evaluation.systems:

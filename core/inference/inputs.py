@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.checkpoint import file_hash
 from core.errors import UserError
-from core.files import regular_file
+from core.files import check_workspace, regular_file
 from core.images import letterbox
 from core.media import Video, read_video, select_frames, windows
 from core.multiview.background import centered, check_white, foreground
@@ -154,6 +154,7 @@ def _find_videos(test_path: str | None) -> list[Path]:
 def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
     if os.path.islink(workspace) and not os.path.isdir(workspace):
         raise UserError(f"the workspace {workspace} is a symbolic link to no folder; repair it or choose another")
+    check_workspace(workspace)
     claimed: dict[str, Path] = {}
     real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
     for path in paths:
@@ -166,9 +167,21 @@ def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], 
         check_name(path, names)
         for output in names:
             # Lower case, because some file systems do not tell x from X.
+            _check_place(workspace / output, is_folder=output == path.stem)
             other = claimed.setdefault(output.lower(), path)
             if other != path:
                 raise UserError(f"{other} and {path} would both write {workspace / output}; rename one of the videos")
+
+
+def _check_place(place: Path, is_folder: bool) -> None:
+    """Refuse places of results that lead out of the workspace or hold something of another kind."""
+    if place.is_symlink():
+        raise UserError(f"{place} is a symbolic link, and results stay in the workspace; remove it")
+    if place.exists() and place.is_dir() != is_folder:
+        kind = "a folder" if place.is_dir() else "a file"
+        raise UserError(
+            f"{place} is {kind}, where a {'folder' if is_folder else 'file'} is to be written; move it away"
+        )
 
 
 def check_name(path: Path, outputs: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -185,16 +186,19 @@ def versions() -> dict[str, str]:
     }
 
 
-def side_view_record(program: str, origin: str, source_sha256: str, files: list[Path]) -> dict[str, object]:
-    """What the metadata file records about side views that a program wrote.
+def side_view_record(program: str, origin: str, source_sha256: str, files: Mapping[Path, bytes]) -> dict[str, object]:
+    """What the metadata file records about side views that a program writes.
+
+    It is kept before the images are written: those of an interrupted run are then known as such, not taken for the
+    user's own.
 
     Args:
         program: ``infer_3d`` or ``infer_4d``.
         origin: what they were made with, in words.
         source_sha256: of the video.
-        files: the images.
+        files: the images, as `core.multiview.files.encoded_views` gives them.
     """
-    hashes = {path.name: file_hash(path) for path in files}
+    hashes = {path.name: hashlib.sha256(content).hexdigest() for path, content in files.items()}
     return {"program": program, "origin": origin, "source_sha256": source_sha256, "files": hashes}
 
 

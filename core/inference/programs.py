@@ -39,7 +39,7 @@ from core.inference.session import Session
 from core.inference.side_views import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
 from core.inference.turntable import Canvas, write_still_turntable
 from core.multiview.background import centered, foreground
-from core.multiview.files import NUM_VIEWS, load_views, save_views
+from core.multiview.files import NUM_VIEWS, encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
 
@@ -134,8 +134,10 @@ def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, 
         else:
             best = session.lift(source, find_raw_views(source, workspace, generator))
             views, origin, ranking = best.lifted.views, best.origin, best.ranking
-        written = save_views(views, workspace, name)
-        record = {**side_view_record("infer_4d", origin, source.sha256, written), "candidates": ranking}
+        encoded = encoded_views(views, workspace, name)
+        record = {**side_view_record("infer_4d", origin, source.sha256, encoded), "candidates": ranking}
+        _write_record(workspace, name, "infer_4d", record)
+        write_views(encoded)
     size = (session.network.size, session.network.size)
     return resize_area(views, size), dict(record)
 
@@ -187,8 +189,7 @@ def lift_video(session: Session, source: Source) -> None:
     best = session.lift(source, files)
     save_image(source.first_frame(network.size), workspace / f"{name}_orig.png")
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
-    written = _save_lift(session, name, best, keep_raw=keep_raw)
-    record = side_view_record("infer_3d", best.origin, source.sha256, written)
+    record = _save_lift(session, name, best, source.sha256, keep_raw=keep_raw)
     _write_lift_metadata(session, name, {"source": describe_source(source)}, best, record)
 
 
@@ -212,21 +213,30 @@ def lift_prompt(session: Session, prompt: str) -> None:
     gaussians = network.reconstruct(images[:1], images[1:])
     lifted = Lifted(gaussians[0], Pose(), 0.0, session.orbit(gaussians)[0])
     best = BestCandidate(lifted, CandidateViews(f"seed {seed}", views), "MVDream", [])
-    written = _save_lift(session, name, best)
-    record = side_view_record("infer_3d", best.origin, "", written)
+    record = _save_lift(session, name, best, "")
     _write_lift_metadata(session, name, {"prompt": prompt}, best, record)
 
 
-def _save_lift(session: Session, name: str, best: BestCandidate, keep_raw: bool = False) -> list[Path]:
-    """Write everything of a lift but its metadata; the paths of the views."""
+def _save_lift(
+    session: Session, name: str, best: BestCandidate, source_sha256: str, keep_raw: bool = False
+) -> dict[str, object]:
+    """Write everything of a lift but its final metadata; the record of the views."""
     workspace, gaussians, infer = session.workspace, best.lifted.gaussians, session.options.infer
-    written = save_views(best.lifted.views, workspace, name)
+    encoded = encoded_views(best.lifted.views, workspace, name)
     if not keep_raw:
-        written += save_views(best.views.images, workspace, name, "_mv")
+        encoded |= encoded_views(best.views.images, workspace, name, "_mv")
+    record = side_view_record("infer_3d", best.origin, source_sha256, encoded)
+    _write_record(workspace, name, "infer_3d", record)
+    write_views(encoded)
     layout = {"orientation": infer.orientation, "layout": infer.ply_layout}
     save_ply(gaussians, workspace / f"{name}.ply", **layout, min_opacity=MIN_OPACITY)
     write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, infer.output_size)
-    return written
+    return record
+
+
+def _write_record(workspace: Path, name: str, program: str, record: dict[str, object]) -> None:
+    """Metadata of a result that is not complete: the record of the side views, before these are written."""
+    write_metadata(metadata_path(workspace, name), {"program": program, "complete": False, "side_views": record})
 
 
 def _write_lift_metadata(

@@ -185,10 +185,19 @@ def _first_usable(
     for folder in (workspace, source.path.parent):
         found = find_views(folder, source.name, tag)
         paths = list(found.values())
-        if paths and _usable(paths, read_record(workspace, source.name, paths), source, generator, programs):
+        record = read_record(workspace, source.name, paths) if paths else None
+        if paths and not _interrupted(record, found) and _usable(paths, record, source, generator, programs):
             _log.info("%s: views from %s", source.name, ", ".join(map(str, paths)))
             return found
     return {}
+
+
+def _interrupted(record: Mapping[str, object] | None, found: Mapping[int, Path]) -> bool:
+    """Whether a run of ours ended before it had written all views that it recorded."""
+    if record is None or len(found) == NUM_VIEWS:
+        return False
+    tag = next(iter(found.values())).stem[:-4]  # NAME or NAME_mv
+    return any(f"{tag}_{view:03d}.png" in record["files"] for view in range(NUM_VIEWS) if view not in found)
 
 
 def _usable(

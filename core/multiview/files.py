@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from core.errors import UserError
-from core.images import load_image, resize_area, save_image
+from core.files import atomic_path
+from core.images import load_image, resize_area, to_uint8
 
 NUM_VIEWS = 4
 _COMPARE_SIZE = 64  # pixels
@@ -42,12 +46,27 @@ def load_views(paths: list[Path]) -> Tensor:
     return torch.stack(views)
 
 
+def encoded_views(views: Tensor, folder: Path, name: str, tag: str = "") -> dict[Path, bytes]:
+    """Views ``[4, 3, S, S]`` as the contents of their files, not yet written."""
+    found = {}
+    for view, path in zip(views, view_paths(folder, name, tag), strict=True):
+        buffer = BytesIO()
+        Image.fromarray(to_uint8(view)).save(buffer, "PNG")
+        found[path] = buffer.getvalue()
+    return found
+
+
 def save_views(views: Tensor, folder: Path, name: str, tag: str = "") -> list[Path]:
     """Write ``[4, 3, S, S]`` and return the paths. Raises `UserError` where they cannot be written."""
-    paths = view_paths(folder, name, tag)
-    for view, path in zip(views, paths, strict=True):
-        save_image(view, path)
-    return paths
+    return write_views(encoded_views(views, folder, name, tag))
+
+
+def write_views(encoded: Mapping[Path, bytes]) -> list[Path]:
+    """Write what `encoded_views` gives, each file whole or not at all, and return the paths."""
+    for path, content in encoded.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    return list(encoded)
 
 
 def unlikeness(view: Tensor, frame: Tensor) -> float:
