@@ -203,7 +203,7 @@ def check_workspace(workspace: Path) -> None:
     """Raise `UserError` where results cannot be written, before any work begins."""
     there = next(path for path in (workspace, *workspace.absolute().parents) if os.path.exists(path))
     if not there.is_dir():
-        raise UserError(f"cannot make the workspace {workspace}: {there} is no folder; choose another --workspace")
+        raise UserError(f"cannot write in the workspace {workspace}: {there} is no folder; choose another --workspace")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"cannot write in the workspace {workspace}: {there} is read-only; choose another --workspace")
     if any(len(os.fsencode(part)) > 255 for part in workspace.parts):

@@ -99,7 +99,7 @@ def test_a_workspace_that_cannot_be_made(call: Call, script: str, workspace: str
 
 def test_a_folder_in_the_place_of_a_file_is_refused(call: Call) -> None:
     Path("results/x_metadata.json").mkdir(parents=True)
-    refused(call("infer_4d", SHORT), "results/x_metadata.json is a folder, where a file is to be written")
+    refused(call("infer_4d", SHORT), "cannot write results/x_metadata.json: it is a folder")
 
 
 @pytest.mark.parametrize("written", [0, 2, 4])

@@ -180,7 +180,7 @@ def _check_place(place: Path, is_folder: bool) -> None:
     if place.exists() and place.is_dir() != is_folder:
         kind = "a folder" if place.is_dir() else "a file"
         raise UserError(
-            f"{place} is {kind}, where a {'folder' if is_folder else 'file'} is to be written; move it away"
+            f"cannot write {place}: it is {kind}, and a {'folder' if is_folder else 'file'} is needed; move it away"
         )
 
 
