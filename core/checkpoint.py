@@ -29,7 +29,8 @@ __all__ = [
     "stored_model_options",
 ]
 
-_TIME = "t_attns."  # in the names of all tensors of temporal attention
+TEMPORAL = "t_attns."
+"""In the names of all tensors of temporal attention, and of no other."""
 _UNSEEN = ("architecture", "num_heads", "norm_groups")  # not visible in the shape of any tensor
 
 
@@ -57,16 +58,16 @@ class LoadReport:
 
     def __str__(self) -> str:
         line = f"{self.path}: {self.loaded} tensors loaded"
-        if fresh := sum(_TIME in name for name in self.missing):
+        if fresh := sum(TEMPORAL in name for name in self.missing):
             line += f"; {fresh} temporal-attention tensors (t_attns) are not in it and start fresh"
-        if left_out := sum(_TIME in name for name in self.unused):
+        if left_out := sum(TEMPORAL in name for name in self.unused):
             line += f"; its {left_out} temporal-attention tensors (t_attns) are left out: this network has none"
         return "\n  ".join([line, *self.problems(temporal=False)])
 
     def problems(self, temporal: bool = True) -> list[str]:
         """Everything that does not fit, one item a tensor; without ``temporal`` missing and unused ones in time not."""
-        items = [f"missing {name}" for name in self.missing if temporal or _TIME not in name]
-        items += [f"unexpected {printable(name)}" for name in self.unused if temporal or _TIME not in name]
+        items = [f"missing {name}" for name in self.missing if temporal or TEMPORAL not in name]
+        items += [f"unexpected {printable(name)}" for name in self.unused if temporal or TEMPORAL not in name]
         return [*items, *self.misfits, *self.differing]
 
 

@@ -117,6 +117,7 @@ def _renamed(words: Iterable[str]) -> list[str]:
         if old in RENAMED:
             new, values = RENAMED[old]
             found.append(f"--{new}{equals}{values.get(value, value)}")
+            values = {} if equals else values
         else:
             found.append(values.get(word, word))
             values = {}

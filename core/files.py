@@ -21,6 +21,8 @@ from core.errors import UserError, reason
 
 MAX_TEXT = 64 << 20
 """Bytes of the largest JSON, TOML or list file that is read."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, on all common file systems."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -98,7 +100,7 @@ def read_toml(path: str | Path, what: str = "file") -> dict[str, Any]:
 
 
 def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[str, Any]:
-    """The object in a text that untrusted; the parser is that of JSON or TOML.
+    """The object in an untrusted text; the parser is that of JSON or TOML.
 
     Raises:
         ValueError: it does not parse, is nested too deep, or holds something else than an object.
@@ -201,10 +203,12 @@ def _machine() -> str:
 
 def check_workspace(workspace: Path) -> None:
     """Raise `UserError` where results cannot be written, before any work begins."""
+    if os.path.islink(workspace) and not os.path.isdir(workspace):
+        raise UserError(f"the workspace {workspace} is a symbolic link to no folder; repair it or choose another")
     there = next(path for path in (workspace, *workspace.absolute().parents) if os.path.exists(path))
     if not there.is_dir():
         raise UserError(f"cannot write in the workspace {workspace}: {there} is no folder; choose another --workspace")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"cannot write in the workspace {workspace}: {there} is read-only; choose another --workspace")
-    if any(len(os.fsencode(part)) > 255 for part in workspace.parts):
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in workspace.parts):
         raise UserError(f"the workspace {workspace} has a name that is too long; choose another --workspace")

@@ -1,4 +1,4 @@
-"""Gaussians turned, tilted, scaled and mirrored rigidly, and the product of quaternions."""
+"""All Gaussians of a frame turned, tilted, scaled or mirrored together, and the product of quaternions."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_the_kernel_compares_as_torch_does() -> None:
     points, directions = scene.rays.closest_points.float(), scene.rays.directions.float()
     rays = scene.rays._replace(closest_points=points, directions=directions)
     hull = HullFront(*(x.float() for x in scene.hull))
-    ours = channels_of(Scene(grid, grid.index, scene.foreground.float(), rays, hull))
+    ours = channels_of(Scene(grid, grid.index, rays, hull))
     torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=0)
     assert exact[:, :, :, 2:].abs().max() > 0.3
 

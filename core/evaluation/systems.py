@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from core.cameras import Cameras
-from core.checkpoint import look_into, stored_model_options
+from core.checkpoint import TEMPORAL, look_into, stored_model_options
 from core.data.side_views import cross_fade, placeholder_views
 from core.errors import UserError
 from core.evaluation.ground_truth import GroundTruth, Prediction
@@ -109,7 +109,7 @@ def trained_model(path: str, options: ModelOptions) -> ModelOptions:
         UserError: the file cannot be read.
     """
     names, metadata = look_into(path)
-    temporal = any("t_attns." in name for name in names)
+    temporal = any(TEMPORAL in name for name in names)
     stored = stored_model_options(metadata)
     known = {field.name for field in fields(ModelOptions)} - _RUN_OPTIONS
     values = {name: _tupled(value) for name, value in stored.items() if name in known}

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from core.checkpoint import file_hash
 from core.errors import UserError
-from core.files import check_workspace, regular_file
+from core.files import LONGEST_NAME, check_workspace, regular_file
 from core.images import letterbox
 from core.media import Video, read_video, select_frames, windows
 from core.multiview.background import centered, check_white, foreground
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _NOT_INPUTS = re.compile(r"(_\d{3}|_orig)$")  # side views and copies of first frames, as infer_3d names them
-_LONGEST_NAME = 255  # bytes of a file's name, on all common file systems
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
@@ -152,8 +151,6 @@ def _find_videos(test_path: str | None) -> list[Path]:
 
 
 def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
-    if os.path.islink(workspace) and not os.path.isdir(workspace):
-        raise UserError(f"the workspace {workspace} is a symbolic link to no folder; repair it or choose another")
     check_workspace(workspace)
     claimed: dict[str, Path] = {}
     real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
@@ -166,8 +163,8 @@ def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], 
         names = outputs(path.stem)
         check_name(path, names)
         for output in names:
-            # Lower case, because some file systems do not tell x from X.
             _check_place(workspace / output, is_folder=output == path.stem)
+            # Lower case, because some file systems do not tell x from X.
             other = claimed.setdefault(output.lower(), path)
             if other != path:
                 raise UserError(f"{other} and {path} would both write {workspace / output}; rename one of the videos")
@@ -203,8 +200,8 @@ def check_name(path: Path, outputs: Sequence[str]) -> None:
             f"results of {path} would be called {name!r}, with a control character or separator; rename the video"
         )
     longest = max((len(os.fsencode(output)) for output in outputs), default=0)
-    if longest > _LONGEST_NAME:
+    if longest > LONGEST_NAME:
         raise UserError(
-            f"the name of {path} is too long: a result would have a name of {longest} bytes, and {_LONGEST_NAME} are "
+            f"the name of {path} is too long: a result would have a name of {longest} bytes, and {LONGEST_NAME} are "
             f"possible; rename the video"
         )

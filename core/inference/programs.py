@@ -82,10 +82,8 @@ def _write_sequence(
     (factor, count, rate), num_frames = timing, len(source.indices)
     workspace, name, infer = session.workspace, source.name, session.options.infer
     canvas = Canvas.of(infer.output_size, source.video.size)
-    ply, sheet = (
-        PlyFiles(workspace, name, rate, infer.orientation, infer.ply_layout),
-        ContactSheet(num_frames, canvas.size),
-    )
+    ply = PlyFiles(workspace, name, rate, infer.orientation, infer.ply_layout)
+    sheet = ContactSheet(num_frames, canvas.size)
     with ExitStack() as stack:
 
         def videos(kind: Kind, count: int, rate: Fraction) -> Sink:
@@ -184,12 +182,11 @@ def lift_video(session: Session, source: Source) -> None:
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
-    network = session.network
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     best = session.lift(source, files)
-    save_image(source.first_frame(network.size), workspace / f"{name}_orig.png")
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, keep_raw=keep_raw)
+    save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")
     _write_lift_metadata(session, name, {"source": describe_source(source)}, best, record)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.cameras import INPUT_AZIMUTHS
-from core.checkpoint import look_into
+from core.checkpoint import TEMPORAL, look_into
 from core.errors import UserError
 from core.inference.network import Network, choose_device, choose_dtype
 from core.inference.outputs import versions
@@ -74,7 +74,7 @@ class Session:
         model = self.options.model
         if self.still and model.use_temp_attn and find(resume).is_file():
             names, _ = look_into(resume)
-            if not any("t_attns." in name for name in names):
+            if not any(TEMPORAL in name for name in names):
                 _log.info("%s is a file of LGM: the network is built without temporal attention", resume)
                 model = replace(model, use_temp_attn=False)
         return self._load(resume, model)

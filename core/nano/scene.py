@@ -19,14 +19,12 @@ class Scene:
     Attributes:
         grid: in at least float32.
         index: ``[B, T, V]``: its index, or that of some of its time steps.
-        foreground: of the images ``[N, 1, H, W]`` in [0, 1].
-        rays: through or beside these foregrounds, ``[(B T), V, R]`` of the (h, w) of each view's Gaussians.
+        rays: through or beside the foregrounds of the views, ``[(B T), V, R]`` of the (h, w) of each view's Gaussians.
         hull: where they enter it, ``[B, T, V, h, w]``.
     """
 
     grid: ViewGrid
     index: Tensor
-    foreground: Tensor
     rays: Rays
     hull: HullFront
 
@@ -53,7 +51,7 @@ def scene_of(grid: ViewGrid, size: tuple[int, int]) -> Scene:
     shown = foreground(grid.images, grid.masks)
     silhouettes, cameras = shown[grid.index], grid.view_cameras
     rays = foreground_rays(cameras.reshape(-1, cameras.shape[2]), silhouettes.flatten(0, 1), size)
-    return Scene(grid, grid.index, shown, rays, hull_front(cameras, silhouettes, size, rays))
+    return Scene(grid, grid.index, rays, hull_front(cameras, silhouettes, size, rays))
 
 
 def foreground(images: Tensor, masks: Tensor | None) -> Tensor:

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from core.architectures import build_model
+from core.checkpoint import TEMPORAL
 from core.data.batch import ClipBatch
 from core.data.dataset import ClipDataset
 from core.errors import UserError
@@ -85,7 +86,7 @@ def make_model(options: Options) -> FastL4GM:
         if not options.model.use_temp_attn:
             raise UserError("--freeze_backbone trains the temporal attention only, and --no-use_temp_attn leaves none")
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_("t_attns." in name)
+            parameter.requires_grad_(TEMPORAL in name)
     if options.train.activation_checkpointing:
         model.unet.recompute_activations()
     if options.train.compile:
@@ -132,8 +133,8 @@ def leave_sigterm_to_the_main_process(worker: int) -> None:
 def parameter_groups(model: FastL4GM, options: TrainOptions) -> dict[str, dict]:
     """What trains, by the name of its learning rate in the log: ``lr`` what LGM has too, ``lr_temporal`` the rest."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    temporal = [parameter for name, parameter in named if "t_attns." in name]
-    others = [parameter for name, parameter in named if "t_attns." not in name]
+    temporal = [parameter for name, parameter in named if TEMPORAL in name]
+    others = [parameter for name, parameter in named if TEMPORAL not in name]
     groups = {
         "lr": {"params": others, "lr": options.lr},
         "lr_temporal": {"params": temporal, "lr": options.lr * options.temporal_lr_factor},
