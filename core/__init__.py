@@ -29,6 +29,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/losses.py            training terms, PSNR, SSIM
     core/data/                clips -> samples; side_views: where views 1, 2, ... come from, for everyone
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
+    core/tracking/            one canonical set of Gaussians and its motion, fitted to a video; tracks in a file
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
     core/evaluation/          protocols, systems under test, baselines, metrics, reports

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "eval.py")
+SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "refine_4d.py", "eval.py")
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -39,6 +39,7 @@ LAYERS = {
     "tensor_files": 3,
     "data": 4,
     "multiview": 5,
+    "tracking": 6,
     "training": 8,
     "inference": 8,
     "evaluation": 9,

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -27,15 +28,19 @@ from core.inference.outputs import (
     Sink,
     clear_parts,
     clear_previous,
+    every,
     metadata_path,
     passing,
     read_record,
+    refinement_path,
     sequence_videos,
     sheet_path,
     side_view_record,
+    tracks_path,
     write_metadata,
 )
 from core.inference.progress import Progress
+from core.inference.refine import frames_of, refine
 from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.inference.turntable import Canvas, write_still_turntable
@@ -43,6 +48,7 @@ from core.multiview.background import centered, foreground
 from core.multiview.files import encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
+from core.tracking.tracks import save_tracks
 
 _log = logging.getLogger(__name__)
 
@@ -55,36 +61,43 @@ def reconstruct_video(session: Session, source: Source) -> None:
     """
     start = perf_counter()
     workspace, name, infer = session.workspace, source.name, session.options.infer
-    num_frames = len(source.indices)
-    factor = infer.interpolate_rate if infer.interpresume else 1
+    num_frames, refined = len(source.indices), session.options.refine.refine
+    factor = infer.interpolate_rate if infer.interpresume or refined else 1
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
-            _ = session.network, session.interpolation
+            _ = session.network, refined or session.interpolation
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
-        _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
-    write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
-    kind = "w_interp" if session.interpolation else "wo_interp"
+        finished = _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+    write_metadata(metadata_path(workspace, name), {**metadata, "complete": True, "refinement_finished": finished})
+    kind = "w_interp" if refined or session.interpolation else "wo_interp"
     _log.info(
         "%s: %d frames gave %d at %s a second in %.0f s: wrote %s/frame0001.ply ..., %s and %s",
         name, num_frames, count, rate, perf_counter() - start,
         workspace / name, workspace / f"{kind}_{name}.mp4", sheet_path(workspace, name),
     )  # fmt: skip
+    if finished is False:
+        raise KeyboardInterrupt  # which ended the fit; its results are written
 
 
 def _write_sequence(
     session: Session, source: Source, sides: Tensor, timing: tuple[int, int, Fraction], progress: Progress
-) -> None:
-    """Reconstruct, interpolate and draw the sequence as a stream, and write it."""
+) -> bool | None:
+    """Reconstruct, interpolate or refine, and draw the sequence as a stream, and write it.
+
+    Returns:
+        whether the fit came to its end; None without one.
+    """
     (factor, count, rate), num_frames = timing, len(source.indices)
     workspace, name, infer = session.workspace, source.name, session.options.infer
     canvas = Canvas.of(infer.output_size, source.video.size)
     ply = PlyFiles(workspace, name, rate, infer.orientation, infer.ply_layout)
     sheet = ContactSheet(num_frames, canvas.size)
+    finished = None
     with ExitStack() as stack:
 
         def videos(kind: Kind, count: int, rate: Fraction) -> Sink:
@@ -92,8 +105,13 @@ def _write_sequence(
 
         frames = _reconstructed(session, source, sides)
         frames = progress.over(frames, "reconstructing", count=True)
-        frames = passing(frames, progress.around(videos("wo_interp", num_frames, source.rate), "drawing"))
-        if session.interpolation:
+        if session.options.refine.refine:
+            frames, finished = _refined(session, source, sides, list(frames), (factor, rate), progress)
+        at_frames = progress.around(videos("wo_interp", num_frames, source.rate), "drawing")
+        frames = passing(frames, at_frames if finished is None else every(at_frames, factor))
+        if finished is not None:
+            frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
+        elif session.interpolation:
             frames = progress.over(_interpolated(session, source, sides, frames, factor), "interpolating")
             frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
         for sink in (ply, sheet):
@@ -102,6 +120,25 @@ def _write_sequence(
             progress.advance()
         progress.show("writing the turntables")
     sheet.save(sheet_path(workspace, name))
+    return finished
+
+
+def _refined(
+    session: Session,
+    source: Source,
+    sides: Tensor,
+    frames: list[GaussianFrame],
+    timing: tuple[int, Fraction],
+    progress: Progress,
+) -> tuple[Iterator[GaussianFrame], bool]:
+    """The tracked object as a sequence, its file written; and whether the fit came to its end."""
+    (factor, rate), (workspace, name) = timing, (session.workspace, source.name)
+    size = session.options.refine.refine_size or session.network.size
+    front = torch.stack(list(source.frames(size)))
+    state = refinement_path(workspace, name)
+    refined = refine(session, front, sides, frames, rate / factor, checkpoint=state, progress=progress)
+    save_tracks(refined.tracks, tracks_path(workspace, name))
+    return frames_of(refined.tracks, frames, factor), refined.finished
 
 
 def _reconstructed(session: Session, source: Source, sides: Tensor) -> Iterator[GaussianFrame]:
@@ -157,7 +194,7 @@ def describe_source(source: Source) -> dict[str, object]:
 def _describe_sequence(
     session: Session, source: Source, count: int, rate: Fraction, side_views: dict[str, object]
 ) -> dict[str, object]:
-    infer, sides = session.options.infer, session.options.side_views
+    infer, sides, refined = session.options.infer, session.options.side_views, session.options.refine.refine
     return {
         "program": "infer_4d",
         "complete": False,
@@ -167,8 +204,9 @@ def _describe_sequence(
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
         "chunk_side_views": sides.chunk_side_views,
-        "interpolate_rate": infer.interpolate_rate if session.interpolation else None,
-        "inserted_side_views": sides.inserted_side_views if session.interpolation else None,
+        "interpolate_rate": infer.interpolate_rate if refined or session.interpolation else None,
+        "inserted_side_views": sides.inserted_side_views if not refined and session.interpolation else None,
+        "refinement": asdict(session.options.refine) if refined else None,
         "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
         **session.describe(),
         "side_views": side_views,

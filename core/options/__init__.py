@@ -11,6 +11,7 @@ from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
+from core.options.refine import RefineOptions
 from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
@@ -25,6 +26,7 @@ __all__ = [
     "InferOptions",
     "ModelOptions",
     "Options",
+    "RefineOptions",
     "RunOptions",
     "SideViewOptions",
     "TrainOptions",

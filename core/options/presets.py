@@ -9,6 +9,7 @@ from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.model import ModelOptions
+from core.options.refine import RefineOptions
 from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
@@ -27,6 +28,7 @@ class Options:
     train: TrainOptions = field(default_factory=TrainOptions)
     infer: InferOptions = field(default_factory=InferOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
+    refine: RefineOptions = field(default_factory=RefineOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)
 
 
