@@ -103,7 +103,7 @@ class Fit:
         try:
             while self.place.stage < len(STAGES):
                 self._run_stage(report, save)
-                self.state, self.optimizer = Place(self.place.stage + 1), None
+                self.place, self.optimizer = Place(self.place.stage + 1), None
         except KeyboardInterrupt:
             _log.info("the fit was stopped in stage %s; what it has is written", STAGES[self.place.stage])
             return False
