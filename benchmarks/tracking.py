@@ -25,7 +25,6 @@ from core.evaluation.protocol import Protocol
 from core.evaluation.systems import Trial, stack
 from core.files import atomic_path
 from core.gaussians import Gaussians
-from core.inference.refine import refine
 from core.inference.sequence import GaussianFrame, reconstruct
 from core.inference.session import Session
 from core.losses import psnr
@@ -57,7 +56,7 @@ class Measured:
         trial = self._trial(name, Protocol("tracking", "reconstruct", 8, side_views=self._side_views))
         frames = self._feed_forward(trial, trial.front)
         start = process_time()
-        refined = refine(self.session, trial.front, trial.sides, frames, 8).tracks.gaussians
+        refined = trial._tracks(trial.front, frames).gaussians
         seconds = process_time() - start
         forward = stack(frame.gaussians for frame in frames)
         systems = {"feed-forward": forward, "frozen": forward.map(lambda x: x[:1].expand_as(x)), "refined": refined}
@@ -70,13 +69,12 @@ class Measured:
         protocol = Protocol("tracking", "interpolate", 7, frame_rate=24, rate=RATE, side_views=self._side_views)
         trial = self._trial(name, protocol)
         ends = self._feed_forward(trial, trial.front[::RATE])
-        tracks = refine(self.session, trial.front[::RATE], trial.sides, ends, 8).tracks
-        moved = stack(tracks.at(t / RATE) for t in range(protocol.frames))
+        tracks = trial._tracks(trial.front[::RATE], ends)
         at_ends = [GaussianFrame(end.time, tracks.gaussians[k], end.orbit) for k, end in enumerate(ends)]
         images = {
             "feed-forward": trial._draw_frames(trial._inserted(ends)).images,
             "blended neighbours": trial._blended(ends).images,
-            "refined": self._draw(moved, trial.truth),
+            "refined": self._draw(trial._moved(tracks), trial.truth),
             "blended refined neighbours": trial._blended(at_ends).images,
         }
         at = torch.tensor(protocol.compared())
@@ -148,16 +146,21 @@ def main() -> None:
     options = replace(RefineOptions(), refine=True, deformation=args.deformation)
     measured = Measured(args.data_home, options, args.single_view)
     tables: dict[str, dict[str, dict[str, Row]]] = {"video": {}, "inserted": {}}
-    lists = {"video": ("8fps", measured.reconstruction), "inserted": ("24fps", measured.inserted)}
-    for table, (rate, measure) in lists.items():
-        names = [group[0] for group in read_groups(f"data_train/datalist_val_{rate}.txt")]
-        for name in [] if args.no_inserted and table == "inserted" else names[: args.objects or None]:
-            tables[table][name] = measure(name)
-            found = {title: show(f"{title}, up to {name}", rows) for title, rows in tables.items() if rows}
-            if args.output:
-                content = {"machine": machine(torch.device("cpu")), "options": vars(options), "means": found}
-                with atomic_path(args.output) as path:
-                    path.write_text(json.dumps({**content, "objects": tables}, indent=1) + "\n")
+    measures = {"video": measured.reconstruction, "inserted": measured.inserted}
+    groups = {"video": _names("8fps"), "inserted": [] if args.no_inserted else _names("24fps")}
+    for number in range(args.objects or len(groups["video"])):
+        for table, names in groups.items():
+            for name in names[number : number + 1]:
+                tables[table][name] = measures[table](name)
+        found = {title: show(title, rows) for title, rows in tables.items() if rows}
+        if args.output:
+            content = {"machine": machine(torch.device("cpu")), "options": vars(options), "means": found}
+            with atomic_path(args.output) as path:
+                path.write_text(json.dumps({**content, "objects": tables}, indent=1) + "\n")
+
+
+def _names(rate: str) -> list[str]:
+    return [group[0] for group in read_groups(f"data_train/datalist_val_{rate}.txt")]
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ PAGES = sorted(
 )
 # Options that make a program small, after those of the command.
 SHORTER = {"blender_scripts/make_procedural.py": ("--count", "1"), "benchmarks": ("--tiny", "--rounds", "1")}
+SHORTER["refine_4d.py"] = tuple("--canonical_steps 1 --track_steps 1 --joint_steps 1".split())
 
 
 def commands(text: str) -> Iterator[list[str]]:

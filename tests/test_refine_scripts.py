@@ -53,7 +53,7 @@ def test_a_refined_sequence_is_one_set_that_moves(call: Call) -> None:
 def test_infer_4d_refines_on_request_alone(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("infer_4d", f"{SHORT} --refine --deformation hexplane")[0] == 0
     assert files() == RESULTS
-    monkeypatch.setattr("core.inference.programs.refine", None)
+    monkeypatch.setattr("core.inference.programs.refined_sequence", None)
     assert call("infer_4d", SHORT)[0] == 0
     assert files() == RESULTS - {"x_tracks.npz"}, "the tracks of an earlier run do not stay beside other frames"
     assert metadata()["refinement"] is None

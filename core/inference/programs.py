@@ -32,15 +32,13 @@ from core.inference.outputs import (
     metadata_path,
     passing,
     read_record,
-    refinement_path,
     sequence_videos,
     sheet_path,
     side_view_record,
-    tracks_path,
     write_metadata,
 )
 from core.inference.progress import Progress
-from core.inference.refine import frames_of, refine
+from core.inference.refine import refined_sequence
 from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.inference.turntable import Canvas, write_still_turntable
@@ -48,7 +46,6 @@ from core.multiview.background import centered, foreground
 from core.multiview.files import encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
-from core.tracking.tracks import save_tracks
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +103,7 @@ def _write_sequence(
         frames = _reconstructed(session, source, sides)
         frames = progress.over(frames, "reconstructing", count=True)
         if session.options.refine.refine:
-            frames, finished = _refined(session, source, sides, list(frames), (factor, rate), progress)
+            frames, finished = refined_sequence(session, source, sides, list(frames), factor, progress)
         at_frames = progress.around(videos("wo_interp", num_frames, source.rate), "drawing")
         frames = passing(frames, at_frames if finished is None else every(at_frames, factor))
         if finished is not None:
@@ -121,24 +118,6 @@ def _write_sequence(
         progress.show("writing the turntables")
     sheet.save(sheet_path(workspace, name))
     return finished
-
-
-def _refined(
-    session: Session,
-    source: Source,
-    sides: Tensor,
-    frames: list[GaussianFrame],
-    timing: tuple[int, Fraction],
-    progress: Progress,
-) -> tuple[Iterator[GaussianFrame], bool]:
-    """The tracked object as a sequence, its file written; and whether the fit came to its end."""
-    (factor, rate), (workspace, name) = timing, (session.workspace, source.name)
-    size = session.options.refine.refine_size or session.network.size
-    front = torch.stack(list(source.frames(size)))
-    state = refinement_path(workspace, name)
-    refined = refine(session, front, sides, frames, rate / factor, checkpoint=state, progress=progress)
-    save_tracks(refined.tracks, tracks_path(workspace, name))
-    return frames_of(refined.tracks, frames, factor), refined.finished
 
 
 def _reconstructed(session: Session, source: Source, sides: Tensor) -> Iterator[GaussianFrame]:

@@ -10,13 +10,39 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.inference.inputs import Source
+from core.inference.outputs import refinement_path, tracks_path
 from core.inference.progress import Progress
 from core.inference.sequence import GaussianFrame
 from core.inference.session import Session
 from core.tracking.fit import Fit
 from core.tracking.observations import observe
 from core.tracking.state import load_state, save_state
-from core.tracking.tracks import Tracks
+from core.tracking.tracks import Tracks, save_tracks
+
+
+def refined_sequence(
+    session: Session, source: Source, sides: Tensor, frames: Sequence[GaussianFrame], factor: int, progress: Progress
+) -> tuple[Iterator[GaussianFrame], bool]:
+    """A video's tracked object; its file is written.
+
+    Args:
+        session: of the command.
+        source: the video.
+        sides: views 1..3 of its first frame ``[3, 3, S, S]``.
+        frames: the feed-forward sequence.
+        factor: steps from one frame of the video to the next.
+        progress: shows the stages.
+
+    Returns:
+        the object as a sequence; whether the fit came to its end, which Ctrl-C may have prevented.
+    """
+    workspace, name = session.workspace, source.name
+    front = torch.stack(list(source.frames(session.options.refine.refine_size or session.network.size)))
+    state = refinement_path(workspace, name)
+    refined = refine(session, front, sides, frames, source.rate, checkpoint=state, progress=progress)
+    save_tracks(refined.tracks, tracks_path(workspace, name))
+    return frames_of(refined.tracks, frames, factor), refined.finished
 
 
 @dataclass(frozen=True)

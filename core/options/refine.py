@@ -20,17 +20,17 @@ class RefineOptions:
     """nodes: sparse control points that turn and shift. hexplane: the field of DreamGaussian4D."""
     nodes: int = 200
     """Control points."""
-    canonical_steps: int = 100
+    canonical_steps: int = 60
     """Steps on the first frame alone."""
-    track_steps: int = 30
+    track_steps: int = 20
     """Steps for each frame after another, of nodes."""
-    joint_steps: int = 200
+    joint_steps: int = 150
     """Steps on all frames and the canonical set together."""
     refine_size: int = 0
     """Side in pixels at which the video is compared; 0: that of the network's input."""
-    trust: float = 0.5
+    trust: float = 1.0
     """Weight of the feed-forward sequence, seen from random cameras, beside the video."""
-    lambda_arap: float = 2.0
+    lambda_arap: float = 20.0
     """Weight of neighbours that do not move as rigidly as possible."""
     lambda_velocity: float = 0.1
     """Weight of changes of velocity."""

@@ -20,7 +20,7 @@ from core.options import CameraOptions
 from core.rendering import Renderer
 from core.rendering.orbit import render_in_parts
 
-ELEVATIONS = (-20.0, 50.0)  # degrees, of the random cameras
+ELEVATIONS = (-10.0, 40.0)  # degrees, of the random cameras
 _FLOOR = 1e-5  # mean squared error below which feed-forward frames count alike
 
 
