@@ -98,7 +98,7 @@ _DIFFUSION = (
     "run.seed"
 )
 _FIT = (
-    "refine.nodes refine.canonical_steps refine.track_steps refine.joint_steps refine.refine_size refine.trust "
+    "refine.deformation refine.nodes refine.canonical_steps refine.track_steps refine.joint_steps refine.refine_size refine.trust "
     "refine.lambda_arap refine.lambda_velocity refine.lambda_opacity refine.lambda_scale refine.lambda_planes"
 )
 
@@ -127,9 +127,8 @@ INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
     "infer.output_size infer.orientation infer.precision run.device camera.renderer",
     {
-        "sequence": f"infer.target_fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "sequence": f"infer.target_fps refine.refine side_views.chunk_side_views {_INTERPOLATION} infer.*",
         "first_frame": _VIEWS,
-        "refinement": "refine.refine refine.deformation",
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
@@ -152,10 +151,9 @@ EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
     "eval.max_objects run.device camera.renderer",
     {
-        "evaluation": "eval.* data.data_home_val",
+        "evaluation": "eval.* refine.refine data.data_home_val",
         "networks": f"infer.interpresume data.num_frames data.output_size infer.precision side_views.chunk_side_views "
         f"infer.chunk_workers {_INTERPOLATION}",
-        "refinement": "refine.refine refine.deformation",
         "camera": "camera.*",
     },
     f"views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.* {_FIT}",
