@@ -80,7 +80,7 @@ def test_the_script_writes_page_clip_and_both_timelines(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a b.html", "a b.l4gm", "a b.4dgs", "a b.usdc"}
     scene = fourdgs.read(str(tmp_path / "out" / "a b.4dgs")).gaussians
     for index in (0, 2, 4):  # in the middle of a frame
-        assert scene.state_at((index + 0.5) / float(RATE))["positions"].shape[0] == COUNTS[index]
+        assert scene.state_at((index + 0.5) / float(RATE))["centers"].shape[0] == COUNTS[index]
     stage = Usd.Stage.Open(str(tmp_path / "out" / "a b.usdc"))
     (splats,) = (prim for prim in stage.Traverse() if "Gaussian" in prim.GetTypeName())
     positions = splats.GetAttribute("positions")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 SPACING = 1.2  # between two sequences, world units
 _MAX_FPS = 30  # of updates that are sent
-_FRUSTUM = 0.12  # depth of a drawn camera, world units
+_FRUSTUM, _LINES = 0.1, 0.004  # depth of a drawn camera and its lines, world units
 
 
 class Viewer:
@@ -44,7 +45,7 @@ class Viewer:
         self.shown = [-1] * len(sequences)  # frame of each
         places = [(SPACING * (k - (len(sequences) - 1) / 2), 0.0, 0.0) for k in range(len(sequences))]
         server.scene.set_up_direction("+y")
-        server.initial_camera.position = (0.0, 0.3, 0.6 + 1.2 * len(sequences) ** 0.8)
+        server.initial_camera.position = (0.0, 0.7, 0.6 + len(sequences) ** 0.8)
         server.initial_camera.look_at = (0.0, 0.0, 0.0)
         self.splats = [
             server.scene.add_gaussian_splats(f"/{k}", **_arrays(sequence[0]), position=place)
@@ -68,6 +69,7 @@ class Viewer:
                     fov=np.deg2rad(FOVY),
                     aspect=1.0,
                     scale=_FRUSTUM,
+                    thickness=_LINES,
                     image=_side_view(sequence.path, name_of(sequence), view),
                     wxyz=viser.transforms.SO3.from_matrix(pose[:3, :3]).wxyz,
                     position=pose[:3, 3] + place,
@@ -122,10 +124,13 @@ def start_server(host: str, port: int) -> viser.ViserServer:
         raise UserError("the viewer needs viser, which is not installed: pip install -e '.[viewer]' -c constraints.txt")
     import viser
 
-    try:
-        server = viser.ViserServer(host=host, port=port, label="L4GM", verbose=False)
-    except (OSError, RuntimeError, OverflowError) as error:
+    logging.getLogger("websockets").setLevel(logging.WARNING)  # it reports every connection
+    try:  # viser waits for ever where it cannot listen
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as error:
         raise UserError(f"cannot listen on {host}, port {port}: {reason(error)}; choose another --port") from error
+    server = viser.ViserServer(host=host, port=port, label="L4GM", verbose=False)
     _log.info("open http://%s:%d in a browser; Ctrl-C ends", server.get_host(), server.get_port())
     return server
 
