@@ -1,7 +1,7 @@
 """Write finished sequences in other formats.
 
-python export.py results --formats html sog --workspace exported
-python export.py folder_of_plys clip.l4gm --formats packed --workspace exported
+python export.py results --export html sog --workspace exported
+python export.py folder_of_plys clip.l4gm --export packed --workspace exported
 """
 
 import logging
@@ -27,8 +27,8 @@ def export_files(
     paths: tyro.conf.Positional[tuple[Path, ...]],
     /,
     workspace: Path,
-    formats: tuple[ExportFormat, ...] = ("html",),
-    video: Annotated[Path | None, tyro.conf.arg(help="shown beside the page's 3D view")] = None,
+    formats: Annotated[tuple[ExportFormat, ...], tyro.conf.arg(name="export")] = ("html",),
+    video: Path | None = None,
 ) -> None:
     """Write finished sequences in other formats.
 

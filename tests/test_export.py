@@ -74,7 +74,7 @@ def test_where_nothing_is_one_line_says_so(tmp_path: Path) -> None:
 def test_the_script_writes_page_clip_and_both_timelines(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    line = [str(workspace), "--workspace", str(tmp_path / "out"), "--formats", "html", "4dgs", "usd"]
+    line = [str(workspace), "--workspace", str(tmp_path / "out"), "--export", "html", "4dgs", "usd"]
     monkeypatch.setattr(sys, "argv", ["export.py", *line])
     run(importlib.import_module("export").main)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a b.html", "a b.l4gm", "a b.4dgs", "a b.usdc"}

@@ -1,6 +1,6 @@
 """The page that plays a clip, in headless Chromium with WebGL in software.
 
-It needs Chromium: `apt-get install chromium`, or `.venv/bin/playwright install --with-deps chromium`.
+It needs Chromium: `apt-get install chromium`, or `.venv/bin/playwright install chromium`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from core.export.sequences import GaussianSequence
 from core.ply import save_ply
 
 SUFFIXES = {"compressed-ply": ".compressed.ply", "sog": ".sog", "spz": ".spz", "glb": ".glb"}
+_SPZ_VERSION = "3"  # Spark 2.2 does not open version 4
 _TIMEOUT = 600  # seconds for one frame
 
 
@@ -57,7 +58,7 @@ def write_frames(sequence: GaussianSequence, kind: str, folder: Path) -> Path:
 
 
 def _run(program: str, source: Path, target: Path, folder: Path) -> None:
-    command = [program, "-q", "-w", "-g", "cpu", str(source), str(target)]
+    command = [program, "-q", "-w", "-g", "cpu", "--spz-version", _SPZ_VERSION, str(source), str(target)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
     except subprocess.TimeoutExpired as error:

@@ -41,15 +41,17 @@ def write(sequence: GaussianSequence, kind: str, path: Path) -> None:
     check_packages(kind)
     import fourdgs
 
-    interval, duration = 1 / float(sequence.rate), len(sequence) / float(sequence.rate)
-    frames = [_arrays(sequence[index], index * interval, (index + 1) * interval) for index in range(len(sequence))]
+    count, rate = len(sequence), float(sequence.rate)
+    # Quotients, as fourdgs computes the times of its samples: products would differ in the last bit.
+    frames = [_arrays(sequence[index], index / rate, (index + 1) / rate) for index in range(count)]
     scene = fourdgs.GaussianSet(**{name: np.concatenate([frame[name] for frame in frames]) for name in frames[0]})
     with atomic_path(path) as temporary:
         try:
             if kind == "4dgs":
-                fourdgs.write(str(temporary), scene, duration)
+                fourdgs.write(str(temporary), scene, count / rate)
             else:
-                timing = {"animated": True, "fps": float(sequence.rate), "duration_sec": duration}
+                # Samples at the frames' times only: one more at the end would show nothing.
+                timing = {"animated": True, "fps": rate, "duration_sec": (count - 1) / rate}
                 cutoff = fourdgs.WriteOptions().cutoff
                 fourdgs.to_usd(str(temporary), scene, 0.0, cutoff=cutoff, coordinate_system=_AXES, **timing)
         except fourdgs.FourdgsError as error:
