@@ -10,7 +10,7 @@ search for equal images again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -111,12 +111,13 @@ class ViewGrid:
         index = self.index if isinstance(target, torch.dtype) else self.index.to(target, non_blocking=non_blocking)
         images = self.images.to(target, non_blocking=non_blocking)
         masks = None if self.masks is None else self.masks.to(target, non_blocking=non_blocking)
-        return ViewGrid(images, self.cameras.to(target), index, masks)
+        return ViewGrid(images, self.cameras.to(target, non_blocking=non_blocking), index, masks)
 
     def pin_memory(self) -> ViewGrid:
         """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
         masks = None if self.masks is None else self.masks.pin_memory()
-        return replace(self, images=self.images.pin_memory(), index=self.index.pin_memory(), masks=masks)
+        images, index = self.images.pin_memory(), self.index.pin_memory()
+        return ViewGrid(images, self.cameras.pin_memory(), index, masks)
 
     @staticmethod
     def collate(grids: Sequence[ViewGrid]) -> ViewGrid:
