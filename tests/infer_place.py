@@ -32,6 +32,7 @@ def place(tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(PRESETS, "nano", tiny_options(interpresume="pretrained/interp.safetensors"))
     monkeypatch.setattr("core.inference.turntable.AZIMUTHS", (0, 90))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))  # not the user's own models
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return tmp_path
 
 

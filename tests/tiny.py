@@ -56,7 +56,7 @@ def tiny_options(**infer: object) -> Options:
         model=TINY_MODEL,
         camera=CameraOptions(renderer="numba"),
         data=DataOptions(output_size=SIZE, num_frames=4),
-        side_views=SideViewOptions(single_view_resume=None),
+        side_views=SideViewOptions(view_generator="auto", single_view_resume=None),
         run=RunOptions(resume="pretrained/recon.safetensors", workspace="results"),
         infer=replace(InferOptions(precision="fp32", output_size=SHOWN), **infer),
     )

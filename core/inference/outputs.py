@@ -173,6 +173,11 @@ def write_metadata(path: Path, content: Mapping[str, object]) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def write_record(workspace: Path, name: str, program: str, record: Mapping[str, object]) -> None:
+    """Metadata of a result that is not complete: the record of the side views, before these are written."""
+    write_metadata(metadata_path(workspace, name), {"program": program, "complete": False, "side_views": record})
+
+
 def versions() -> dict[str, str]:
     """Versions of what shapes the numbers."""
     own = "unknown"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
-from pathlib import Path
 from time import perf_counter
 
-import torch
 from torch import Tensor
 
 from core.errors import UserError
@@ -32,13 +29,14 @@ from core.inference.outputs import (
     sheet_path,
     side_view_record,
     write_metadata,
+    write_record,
 )
 from core.inference.progress import Progress
 from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.inference.side_views import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
+from core.inference.text import changed_views, cut_out, draw_views, prompt_name
 from core.inference.turntable import Canvas, write_still_turntable
-from core.multiview.background import centered, foreground
 from core.multiview.files import NUM_VIEWS, encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
@@ -134,7 +132,7 @@ def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, 
             views, origin, ranking = best.lifted.views, best.origin, best.ranking
         encoded = encoded_views(views, workspace, name)
         record = {**side_view_record("infer_4d", origin, source.sha256, encoded), "candidates": ranking}
-        _write_record(workspace, name, "infer_4d", record)
+        write_record(workspace, name, "infer_4d", record)
         write_views(encoded)
     size = (session.network.size, session.network.size)
     return resize_area(views, size), dict(record)
@@ -183,6 +181,11 @@ def lift_video(session: Session, source: Source) -> None:
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
+    if session.options.views.prompt and len(files) == NUM_VIEWS:
+        raise UserError(
+            f"--prompt says to ImageDream what {source.path} shows, and its views are read from files: "
+            f"--view_generator imagedream makes them anew"
+        )
     best = session.lift(source, files)
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, keep_raw=keep_raw)
@@ -194,23 +197,25 @@ def lift_prompt(session: Session, prompt: str) -> None:
     """What a text says in 3D: its four views as MVDream draws them, cut out and centred; else as `lift_video`.
 
     Raises:
-        UserError: the pipeline, the checkpoint or the disk; a view that MVDream did not draw on a plain ground.
+        UserError: the pipeline, the checkpoint or the disk; a view that is not on a plain ground. The views stay as
+            files, and once someone has changed them the run goes on from there.
     """
-    name, seed = prompt_name(prompt), session.options.run.seed
-    if session.options.views.candidates > 1:
+    name, options = prompt_name(prompt), session.options.views
+    if options.candidates > 1:
         raise UserError(
             "--candidates are ranked by how well they repeat a frame, and --prompt has no frame; try --seed"
         )
     clear_parts(session.workspace, name)
-    drawn = session.diffusion("mvdream").views(None, prompt, [seed], session.sampling(7.5))[0]
-    what = f"view {{}} of {prompt!r} (seed {seed})"
-    views = torch.stack([centered(view, foreground(view, what.format(k))) for k, view in enumerate(drawn)])
+    own = changed_views(session, name)
+    drawn = draw_views(session, name, prompt) if own is None else own
+    views = cut_out(drawn, session.workspace, name) if options.recenter else drawn
     network = session.network
     images = resize_area(views, (network.size, network.size))
-    gaussians = network.reconstruct(images[:1], images[1:])
+    gaussians = network.reconstruct(images[:1], images[1:], elevation=options.elevation)
     lifted = Lifted(gaussians[0], Pose(), 0.0, session.orbit(gaussians)[0])
-    best = BestCandidate(lifted, CandidateViews(f"seed {seed}", views), "MVDream", [])
-    record = _save_lift(session, name, best, "")
+    label = f"seed {session.options.run.seed}" if own is None else IMAGE_FILES
+    best = BestCandidate(lifted, CandidateViews(label, views), "MVDream" if own is None else IMAGE_FILES, [])
+    record = _save_lift(session, name, best, "", keep_raw=own is not None)
     _write_lift_metadata(session, name, {"prompt": prompt}, best, record)
 
 
@@ -223,17 +228,12 @@ def _save_lift(
     if not keep_raw:
         encoded |= encoded_views(best.views.images, workspace, name, "_mv")
     record = side_view_record("infer_3d", best.origin, source_sha256, encoded)
-    _write_record(workspace, name, "infer_3d", record)
+    write_record(workspace, name, "infer_3d", record)
     write_views(encoded)
     layout = {"orientation": infer.orientation, "layout": infer.ply_layout}
     save_ply(gaussians, workspace / f"{name}.ply", **layout, min_opacity=MIN_OPACITY)
     write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, infer.output_size)
     return record
-
-
-def _write_record(workspace: Path, name: str, program: str, record: dict[str, object]) -> None:
-    """Metadata of a result that is not complete: the record of the side views, before these are written."""
-    write_metadata(metadata_path(workspace, name), {"program": program, "complete": False, "side_views": record})
 
 
 def _write_lift_metadata(
@@ -247,11 +247,3 @@ def _write_lift_metadata(
     _log.info("%s: azimuth %g, mean squared error %.4f against the frame", name, pose.azimuth, best.lifted.error)
     written = [workspace / f"{name}{end}" for end in (".ply", ".mp4", "_000.png")]
     _log.info("%s: wrote %s, %s and the side views %s ...", name, *written)
-
-
-def prompt_name(prompt: str) -> str:
-    """What results of a text are called: its words, at most 60 letters. Raises `UserError` if it has none."""
-    name = re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60].rstrip("_")
-    if not name:
-        raise UserError(f"--prompt {prompt!r} has no letters; say in English what is to be made")
-    return name

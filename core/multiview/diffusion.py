@@ -10,7 +10,7 @@ Each stage runs for all seeds before the next begins, so that one part at a time
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +23,18 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.images import resize_area, to_uint8
+from core.multiview.hub import Kind
 from core.multiview.poses import VIEW_ORDER, camera_numbers
 from core.multiview.repository import Repository
 
 NUM_VIEWS = 4
 PICTURE_SIZE = 256  # pixels of the picture that is asked for; what the published one was trained on
+GUIDANCE: Mapping[Kind, float] = {"imagedream": 5.0, "mvdream": 7.5}  # published
+# What LGM's web page has views of a text avoid.
+FLAWS = (
+    "ugly, blurry, pixelated obscure, unnatural colors, poor lighting, dull, unclear, cropped, lowres, low quality, "
+    "artifacts, duplicate"
+)
 _log = logging.getLogger(__name__)
 
 
