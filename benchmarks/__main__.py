@@ -25,8 +25,8 @@ from benchmarks.render import render
 from benchmarks.training import training
 from benchmarks.video import video
 from core.cli import run
+from core.devices import choose_device
 from core.errors import UserError
-from core.inference.network import choose_device
 
 Rows = Callable[[int, bool, torch.device], dict[str, list[Row]]]
 CPU: dict[str, Rows] = {"clips": clips, "render": render, "training": training, "video": video, "big": big}

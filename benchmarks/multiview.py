@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from benchmarks.measure import Floors, machine, table, write_json
-from core.inference.network import DTYPES, choose_device
+from core.devices import choose_device
+from core.inference.network import DTYPES
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.unet import IMAGEDREAM, MultiViewUNet, UNetConfig
 

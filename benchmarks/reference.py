@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from core.cameras import INPUT_AZIMUTHS, Cameras
+from core.cameras import Cameras
+from core.conventions import INPUT_AZIMUTHS
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
 from core.inference.network import Network
 from core.inference.session import Session

@@ -5,6 +5,7 @@
 Map, from the ground up; imports go down only, and ``tests/test_architecture.py`` holds that:
 
     core/errors.py            the one error class for what a user can fix
+    core/conventions.py       orbit, field of view, azimuths of the four views, clipping planes
     core/options/             typed options in sections, presets; no torch
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
@@ -12,6 +13,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/rotations.py         Gaussians turned, tilted, scaled, mirrored; the product of quaternions
     core/files.py             files of the user's checked before they are read; own files whole or not at all
     core/places.py            weights, protocols and lists, found from any folder
+    core/devices.py           --device as torch's device
     core/images.py            pixels and picture files
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it

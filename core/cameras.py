@@ -13,15 +13,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from core.conventions import FOVY, INPUT_AZIMUTHS, ORBIT_RADIUS
+
 # OpenGL cameras (x right, y up, z backward) and OpenCV cameras differ in the sign of the second and third axis.
 _FLIP_YZ = (1.0, -1.0, -1.0, 1.0)
-
-ORBIT_RADIUS = 1.5
-"""World units from the origin to every orbit camera."""
-FOVY = 49.1
-"""Vertical field of view of every orbit camera in degrees."""
-INPUT_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
-"""Azimuths of the four input views in degrees."""
 
 
 @dataclass(frozen=True)

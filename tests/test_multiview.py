@@ -10,10 +10,10 @@ import torch
 
 from core.errors import UserError
 from core.images import load_image, save_image
+from core.inference.first_frame import find_aligned_views, find_raw_views
 from core.inference.inputs import Source
 from core.inference.network import Network
 from core.inference.outputs import metadata_path, side_view_record, write_metadata
-from core.inference.side_views import find_aligned_views, find_raw_views
 from core.media import read_video
 from core.multiview.files import find_views, load_views, save_views, view_paths
 from core.multiview.single_view import views_from_frame

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.cameras import INPUT_AZIMUTHS
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.images import letterbox

@@ -21,7 +21,8 @@ from einops import rearrange
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from core.cameras import FOVY, ORBIT_RADIUS, Cameras, orbit_cameras
+from core.cameras import Cameras, orbit_cameras
+from core.conventions import FOVY, ORBIT_RADIUS
 
 FIXED_VIEW_OFFSET = 32
 """View ids of the fixed tar start here; those of the random tar at 0."""

@@ -21,7 +21,7 @@ from core.data.augment import camera_jitter, grid_distortion, mirror, swap_color
 from core.data.batch import ClipBatch
 from core.data.clips import BrokenClip, Clip
 from core.data.lists import data_home, split_groups
-from core.data.side_views import cross_fade, side_view_grid
+from core.data.side_views import side_view_grid
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
 from core.images import resize_area
@@ -166,17 +166,15 @@ class ClipDataset(Dataset):
         interpolates = options.data_mode == "4d_interp"
         source = self.side_views.inserted_side_views if interpolates else self.side_views.side_views
         front = images[None, :, 0]
-        if interpolates:
-            front = cross_fade(front[:, 0], front[:, -1], len(images))
         if drop < options.prob_view_dropout:  # blank views keep their true rays, as at inference
-            return side_view_grid(front, None, cameras[None], "none")
+            return side_view_grid(front, None, cameras[None], "none", interpolates)
         sides = images[:, 1:]
         if distort < options.prob_grid_distortion:
             sides = grid_distortion(sides, generator)
         if jitter < options.prob_cam_jitter:
             cameras = concatenate([cameras[:, :1], camera_jitter(cameras[:, 1:], generator)], dim=1)
         known = {"every": slice(None), "blend": [0, -1]}.get(source, 0)  # `previous` needs no image of later frames
-        return side_view_grid(front, sides[None][:, known], cameras[None], source)
+        return side_view_grid(front, sides[None][:, known], cameras[None], source, interpolates)
 
     def _draw_frames(self, clip: Clip, generator: Generator) -> list[int]:
         """A random window when training, at times every n-th frame of a longer one; the first frames otherwise.

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from core.data.lists import data_home
+from core.devices import choose_device
 from core.errors import UserError
 from core.evaluation.baselines import baseline_predictions
 from core.evaluation.folders import FolderSource, read_prediction, save_prediction
@@ -24,7 +25,6 @@ from core.evaluation.protocol import Protocol, read_protocol
 from core.evaluation.report import GROUND_TRUTH, Scores, Sheet
 from core.evaluation.systems import Checkpoint, Trial, check_names, checkpoints, split_name
 from core.files import atomic_path, check_workspace
-from core.inference.network import choose_device
 from core.options import Options
 from core.rendering import Renderer, configured_renderer
 

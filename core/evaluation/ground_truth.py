@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS, Cameras
+from core.cameras import Cameras
+from core.conventions import INPUT_AZIMUTHS
 from core.data.clips import FIXED_VIEW_OFFSET, BrokenClip, Clip
 from core.data.lists import read_groups
 from core.data.views import SAME_AZIMUTH, first_view_in_front

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.cameras import Cameras
 from core.checkpoint import TEMPORAL, look_into, stored_model_options
-from core.data.side_views import cross_fade, placeholder_views
+from core.data.side_views import inserted_fronts, placeholder_views
 from core.errors import UserError
 from core.evaluation.ground_truth import GroundTruth, Prediction
 from core.evaluation.protocol import Protocol
@@ -224,10 +224,8 @@ class Trial:
         rest = (session.options.infer.interp_batch, session.interpolation, session.orbit, session.interpolation_workers)
         if session.options.side_views.inserted_side_views != "first":
             return interpolate(ends, rate, *rest)
-        shown = self.front[::rate]
-        fades = cross_fade(shown[:-1], shown[1:], rate + 1)[:, 1:-1]
         sides = placeholder_views(self.front[0]) if self.sides is None else self.sides
-        return insert(ends, fades, sides, *rest)
+        return insert(ends, inserted_fronts(self.front[::rate], rate), sides, *rest)
 
     def _blended(self, ends: list[GaussianFrame]) -> Prediction:
         """Renders of the frames before and after, blended by time."""

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from core.architectures import build_model
-from core.cameras import INPUT_AZIMUTHS, Cameras, input_cameras, orbit_cameras
+from core.cameras import Cameras, input_cameras, orbit_cameras
 from core.checkpoint import file_hash, load_weights
+from core.conventions import INPUT_AZIMUTHS
 from core.data.side_views import insertion_grid, interval_grid, side_view_grid
 from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
@@ -24,21 +25,6 @@ from core.view_grid import ViewGrid
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device that ``--device`` names; ``auto``: the first CUDA device if there is one, otherwise the CPU.
-
-    Raises:
-        UserError: torch does not see that device.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    index = int(name.partition(":")[2] or 0)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if index >= count:
-        raise UserError(f"--device {name}: torch sees {count} GPUs (the first is number 0); use --device auto or cpu")
-    return torch.device(index)
 
 
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:

@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from core.checkpoint import file_hash
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.files import atomic_path, read_json, remove_stale_parts
 from core.images import contact_sheet, letterbox, save_image
@@ -163,7 +164,7 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         """Write the picture."""
-        captions = ["input", *(f"azimuth {azimuth}" for azimuth in (0, 90, 180, 270))]
+        captions = ["input", *(f"azimuth {azimuth:g}" for azimuth in INPUT_AZIMUTHS)]
         save_image(contact_sheet(list(zip(*self.columns, strict=True)), captions, SHEET_CELL), path)
 
 

@@ -10,9 +10,11 @@ from time import perf_counter
 
 from torch import Tensor
 
+from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.images import resize_area, save_image
 from core.inference.align import Lifted, Pose
+from core.inference.first_frame import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
 from core.inference.inputs import Source
 from core.inference.outputs import (
     MIN_OPACITY,
@@ -34,10 +36,9 @@ from core.inference.outputs import (
 from core.inference.progress import Progress
 from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
-from core.inference.side_views import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
 from core.inference.text import changed_views, cut_out, draw_views, prompt_name
 from core.inference.turntable import Canvas, write_still_turntable
-from core.multiview.files import NUM_VIEWS, encoded_views, load_views, write_views
+from core.multiview.files import encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
 

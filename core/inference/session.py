@@ -12,12 +12,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS
 from core.checkpoint import TEMPORAL, look_into
+from core.conventions import INPUT_AZIMUTHS
+from core.devices import choose_device
 from core.errors import UserError
-from core.inference.network import Network, choose_device, choose_dtype
+from core.inference.first_frame import BestCandidate, lift_frame
+from core.inference.network import Network, choose_dtype
 from core.inference.outputs import versions
-from core.inference.side_views import BestCandidate, lift_frame
 from core.multiview.diffusion import FLAWS, GUIDANCE, MultiViewDiffusion, Sampling
 from core.multiview.generators import ImageDreamGenerator, SingleViewGenerator, ViewGenerator, choose_generator
 from core.multiview.hub import Kind
@@ -156,7 +157,7 @@ class Session:
         return Sampling(views.diffusion_steps, guidance, avoided, views.elevation)
 
     def lift(self, source: Frames, files: Mapping[int, Path] | None = None) -> BestCandidate:
-        """Frame 0 in 3D, from own raw views or generated ones; see `core.inference.side_views.lift_frame`."""
+        """Frame 0 in 3D, from own raw views or generated ones; see `core.inference.first_frame.lift_frame`."""
         return lift_frame(
             source.name,
             source.first_frame,

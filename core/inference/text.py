@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.inference.outputs import read_record, side_view_record, write_record
 from core.inference.session import Session
 from core.multiview.background import centered, foreground
-from core.multiview.files import NUM_VIEWS, encoded_views, find_views, load_views, view_paths, write_views
+from core.multiview.files import encoded_views, find_views, load_views, view_paths, write_views
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.images import to_uint8

@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.images import resize_area, to_uint8
 from core.multiview.hub import Kind
 from core.multiview.poses import VIEW_ORDER, camera_numbers
 from core.multiview.repository import Repository
 
-NUM_VIEWS = 4
 PICTURE_SIZE = 256  # pixels of the picture that is asked for; what the published one was trained on
 GUIDANCE: Mapping[Kind, float] = {"imagedream": 5.0, "mvdream": 7.5}  # published
 # What LGM's web page has views of a text avoid.

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.files import atomic_path
 from core.images import load_image, resize_area, to_uint8
 
-NUM_VIEWS = 4
 _COMPARE_SIZE = 64  # pixels
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS, flip_opengl_opencv, orbit_cameras
+from core.cameras import flip_opengl_opencv, orbit_cameras
+from core.conventions import INPUT_AZIMUTHS
 
 # The picture of ImageDream is seen from azimuth 90 of the model's frame: output 1. It comes first, the others follow.
 VIEW_ORDER = (1, 2, 3, 0)

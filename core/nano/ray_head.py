@@ -73,8 +73,7 @@ def activate_on_rays(raw: Tensor, scene: Scene, min_opacity: float = 0.0) -> Gau
 def _opacities(logits: Tensor, scene: Scene) -> Tensor:
     """Opacities ``[B,T,V,P]`` from raw ones, by what is foreground and what the hull keeps of the side views."""
     grid = scene.grid
-    masks = None if grid.masks is None else resize_area(grid.masks, scene.size)
-    shown = foreground(resize_area(grid.images, scene.size), masks)[:, 0]
+    shown = foreground(resize_area(grid.images, scene.size))[:, 0]
     hit = scene.hull.hit.clone()
     hit[:, :, 0] = 1.0
     return filled_opacities((logits + (_SHOWN * shown[scene.index] * hit).flatten(3) + _HIDDEN).sigmoid())

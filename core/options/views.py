@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.options.checks import within
 
@@ -32,7 +33,7 @@ class ViewOptions:
     """Keep one part of ImageDream or MVDream in memory at a time."""
     candidates: int = 1
     """Sets of views to try; the one nearest to the frame is kept."""
-    view_azimuths: tuple[float, float, float, float] = (0.0, 90.0, 180.0, 270.0)
+    view_azimuths: tuple[float, float, float, float] = INPUT_AZIMUTHS
     """Degrees from which your own raw views NAME_mv_000.png ... NAME_mv_003.png are seen."""
     align_elevation: bool = False
     """Align the camera's elevation too."""

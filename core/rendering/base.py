@@ -8,11 +8,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..gaussians import Gaussians
-
-# Wide enough for every point of the cube [-1, 1]^3 seen from the orbit; the published 0.5 and 2.5 cut its corners off.
-NEAR, FAR = 0.05, 10.0
+from core.cameras import Cameras
+from core.gaussians import Gaussians
 
 RasterizeMode = Literal["classic", "antialiased"]
 """classic: 3DGS; small Gaussians grow with the pixel. antialiased: less blur, and opacity falls so that a Gaussian's
@@ -45,6 +42,11 @@ class Renderer(Protocol):
     """Draws Gaussians of several samples and frames from cameras, all images in one call, differentiably."""
 
     name: str
+    on_gpu: bool  # whether it draws on a GPU; of the class
+
+    def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
+        """Clipping planes in world units, and the mode; raises `UserError` where the backend cannot run."""
+        ...
 
     def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
         """Render the Gaussians of every sample and frame from their own cameras.

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..errors import UserError
-from ..gaussians import Gaussians
-from .base import Batch, RasterizeMode, RenderOutput, check_planes
-from .gsplat_backend import DEVICE, background_only, cuda_batch, require_cuda
+from core.cameras import Cameras
+from core.errors import UserError
+from core.gaussians import Gaussians
+from core.rendering.base import Batch, RasterizeMode, RenderOutput, check_planes
+from core.rendering.gsplat_backend import DEVICE, background_only, cuda_batch, require_cuda
 
 _FORK = "the fork of diff-gaussian-rasterization with depth and alpha (ashawkey/diff-gaussian-rasterization)"
 
@@ -38,6 +38,7 @@ class DiffGaussianRenderer:
     """
 
     name = "diff-gaussian"
+    on_gpu = True
 
     def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..errors import UserError
-from ..gaussians import Gaussians
-from .base import LOW_PASS, Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
+from core.cameras import Cameras
+from core.errors import UserError
+from core.gaussians import Gaussians
+from core.rendering.base import LOW_PASS, Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
 
 DEVICE = "cuda"  # what these backends draw on; the tests run them on the CPU with replaced kernels
 _INSTEAD = "or choose the CPU renderer with --renderer numba"
@@ -33,6 +33,7 @@ class GsplatRenderer:
     """
 
     name = "gsplat"
+    on_gpu = True
 
     def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from ..cameras import Cameras
-from ..cpu.jit import run_parallel
-from ..gaussians import Gaussians
-from .base import RasterizeMode, RenderOutput, check_planes, flatten_inputs
-from .numba_lists import list_bands
-from .numba_project import BAND, CHUNK, PARTIALS, RECORD, project
-from .numba_project_backward import CAMERA, project_backward
-from .numba_rasterize import rasterize
-from .numba_rasterize_backward import rasterize_backward
+from core.cameras import Cameras
+from core.cpu.jit import run_parallel
+from core.gaussians import Gaussians
+from core.rendering.base import RasterizeMode, RenderOutput, check_planes, flatten_inputs
+from core.rendering.numba_lists import list_bands
+from core.rendering.numba_project import BAND, CHUNK, PARTIALS, RECORD, project
+from core.rendering.numba_project_backward import CAMERA, project_backward
+from core.rendering.numba_rasterize import rasterize
+from core.rendering.numba_rasterize_backward import rasterize_backward
 
 _WAVE = 1 << 18  # Gaussian-image pairs projected at a time: bounds the memory of a call with many images
 _MAX_GAUSSIANS = 1 << 24  # positions in a list are kept as float32
@@ -36,6 +36,7 @@ class NumbaRenderer:
     """
 
     name = "numba"
+    on_gpu = False
 
     def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)

@@ -20,8 +20,8 @@ import math
 
 import numpy as np
 
-from ..cpu.jit import bits_of_float, f32, kernel, next_unit
-from .base import LOW_PASS
+from core.cpu.jit import bits_of_float, f32, kernel, next_unit
+from core.rendering.base import LOW_PASS
 
 # Fields of a projected Gaussian; 16 floats are one cache line.
 MX, MY, KX, A2, C2, LOP, DEPTH, RED, GREEN, BLUE, KY, CA, CB, HX, HY = range(15)

@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
-from ..cpu.jit import exp2, f32, kernel, next_unit, u64
-from .numba_project import (
+from core.cpu.jit import exp2, f32, kernel, next_unit, u64
+from core.rendering.numba_project import (
     A2,
     BAND,
     BLUE,

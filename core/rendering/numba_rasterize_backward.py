@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..cpu.jit import exp2, f32, kernel, next_unit, u64
-from .numba_project import (
+from core.cpu.jit import exp2, f32, kernel, next_unit, u64
+from core.rendering.numba_project import (
     A2,
     BAND,
     BLUE,
@@ -38,7 +38,7 @@ from .numba_project import (
     RECORD,
     RED,
 )
-from .numba_rasterize import BLOCK, MAX_ALPHA, TILE, hand_out, rows_of
+from core.rendering.numba_rasterize import BLOCK, MAX_ALPHA, TILE, hand_out, rows_of
 
 # Channels of a tile row: transmittance, what lies behind, four output gradients, position of the last Gaussian drawn.
 _CHANNELS = 7

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS, Cameras, orbit_cameras
+from core.cameras import Cameras, orbit_cameras
+from core.conventions import INPUT_AZIMUTHS
 from core.gaussians import Gaussians
 from core.options import CameraOptions
-
-from . import Renderer, configured_renderer
+from core.rendering import Renderer, configured_renderer
 
 # Of one render call; bounds the memory whatever the number of frames and views.
 _PIXELS_AT_ONCE = 1 << 24
@@ -32,7 +32,7 @@ def render_in_parts(
     Returns:
         RGB ``[T, V, 3, H, W]`` and alpha ``[T, V, 1, H, W]``, both clamped to [0, 1], on the device that drew.
     """
-    if renderer.name == "numba":
+    if not renderer.on_gpu:
         gaussians = gaussians.to("cpu")
     cameras = cameras.to(gaussians.means.device)
     at_once = max(1, _PIXELS_AT_ONCE // math.prod(cameras.size))

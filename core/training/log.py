@@ -34,8 +34,6 @@ UNITS = {
     "rgb": "mean squared error, colours in [0, 1]",
     "alpha": "mean squared error, opacity in [0, 1]",
     "lpips": "LPIPS distance (VGG16)",
-    "ssim": "1 - SSIM as a training term, SSIM in validations",
-    "temporal": "mean squared error of changes from frame to frame",
     "hull": "world units",
     "total": "weighted sum of the terms",
 }

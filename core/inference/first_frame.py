@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS
+from core.conventions import INPUT_AZIMUTHS, NUM_VIEWS
 from core.errors import UserError
 from core.images import resize_area
 from core.inference.align import Lifted, lift
 from core.inference.inputs import Source
 from core.inference.network import Network
 from core.inference.outputs import read_record
-from core.multiview.files import NUM_VIEWS, find_views, load_views, unlikeness, view_paths
+from core.multiview.files import find_views, load_views, unlikeness, view_paths
 from core.multiview.generators import CandidateViews, Frame, ViewGenerator
 from core.options.views import ViewOptions
 from core.rendering.orbit import OrbitRenderer
