@@ -111,7 +111,7 @@ def pretended_cuda() -> Iterator[PretendedCuda]:
             stack.enter_context(patch(name, lambda *_, answer=answer, **__: answer))
         stack.enter_context(patch("torch.accelerator.current_accelerator", lambda *_, **__: torch.device("cuda")))
         stack.enter_context(patch("torch.Tensor.pin_memory", lambda tensor, *_: tensor.clone()))
-        stack.enter_context(_modules({"gsplat": None}))
+        stack.enter_context(stand_in_modules({"gsplat": None}))
         AcceleratorState._reset_state(reset_partial_state=True)  # it remembers the device of an earlier training
         stack.callback(AcceleratorState._reset_state, reset_partial_state=True)
         yield stack.enter_context(PretendedCuda())
@@ -144,12 +144,12 @@ def stand_in_gsplat() -> Iterator[list[torch.Size]]:
     modules["gsplat"].__spec__ = ModuleSpec("gsplat", None)
     modules["gsplat"].rasterization = rasterization
     modules["gsplat.cuda._backend"]._C = object()
-    with _modules(modules):
+    with stand_in_modules(modules):
         yield calls
 
 
 @contextmanager
-def _modules(replaced: dict[str, ModuleType | None]) -> Iterator[None]:
+def stand_in_modules(replaced: dict[str, ModuleType | None]) -> Iterator[None]:
     """These modules under their names; None: not installed. What else is imported meanwhile stays."""
     before = {name: sys.modules[name] for name in replaced if name in sys.modules}
     sys.modules.update(replaced)

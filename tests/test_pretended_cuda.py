@@ -7,19 +7,23 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from core.devices import choose_device
 from core.errors import UserError
+from core.model.attention import _xformers_works, attention
 from core.ply import load_ply
 from core.rendering import gsplat_backend, make_renderer
 from core.training.run import Training
 from tests.evaluation_place import write_clips, write_protocol
-from tests.pretended_cuda import GPU, PretendedCuda, pretended_cuda, stand_in_gsplat
+from tests.pretended_cuda import GPU, PretendedCuda, pretended_cuda, stand_in_gsplat, stand_in_modules
 from tests.splat_scenes import cameras_around, random_gaussians
 from tests.tiny import LINE_3D, LINE_4D, SHORT, Call, files, metadata
 from tests.tiny_multiview import write_pipeline
@@ -111,6 +115,48 @@ def test_video_to_gaussians_without_a_cuda_rasteriser(gpu: PretendedCuda, place:
     status, said = call("infer_4d", f"{LINE_4D} --device cpu")
     assert (status, metadata()["device"]) == (0, "cpu"), said
     torch.testing.assert_close(on_gpu.means, load_ply("results/x/frame0001.ply").means, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def xformers(gpu: PretendedCuda) -> Iterator[list[torch.Size]]:
+    """An installed xformers; the shapes ``[batch, tokens, heads, d]`` that it was asked for."""
+    asked = []
+
+    def memory_efficient_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        asked.append(q.shape)
+        return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+
+    modules = {name: ModuleType(name) for name in ("xformers", "xformers.ops")}
+    modules["xformers"].__spec__ = ModuleSpec("xformers", None)
+    modules["xformers"].ops = modules["xformers.ops"]
+    modules["xformers.ops"].memory_efficient_attention = memory_efficient_attention
+    _xformers_works.cache_clear()
+    with stand_in_modules(modules):
+        yield asked
+    _xformers_works.cache_clear()
+
+
+def test_xformers_is_taken_on_the_gpu_where_it_is_installed(
+    xformers: list[torch.Size], caplog: pytest.LogCaptureFixture
+) -> None:
+    qkv = torch.randn(3, 2, 4, 5, 8)
+    there = qkv.to(GPU)
+    with caplog.at_level(logging.INFO, logger="core.model.attention"):
+        found = [attention(*there), attention(*there, "sdpa"), attention(*qkv)]
+    assert xformers == [(2, 5, 4, 8)], "auto, on the GPU, and nothing else"
+    assert caplog.messages == ["attention: xformers (--attention sdpa for PyTorch's)"]
+    torch.testing.assert_close(found[0].cpu(), found[2])
+    torch.testing.assert_close(found[1].cpu(), found[2])
+    with pytest.raises(UserError, match="works on CUDA only"):
+        attention(*qkv, "xformers")
+
+
+def test_without_xformers_the_gpu_has_sdpa(gpu: PretendedCuda) -> None:
+    _xformers_works.cache_clear()
+    q = torch.randn(1, 2, 5, 8, device=GPU)
+    assert attention(q, q, q).shape == q.shape
+    with pytest.raises(UserError, match="xformers is not installed"):
+        attention(q, q, q, "xformers")
 
 
 def test_gsplat_gets_what_its_kernels_take(gpu: PretendedCuda) -> None:
