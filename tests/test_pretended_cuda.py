@@ -26,7 +26,6 @@ from tests.evaluation_place import write_clips, write_protocol
 from tests.pretended_cuda import GPU, PretendedCuda, pretended_cuda, stand_in_gsplat, stand_in_modules
 from tests.splat_scenes import cameras_around, random_gaussians
 from tests.tiny import LINE_3D, LINE_4D, SHORT, Call, files, metadata
-from tests.tiny_multiview import write_pipeline
 from tests.tiny_training import log_of, losses, options_for
 
 pytest_plugins = ["tests.infer_place"]
@@ -177,7 +176,7 @@ SMALL = {"data": {"num_views": 5, "output_size": 16}, "batch_size": 1}
 def test_training_and_validation_on_the_gpu(gpu: PretendedCuda, training_clips: Path, tmp_path: Path) -> None:
     """Every loss, averaged weights, previews, validation, saving and resuming."""
     options = {**SMALL, "ema_decay": 0.9, "eval_every": 2, "preview_every": 2, "save_every": 1, "max_steps": 2}
-    options |= {"lambda_lpips": 1.0, "lpips_views": 1, "eval_lpips": True}
+    options |= {"lambda_lpips": 1.0, "lpips_views": 1}
     with stand_in_gsplat() as calls:
         training = Training(options_for(training_clips, tmp_path, **options))
         assert training.accelerator.device.type == "cuda" and training.renderer.name == "gsplat"
@@ -189,7 +188,7 @@ def test_training_and_validation_on_the_gpu(gpu: PretendedCuda, training_clips: 
     assert drawn < len(calls) and sorted(first) == [1, 2]
     assert losses(tmp_path) == first, "the resumed run repeats the second step"
     validated = log_of(tmp_path, "validation")[-1]
-    assert validated["clips"] == 1 and validated["lpips_novel"] > 0
+    assert validated["clips"] == 1
     assert (tmp_path / "best.safetensors").is_file() and (tmp_path / "eval_gt_images_0_2.mp4").is_file()
 
 
@@ -222,10 +221,8 @@ def test_evaluation_on_the_gpu(gpu: PretendedCuda, place: Path, call: Call) -> N
     assert scores["cuda"] == pytest.approx(scores["cpu"], abs=1e-3)
 
 
-def test_pictures_and_texts_on_the_gpu(gpu: PretendedCuda, place: Path, call: Call) -> None:
+def test_pictures_and_texts_on_the_gpu(gpu: PretendedCuda, weights: None, call: Call) -> None:
     """ImageDream and MVDream, with candidates, an elevation and parts that leave the memory."""
-    write_pipeline(place / "pretrained/imagedream-ipmv-diffusers")
-    write_pipeline(place / "pretrained/mvdream-sd2.1-diffusers", "mvdream")
     steps = "--precision fp32 --diffusion_steps 1"
     status, said = call("infer_3d", f"{SHORT} {steps} --candidates 2 --elevation 10 --offload --prompt box")
     assert status == 0, said

@@ -34,6 +34,9 @@ LINE_4D = (
     "--num_frames 16 --test_path data_test/x.mp4"
 )
 SHORT = "nano --test_path data_test/x.mp4"
+STEPS = "--diffusion_steps 2"
+IMAGEDREAM = "pretrained/imagedream-ipmv-diffusers"
+MVDREAM = "pretrained/mvdream-sd2.1-diffusers"
 
 Call = Callable[[str, str], tuple[int, str]]
 
@@ -120,3 +123,12 @@ def metadata(path: str = "results/x_metadata.json") -> dict:
 
 def files(folder: str = "results") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def refused(result: tuple[int, str], *words: str) -> None:
+    """Check that a script ended with one line that holds these words, and wrote nothing."""
+    status, text = result
+    assert (status, len(text.strip().splitlines())) == (2, 1), text
+    for word in words:
+        assert word in text
+    assert not Path("results").exists()
