@@ -135,7 +135,7 @@ class Session:
         try:
             return self.diffusion("imagedream")
         except UserError as error:
-            other = "a small model takes its place with --view_generator single-view"
+            other = "or let the small model make the views: --view_generator single-view"
             raise UserError(f"{error}; {other}" if "hf download" in str(error) else str(error)) from error
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
