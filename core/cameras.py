@@ -113,7 +113,7 @@ class Cameras:
         return self.positions[..., None, None, :].expand_as(directions), directions
 
     def rays_through(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """World-space rays through places ``[..., N, 2]`` of the image (x, y), as `project` gives them.
+        """World-space rays through image positions ``[..., N, 2]`` (x, y), as returned by `project`.
 
         Returns:
             origins and unit directions, both ``[..., N, 3]``.
@@ -231,7 +231,7 @@ def concatenate(cameras: Sequence[Cameras], dim: int = 0) -> Cameras:
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
-    """The cross product of vectors on the last axis; several times faster than torch's where that axis is not dense."""
+    """Cross product on the last axis; several times faster than torch's if that axis is not contiguous."""
     (ax, ay, az), (bx, by, bz) = a.unbind(-1), b.unbind(-1)
     return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=-1)
 

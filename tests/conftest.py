@@ -1,4 +1,4 @@
-"""What holds for every test: a bounded number of threads, GPU tests that fail where there is no GPU; shared clips."""
+"""Shared by all tests: a bounded number of threads, GPU tests that fail where there is no GPU; shared clips."""
 
 import os
 from collections.abc import Iterator

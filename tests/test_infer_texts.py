@@ -55,8 +55,8 @@ def test_a_text_becomes_an_object(call: Call, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "argv", ["infer_3d.py", *line])
     run(importlib.import_module("infer_3d").main)
     names = {path.replace("x_", "a_red_fox_", 1) for path in VIEW_FILES}
-    assert files() == {*names, "a_red_fox.mp4", "a_red_fox.ply", "a_red_fox_metadata.json"}
-    written = metadata("results/a_red_fox_metadata.json")
+    assert files() == {*names, "a_red_fox.mp4", "a_red_fox.ply", "a_red_fox_metadata_3d.json"}
+    written = metadata("results/a_red_fox_metadata_3d.json")
     assert (written["prompt"], written["seed"]) == ("A Red   fox!", 3)
     assert written["side_views"]["origin"] == "MVDream"
     raw = load_image("results/a_red_fox_mv_000.png")
@@ -76,7 +76,7 @@ def test_views_of_a_text_with_a_ground_stay_as_files_and_the_run_goes_on_from_th
     assert re.search(r"results/fox_mv_00\d\.png is not on a plain ground: cut the object out", text)
     assert "run the same command again" in text
     views = [Path(f"results/fox_mv_{view:03d}.png") for view in range(4)]
-    assert files() == {*(path.name for path in views), "fox_metadata.json"}
+    assert files() == {*(path.name for path in views), "fox_metadata_3d.json"}
     drawn = [path.read_bytes() for path in views]
     assert call("infer_3d", line)[0] == 2 and [path.read_bytes() for path in views] == drawn, "unchanged: drawn again"
     for path in views:
@@ -90,7 +90,7 @@ def test_views_of_a_text_with_a_ground_stay_as_files_and_the_run_goes_on_from_th
     assert "fox: views from results/fox_mv_000.png" in caplog.text
     assert [path.read_bytes() for path in views] == changed
     assert {"fox.ply", "fox.mp4", "fox_000.png"} <= files()
-    assert metadata("results/fox_metadata.json")["side_views"]["origin"] == "image files"
+    assert metadata("results/fox_metadata_3d.json")["side_views"]["origin"] == "image files"
 
 
 @pytest.fixture

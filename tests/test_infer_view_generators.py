@@ -169,7 +169,7 @@ def test_a_blank_first_frame_is_refused(call: Call, script: str) -> None:
     refused(call(script, "nano --test_path data_test/y.mp4"), "first frame of y is blank")
 
 
-def test_spoilt_weights_are_refused_with_the_command(call: Call, weights: None) -> None:
+def test_damaged_weights_are_refused_with_the_command(call: Call, weights: None) -> None:
     path = Path(IMAGEDREAM, "vae/diffusion_pytorch_model.safetensors")
     path.write_bytes(path.read_bytes()[:500])
     refused(call("infer_3d", SHORT), "truncated or damaged file", "hf download ashawkey/imagedream-ipmv-diffusers")
@@ -196,7 +196,7 @@ def test_a_folder_of_pictures_is_centred_picture_by_picture(call: Call) -> None:
         size = ink.amax(0) - ink.amin(0) + 1
         assert size.tolist() == pytest.approx([0.8 * SIZE] * 2, abs=1.5)
         assert (ink.float().mean(0) - (SIZE - 1) / 2).abs().max() < 1, "in the middle"
-    assert metadata("results/small_metadata.json")["side_views"]["origin"].startswith("image files (views 1) and")
+    assert metadata("results/small_metadata_3d.json")["side_views"]["origin"].startswith("image files (views 1) and")
 
 
 @pytest.mark.parametrize("edge", ["noise", "white"])

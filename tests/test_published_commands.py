@@ -107,7 +107,7 @@ def test_inference(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "big", replace(big, views=views, side_views=GIVEN_SIDE_VIEWS))
     square_video(Path(f"data_test/{VIDEO}.mp4"), 2)
     assert start(GENERATE_3D) == (0, "")
-    assert metadata(f"results/{VIDEO}_metadata.json")["side_views"]["origin"] == "ImageDream"
+    assert metadata(f"results/{VIDEO}_metadata_3d.json")["side_views"]["origin"] == "ImageDream"
     assert start(GENERATE_4D) == (0, "")
     names = expected_outputs(VIDEO)
     assert len(names) == 15

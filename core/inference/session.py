@@ -1,4 +1,4 @@
-"""Puts the parts of inference together; one session serves all videos of a command."""
+"""Networks, renderer and options of an inference command, shared by all its videos."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Frames(Protocol):
-    """What has a name and a first frame: a video, or the ground truth of an evaluation."""
+    """Something with a name and a first frame: a video, or the ground truth of an evaluation."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Frames(Protocol):
 
 
 class Session:
-    """Networks, renderer and options of one command. Networks are loaded when they are first used, and once.
+    """Networks, renderer and options of one command. Networks are loaded once, at first use.
 
     Only ImageDream and MVDream draw random numbers, from ``--seed``: the same files, options and machine give the same
     results.
@@ -55,7 +55,7 @@ class Session:
             enough, without temporal attention.
 
     Raises:
-        UserError: an option cannot be, or the reconstruction checkpoint cannot be used.
+        UserError: an option is invalid, or the reconstruction checkpoint cannot be used.
     """
 
     def __init__(self, options: Options, *, still: bool = False) -> None:
@@ -82,7 +82,7 @@ class Session:
 
     @cached_property
     def interpolation(self) -> Network | None:
-        """The interpolation model; None where none is asked for. It may be the reconstruction model itself."""
+        """The interpolation model; None without --interpresume. It may be the reconstruction model itself."""
         path = self.options.infer.interpresume
         if path and path == self.options.run.resume:
             return self.network
@@ -90,7 +90,8 @@ class Session:
 
     @property
     def interpolation_workers(self) -> int:
-        """Calls of the interpolation model at once: one on a GPU, on a CPU up to one a pair, with no thread idle."""
+        """Calls of the interpolation model at once: one on a GPU; on a CPU up to one per pair, such that the threads
+        divide evenly."""
         return self._workers(self.options.infer.interp_batch)
 
     @property
@@ -117,7 +118,7 @@ class Session:
 
     @cached_property
     def view_generator(self) -> ViewGenerator:
-        """Makes views of a frame where there are no image files; a line names it, at debug level also why."""
+        """Makes views of a frame if there are no image files; a log line names it, at debug level with the reason."""
         name, why = choose_generator(self.options.side_views, self.options.views)
         _log.info("side views are made by %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"))
         _log.debug("chosen because %s", why)
@@ -139,7 +140,7 @@ class Session:
             raise UserError(f"{error}; {other}" if "hf download" in str(error) else str(error)) from error
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
-        """ImageDream or MVDream. On a CPU it is float32 unless another type is asked for."""
+        """ImageDream or MVDream. On a CPU it is float32 unless --precision is given."""
         views = self.options.views
         name = views.imagedream if kind == "imagedream" else views.mvdream
         repository = open_repository(name, kind, views.download)
@@ -157,7 +158,7 @@ class Session:
         return Sampling(views.diffusion_steps, guidance, avoided, views.elevation)
 
     def lift(self, source: Frames, files: Mapping[int, Path] | None = None) -> BestCandidate:
-        """Frame 0 in 3D, from own raw views or generated ones; see `core.inference.first_frame.lift_frame`."""
+        """Frame 0 in 3D, from given raw views or generated ones; see `core.inference.first_frame.lift_frame`."""
         return lift_frame(
             source.name,
             source.first_frame,
@@ -169,7 +170,7 @@ class Session:
         )
 
     def describe(self) -> dict[str, object]:
-        """What shaped the results beside the video, for their metadata."""
+        """Metadata of everything that affects results except the video."""
         camera = self.options.camera
         networks = ("network", "interpolation", "single_view")
         used = {name: self.__dict__[name] for name in networks if self.__dict__.get(name)}

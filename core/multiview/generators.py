@@ -28,7 +28,7 @@ class CandidateViews:
     """Four views of the first frame that need not be consistent in 3D.
 
     Attributes:
-        label: which candidate this is, in words.
+        label: name of the candidate.
         images: ``[4, 3, S, S]`` in [0, 1].
     """
 
@@ -112,7 +112,7 @@ class ImageDreamGenerator:
 def choose_generator(
     side_views: SideViewOptions, options: ViewOptions
 ) -> tuple[Literal["imagedream", "single-view"], str]:
-    """The view generator that the options name, or for ``auto`` the one that can run here; and why."""
+    """The view generator of the options, for ``auto`` the one that can run here; and the reason."""
     if side_views.view_generator in ("imagedream", "single-view"):
         return side_views.view_generator, "as asked for with --view_generator"
     if side_views.view_generator == "published":

@@ -11,7 +11,7 @@ from core.options.checks import within
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """Who makes the first frame's other views, and how the result is aligned with the frame."""
+    """How the first frame's other views are made and aligned with the frame."""
 
     imagedream: str = "ashawkey/imagedream-ipmv-diffusers"
     """ImageDream, views from a picture: folder or hub repository."""
@@ -32,7 +32,7 @@ class ViewOptions:
     offload: bool = False
     """Keep one part of ImageDream or MVDream in memory at a time."""
     candidates: int = 1
-    """Sets of views to try; the one nearest to the frame is kept."""
+    """Candidate view sets; the one closest to the frame is used."""
     view_azimuths: tuple[float, float, float, float] = INPUT_AZIMUTHS
     """Degrees from which your own raw views NAME_mv_000.png ... NAME_mv_003.png are seen."""
     align_elevation: bool = False
