@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import re
 import tarfile
 from collections.abc import Callable
@@ -25,9 +24,11 @@ from core.inference.sequence import overlapping_chunks
 from core.inference.session import Session
 from core.media import select_frames
 from core.multiview import background, hub
-from core.options import PRESETS, TrainOptions
+from core.options import PRESETS, CameraOptions, TrainOptions
 from core.options.offers import INFER_3D, INFER_4D, PUBLISHED, SWITCHES, TRAIN, Offer, plain
+from core.rendering.orbit import OrbitRenderer
 from core.training.build import make_optimizer, make_schedule
+from tests.tiny import lopsided_gaussians
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ["program", "kind", "item", "published", "here", "why"]
@@ -151,9 +152,11 @@ def sampling(kind: hub.Kind, *words: str) -> dict[str, object]:
 
 
 def search_step() -> int:
-    """Degrees from one azimuth of the search's second stage to the next."""
-    assert inspect.signature(align._moved).parameters["azimuth"].annotation == "int"
-    return min(step for step in range(1, align.COARSE_STEP) if align._moved(align.Pose(), step).azimuth)
+    """Degrees by which two frames differ that the search tells apart: of cameras one degree from each other."""
+    gaussians, orbit = lopsided_gaussians(), OrbitRenderer(CameraOptions(renderer="numba"), 32)
+    frames = orbit(gaussians, (37.0, 38.0))[0]
+    first, second = (align.find_pose(gaussians, frame, orbit, size=32).pose.azimuth for frame in frames)
+    return round(second - first)
 
 
 BIG = PRESETS["big"]

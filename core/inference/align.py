@@ -26,6 +26,7 @@ SEARCH_SIZE = 128  # pixels at which the best are compared
 COARSE_SIZE = 64
 COARSE_STEP = 6  # degrees of azimuth
 KEEP = 3  # poses of the coarse grid that are refined
+_STEEPEST = 89  # degrees
 _TILTS = (-30, -20, -10, 0, 10, 20, 30)
 _SIZES = tuple(1.06**k for k in range(-6, 7))  # 0.70 ... 1.42
 _FINE = 1.015  # step of size at the end
@@ -79,7 +80,7 @@ def find_pose(
         The best pose; ties prefer the smallest azimuth.
     """
     search = _Search(gaussians, frame, orbit)
-    tilts = [level + tilted for tilted in (_TILTS if elevation else (0,))]
+    tilts = [_not_above(level + tilted) for tilted in (_TILTS if elevation else (0,))]
     coarse = [Pose(a, e) for a, e in product(range(-180, 180, COARSE_STEP), tilts)]
     coarse_size = min(COARSE_SIZE, size)
     best = search.best(coarse, coarse_size, KEEP)
@@ -131,8 +132,12 @@ class _Search:
 
 def _moved(pose: Pose, azimuth: int = 0, elevation: int = 0, scale: float = 1.0) -> Pose:
     turned = (pose.azimuth + azimuth + 180) % 360 - 180
-    tilted = min(max(pose.elevation + elevation, -60), 60) if elevation else pose.elevation
-    return Pose(turned, tilted, pose.scale * scale)
+    return Pose(turned, _not_above(pose.elevation + elevation), pose.scale * scale)
+
+
+def _not_above(elevation: float) -> float:
+    """Short of straight above and straight below, where an orbit has no azimuth."""
+    return min(max(elevation, -_STEEPEST), _STEEPEST)
 
 
 def aligned(gaussians: Gaussians, pose: Pose) -> Gaussians:
