@@ -198,5 +198,5 @@ def test_published_presets_fetch_imagedream_by_themselves(
 def test_prompts_that_cannot_be(call: Call) -> None:
     refused(call("infer_4d", f"{SHORT} --prompt fox"), "--prompt is for infer_3d.py")
     refused(call("infer_3d", "nano --prompt ??"), "has no letters")
-    refused(call("infer_3d", "nano --prompt fox --candidates 2"), "--candidates", "no frame")
+    refused(call("infer_3d", "nano --prompt fox --candidates 2"), "--candidates", "--prompt has none")
     refused(call("infer_3d", "nano --prompt fox"), "hf download ashawkey/mvdream-sd2.1-diffusers")
