@@ -6,7 +6,8 @@ python refine_4d.py nano --test_path video.mp4
 from dataclasses import replace
 
 from core.cli import parse_options, run
-from core.inference.inputs import open_sources
+from core.export.formats import check_formats
+from core.inference.inputs import open_sources, run_all
 from core.inference.outputs import sequence_outputs
 from core.inference.programs import reconstruct_video
 from core.inference.session import Session
@@ -19,9 +20,10 @@ def main() -> None:
     options = replace(options, refine=replace(options.refine, refine=True))
     session = Session(options)
     infer, views = options.infer, options.views
+    check_formats(infer.export)
     names = (infer.test_path, options.run.workspace, infer.target_fps)
-    for source in open_sources(*names, sequence_outputs, views.recenter, infer.allow_background):
-        reconstruct_video(session, source)
+    sources = open_sources(*names, sequence_outputs, views.recenter, infer.allow_background)
+    run_all(sources, lambda source: reconstruct_video(session, source))
 
 
 if __name__ == "__main__":

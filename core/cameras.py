@@ -80,9 +80,14 @@ class Cameras:
         """The same cameras with other leading axes."""
         return replace(self, c2w=self.c2w.reshape(*shape, 4, 4), intrinsics=self.intrinsics.reshape(*shape, 3, 3))
 
-    def to(self, target: torch.device | torch.dtype | str) -> Cameras:
+    def to(self, target: torch.device | torch.dtype | str, non_blocking: bool = False) -> Cameras:
         """Move to a device or cast to a floating-point type."""
-        return replace(self, c2w=self.c2w.to(target), intrinsics=self.intrinsics.to(target))
+        c2w, intrinsics = (tensor.to(target, non_blocking=non_blocking) for tensor in (self.c2w, self.intrinsics))
+        return replace(self, c2w=c2w, intrinsics=intrinsics)
+
+    def pin_memory(self) -> Cameras:
+        """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
+        return replace(self, c2w=self.c2w.pin_memory(), intrinsics=self.intrinsics.pin_memory())
 
     def resized(self, size: tuple[int, int]) -> Cameras:
         """The same views at another image ``(height, width)``; intrinsics scale with the pixels."""
@@ -108,7 +113,7 @@ class Cameras:
         return self.positions[..., None, None, :].expand_as(directions), directions
 
     def rays_through(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """World-space rays through places ``[..., N, 2]`` of the image (x, y), as `project` gives them.
+        """World-space rays through image positions ``[..., N, 2]`` (x, y), as returned by `project`.
 
         Returns:
             origins and unit directions, both ``[..., N, 3]``.
@@ -226,7 +231,7 @@ def concatenate(cameras: Sequence[Cameras], dim: int = 0) -> Cameras:
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
-    """The cross product of vectors on the last axis; several times faster than torch's where that axis is not dense."""
+    """Cross product on the last axis; several times faster than torch's if that axis is not contiguous."""
     (ax, ay, az), (bx, by, bz) = a.unbind(-1), b.unbind(-1)
     return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=-1)
 

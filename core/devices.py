@@ -1,4 +1,4 @@
-"""Where a program computes."""
+"""The device on which a program runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device that ``--device`` names; ``auto``: the first CUDA device if there is one, otherwise the CPU.
 
     Raises:
-        UserError: torch does not see that device.
+        UserError: torch does not find that device.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")

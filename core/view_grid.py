@@ -3,14 +3,14 @@
     images [N,3,H,W] + cameras [N] ──features()──> [N,9,H,W] ──index [B,T,V]──> tensor() [B,T,V,9,H,W]
 
 A video repeats images: the side views of the first frame stand beside every later frame, and two intervals share the
-frame between them. Where each image belongs is known when the grid is made (`core.data.side_views`), so nobody has to
-search for equal images again.
+frame between them. The index is known when the grid is made (`core.data.side_views`), so equal images need not be
+searched for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -36,7 +36,7 @@ class ViewGrid:
         index: ``[B, T, V]`` int64: the image that is seen there. Every image occurs.
 
     Raises:
-        ValueError: the parts do not belong together.
+        ValueError: the parts do not fit together.
     """
 
     images: Tensor
@@ -54,8 +54,8 @@ class ViewGrid:
             raise ValueError(
                 f"images must be [N,3,H,W] and index [B,T,V], got {tuple(images.shape)} and {tuple(self.index.shape)}"
             )
-        if self.index.device.type == "cpu" and not _in_order(self.index.flatten(), len(images)):  # a GPU would wait
-            raise ValueError(f"the index must name all {len(images)} images, in the order in which they first occur")
+        if self.index.device.type == "cpu" and not _in_order(self.index.flatten(), len(images)):  # would stall a GPU
+            raise ValueError(f"the index must contain all {len(images)} images, in the order in which they first occur")
 
     @staticmethod
     def of(images: Tensor, cameras: Cameras) -> ViewGrid:
@@ -104,11 +104,11 @@ class ViewGrid:
         """Move to a device, or cast images and cameras to a floating-point type."""
         index = self.index if isinstance(target, torch.dtype) else self.index.to(target, non_blocking=non_blocking)
         images = self.images.to(target, non_blocking=non_blocking)
-        return ViewGrid(images, self.cameras.to(target), index)
+        return ViewGrid(images, self.cameras.to(target, non_blocking=non_blocking), index)
 
     def pin_memory(self) -> ViewGrid:
         """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
-        return replace(self, images=self.images.pin_memory(), index=self.index.pin_memory())
+        return ViewGrid(self.images.pin_memory(), self.cameras.pin_memory(), self.index.pin_memory())
 
     @staticmethod
     def collate(grids: Sequence[ViewGrid]) -> ViewGrid:

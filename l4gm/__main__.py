@@ -14,6 +14,8 @@ COMMANDS = {
     "refine-4d": ("refine_4d", "a video becomes one set of Gaussians and its motion"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
+    "export": ("export", "finished sequences as a page, a packed clip or other projects' formats"),
+    "view": ("view", "show finished sequences in the browser"),
 }
 
 
@@ -22,7 +24,11 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
         lines = [f"  {command:10} {text}" for command, (_, text) in COMMANDS.items()]
-        print("usage: l4gm COMMAND PRESET [options]\n", *lines, "\nl4gm COMMAND PRESET --help lists options.", sep="\n")
+        head, foot = (
+            "usage: l4gm COMMAND PRESET [options]\n",
+            "\nexport and view take files, no preset; see --help",
+        )
+        print(head, *lines, foot, sep="\n")
         sys.exit(0 if name in ("-h", "--help") else 2)
     from core.cli import run
 
@@ -31,7 +37,7 @@ def main() -> None:
 
 
 def load(script: str) -> ModuleType:
-    """A script as a module, from where it stands in a checkout or in an installed copy."""
+    """Load a script as a module, from a checkout or an installed copy."""
     folder = HOME / "scripts" if (HOME / "scripts").is_dir() else HOME
     spec = spec_from_file_location(f"l4gm.scripts.{script}", folder / f"{script}.py")
     assert spec is not None and spec.loader is not None

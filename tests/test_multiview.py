@@ -126,7 +126,7 @@ def test_metadata_in_the_folder_of_an_earlier_version_is_read(source: Source, wo
     assert find_aligned_views(source, workspace, "auto") == files, "the newer record counts"
 
 
-def test_a_metadata_file_of_another_making_is_no_record(source: Source, workspace: Path) -> None:
+def test_a_metadata_file_of_another_program_is_ignored(source: Source, workspace: Path) -> None:
     files = save_views(VIEWS, workspace, "x")
     for text in ("", "[]", "{}", "[" * 9999, '{"side_views": {"files": []}}', '{"side_views": null}'):
         metadata_path(workspace, "x").parent.mkdir(parents=True, exist_ok=True)

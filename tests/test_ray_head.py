@@ -92,7 +92,7 @@ def test_each_sub_pixel_has_its_own_channels() -> None:
 
 
 @pytest.mark.parametrize("min_opacity", [0.01, 0.6, 1.1])
-def test_what_is_too_faint_need_not_be_made(min_opacity: float) -> None:
+def test_faint_gaussians_need_not_be_made(min_opacity: float) -> None:
     """All others come as they are and in order; a view that shows less than another is filled up with faint ones."""
     images = bars(slice(8, 24))
     images[:, :, 1, :, 12:] = 1.0

@@ -116,7 +116,7 @@ def test_intervals_are_blends_that_share_their_ends(steps: int) -> None:
         assert torch.equal(grid.tensor()[pair], alone.tensor()[0])
 
 
-def test_inserted_frames_stand_behind_the_first_one_and_share_it() -> None:
+def test_inserted_frames_follow_the_first_one_and_share_it() -> None:
     first, frames, sides = torch.rand(3, SIZE, SIZE), torch.rand(3, 2, 3, SIZE, SIZE), torch.rand(3, 3, SIZE, SIZE)
     cameras = input_cameras(size=SIZE)
     grid = insertion_grid(first, frames, sides, cameras)

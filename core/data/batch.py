@@ -1,4 +1,4 @@
-"""The batch that leaves the loader, and the account of clips that could not be read."""
+"""The batch of the loader, and a record of clips that could not be read."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class ClipBatch:
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
         grid = self.grid.to(device, non_blocking=non_blocking)
-        return replace(self, grid=grid, cameras=self.cameras.to(device), **moved)
+        return replace(self, grid=grid, cameras=self.cameras.to(device, non_blocking=non_blocking), **moved)
 
     def pin_memory(self) -> ClipBatch:
         """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
         pinned = {name: getattr(self, name).pin_memory() for name in _TENSORS}
-        return replace(self, grid=self.grid.pin_memory(), **pinned)
+        return replace(self, grid=self.grid.pin_memory(), cameras=self.cameras.pin_memory(), **pinned)
 
     @staticmethod
     def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
@@ -67,7 +67,7 @@ class ClipBatch:
 
 
 class BrokenLedger:
-    """Names every broken clip once, counts them, and stops the run when there are too many.
+    """Logs every broken clip once, counts them, and stops the run when there are too many.
 
     It belongs to the main process: workers only report, in ``ClipBatch.broken``.
     """
@@ -78,7 +78,7 @@ class BrokenLedger:
         self.reasons: dict[str, str] = {}
 
     def add(self, batch: ClipBatch) -> None:
-        """Account for a batch; call it before the batch is used.
+        """Record the broken clips of a batch; call it before the batch is used.
 
         Raises:
             UserError: more clips are broken than allowed, or a sample found no readable clip at all.

@@ -39,7 +39,7 @@ _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class BrokenClip(Exception):
-    """A clip that cannot be used: which one, and why. Travels between processes."""
+    """A clip that cannot be used, and why. Picklable, for worker processes."""
 
     def __init__(self, clip: str, reason: str) -> None:
         super().__init__(clip, reason)
@@ -57,11 +57,11 @@ class _View:
 
 
 class Clip:
-    """One clip, indexed: reads only the images that are asked for and leaves no file open.
+    """One indexed clip: reads only the requested images and leaves no file open.
 
     Attributes:
         name: its line in the list.
-        view_ids: the views that are there, ascending.
+        view_ids: the available views, ascending.
         num_frames: frames that every view has.
 
     Raises:
@@ -134,7 +134,7 @@ class Clip:
 
 @lru_cache(maxsize=4096)  # an index is a few kilobytes; every worker has its own cache
 def _index_tar(path: Path, mtime_ns: int) -> dict[int, _View]:
-    """Where the members lie, and the camera angles. With the modification time a replaced tar gets a new index."""
+    """Offsets of the members, and camera angles. The modification time makes a replaced tar get a new index."""
     images: dict[int, dict[int, list]] = {}
     angles: dict[int, dict[str, np.ndarray]] = {}
     with tarfile.open(path, "r:") as tar:  # a compressed tar has no random access and is refused
@@ -182,8 +182,8 @@ def _decode_pair(file: io.BufferedReader, members: np.ndarray, size: int) -> tup
     picture, mask = (_decode(file, *member, mode) for member, mode in zip(members, ("RGB", "L"), strict=True))
     if picture.size != mask.size or picture.width != picture.height:
         raise ValueError(f"image {picture.size} and mask {mask.size} must be square and of one size")
-    # The picture lies on white already; a second blend would lighten soft edges. Only what JPEG spilled beyond the
-    # silhouette is removed.
+    # The picture is on white already; a second blend would lighten soft edges. Only JPEG artefacts outside the
+    # silhouette are removed.
     outside = mask.point(_OUTSIDE)
     picture = ImageChops.lighter(picture, Image.merge("RGB", [outside] * 3))
     return _resample(picture, size), _resample(mask, size)

@@ -53,7 +53,7 @@ def side_view_grid(
 
 
 def front_alone(grid: ViewGrid) -> ViewGrid:
-    """What the front video alone gives instead of the side views of a grid: source ``none``. Cameras stay."""
+    """The grid with its side views replaced by those of the front video alone: source ``none``. Cameras stay."""
     return side_view_grid(grid.view_images[:, :, 0], None, grid.view_cameras, "none")
 
 
@@ -82,7 +82,7 @@ def interval_grid(ends: Tensor, cameras: Cameras, steps: int) -> ViewGrid:
 
 
 def insertion_grid(first: Tensor, frames: Tensor, sides: Tensor, cameras: Cameras) -> ViewGrid:
-    """Frames of several intervals, each sample behind the first frame and beside its side views: source ``first``.
+    """Frames of several intervals; each sample starts with the first frame and has its side views: source ``first``.
 
     All samples share the first frame and the side views.
 

@@ -1,4 +1,4 @@
-"""Protocols: what a system sees and what it is compared with. A TOML file each, typed when it is read."""
+"""Protocols: inputs of a system and the images it is compared with. One TOML file each, validated when read."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class Protocol:
         azimuths: compared cameras, degrees; ``random``: the clip's random cameras, which no input shows.
         elevation: of the cameras at ``azimuths``, degrees above the horizon.
         size: side of the compared images in pixels; 0: ``--output_size``.
-        background: RGB in [0, 1] of the compared images; networks always see white.
+        background: RGB in [0, 1] of the compared images; networks always see a white one.
         chunk: frames that a network sees at once; 0: ``--num_frames``.
         chunks: how many, for ``autoregress``.
+        chunk_side_views: those of the next chunk, see `core.options.side_views`; empty: ``--chunk_side_views``.
         rate: for ``interpolate``.
         moving_below: dB; an object counts as moving if `GroundTruth.motion` is below.
     """
@@ -64,6 +65,7 @@ class Protocol:
     background: tuple[float, ...] = (1.0, 1.0, 1.0)
     chunk: int = 0
     chunks: int = 10
+    chunk_side_views: Literal["", "previous", "first"] = ""
     rate: int = 3
     moving_below: float = 25.0
 
@@ -84,7 +86,7 @@ class Protocol:
 
 
 def read_protocol(path: str | Path) -> Protocol:
-    """Read a protocol file; ``list`` becomes a path that holds from here.
+    """Read a protocol file; ``list`` becomes a path relative to the current folder.
 
     Raises:
         UserError: the file is missing, is no TOML, or a field is unknown, missing or of the wrong kind (named).

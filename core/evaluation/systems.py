@@ -1,10 +1,11 @@
-"""Systems under test: checkpoints, what they show under a protocol, and the baselines that the same networks give.
+"""Systems under test: checkpoints, their predictions under a protocol, and baselines with the same networks.
 
 ``refined``, with --refine: one set of Gaussians and its motion, see `core.tracking`. Baselines:
 ``frozen``: the Gaussians of frame 0 at every time. ``framewise``: every frame through the network alone. ``blend`` and
 ``hold``: renders of the two neighbouring input frames, blended by time, or of the nearer one. ``first_sides`` and
-``previous_sides``: the other choice of side views for the next chunk. Oracle upper bounds, with input that no video
-has: ``oracle_sides``, true side views of every frame; ``oracle_front``, the input video at the inserted frames too.
+``previous_sides``: the other choice of side views for the next chunk. Oracle upper bounds, with inputs that are not
+available at test time: ``oracle_sides``, ground-truth side views of every frame; ``oracle_front``, the input video at
+the inserted frames too.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from core.rendering import Renderer
 from core.rendering.orbit import render_in_parts
 from core.tracking.tracks import Tracks
 
-# Options of the run, not of the weights: these stay those of the command line.
+# Options of the run, not of the weights: always taken from the command line.
 _RUN_OPTIONS = {"input_size", "splat_size", "attention"}
 
 Variants = Iterator[tuple[str, Callable[[], Prediction]]]
@@ -139,11 +140,11 @@ class Trial:
     """
 
     session: Session
-    truth: GroundTruth
+    ground_truth: GroundTruth
     protocol: Protocol
 
     def predictions(self, baselines: Collection[Baseline]) -> Iterator[tuple[str, Prediction]]:
-        """What the networks show, under the name ``""``; then the chosen baselines that the task has.
+        """Predictions of the networks, under the name ``""``; then the chosen baselines of the task.
 
         Raises:
             UserError: a checkpoint cannot be used, or the task is interpolation and there is none for it.
@@ -156,30 +157,34 @@ class Trial:
     @cached_property
     def front(self) -> Tensor:
         """The input video ``[T, 3, S, S]`` at the network's size."""
-        return resize_area(self.truth.front, (self.session.network.size,) * 2)
+        return resize_area(self.ground_truth.front, (self.session.network.size,) * 2)
 
     @cached_property
     def sides(self) -> Tensor | None:
         """Views 1..3 of frame 0 ``[3, 3, S, S]``, from the source that the protocol names; None: source ``none``."""
         size = self.session.network.size
         if self.protocol.side_views == "first":
-            return resize_area(self.truth.first_sides, (size, size))
+            return resize_area(self.ground_truth.first_sides, (size, size))
         if self.protocol.side_views == "none":
             return None
-        return resize_area(self.session.lift(self.truth).lifted.views, (size, size))[1:]
+        return resize_area(self.session.lift(self.ground_truth).lifted.views, (size, size))[1:]
 
     @property
     def length(self) -> int:
         """Frames that the network sees at once."""
         return self.protocol.chunk or self.session.options.data.num_frames
 
+    @property
+    def chunk_side_views(self) -> ChunkSideViews:
+        """Side views of the next chunk, as the protocol or else the options say."""
+        return self.protocol.chunk_side_views or self.session.options.side_views.chunk_side_views
+
     def _reconstruct(self, front: Tensor, chunk_side_views: ChunkSideViews | None = None) -> list[GaussianFrame]:
-        session = self.session
-        source = chunk_side_views or session.options.side_views.chunk_side_views
+        session, source = self.session, chunk_side_views or self.chunk_side_views
         return list(reconstruct(front, self.sides, self.length, session.network, session.orbit, source))
 
     def _draw(self, gaussians: Gaussians) -> Prediction:
-        return draw(self.session.orbit.renderer, gaussians, self.truth.cameras, self.protocol)
+        return draw(self.session.orbit.renderer, gaussians, self.ground_truth.cameras, self.protocol)
 
     def _draw_frames(self, frames: Iterable[GaussianFrame]) -> Prediction:
         return self._draw(stack(frame.gaussians for frame in frames))
@@ -199,12 +204,12 @@ class Trial:
         yield "frozen", lambda: self._draw(gaussians.map(lambda field: field[:1].expand_as(field)))
         if network.model.options.use_temp_attn:
             yield "framewise", lambda: self._draw(network.reconstruct_alone(self.front, self.sides))
-        if self.truth.oracle_sides is not None:
+        if self.ground_truth.oracle_sides is not None:
             yield "oracle_sides", self._with_oracle_sides
 
     def _with_oracle_sides(self) -> Prediction:
         network = self.session.network
-        sides = resize_area(self.truth.oracle_sides, (network.size, network.size))
+        sides = resize_area(self.ground_truth.oracle_sides, (network.size, network.size))
         chunks = zip(self.front.split(self.length), sides.split(self.length), strict=True)
         return self._draw(stack(one for chunk in chunks for one in _frames(network.reconstruct(*chunk))))
 
@@ -212,7 +217,7 @@ class Trial:
         yield "", lambda: self._draw_frames(self._reconstruct(self.front))
         others: dict[Baseline, ChunkSideViews] = {"first_sides": "first", "previous_sides": "previous"}
         for name, source in others.items():
-            if source != self.session.options.side_views.chunk_side_views:
+            if source != self.chunk_side_views:
                 yield name, lambda source=source: self._draw_frames(self._reconstruct(self.front, source))
 
     def _interpolated(self) -> Variants:

@@ -1,25 +1,26 @@
-"""infer_3d and infer_4d for one video: what is done, in order, and which files are written."""
+"""infer_3d and infer_4d for one video: the steps in order, and the files that are written."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from fractions import Fraction
-from pathlib import Path
 from time import perf_counter
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.conventions import NUM_VIEWS
 from core.errors import UserError
+from core.export.formats import export
+from core.export.player import INPUT_SIZE
+from core.export.sequences import PlyFolder
 from core.images import resize_area, save_image
 from core.inference.align import Lifted, Pose
 from core.inference.first_frame import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
 from core.inference.inputs import Source
+from core.inference.network import Network
 from core.inference.outputs import (
     MIN_OPACITY,
     ContactSheet,
@@ -31,18 +32,20 @@ from core.inference.outputs import (
     every,
     metadata_path,
     passing,
+    ply_path,
     read_record,
     sequence_videos,
     sheet_path,
     side_view_record,
     write_metadata,
+    write_record,
 )
 from core.inference.progress import Progress
 from core.inference.refine import refined_sequence
-from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
+from core.inference.sequence import GaussianFrame, insert, interpolate, num_calls, reconstruct
 from core.inference.session import Session
+from core.inference.text import changed_views, cut_out, draw_views, prompt_name
 from core.inference.turntable import Canvas, write_still_turntable
-from core.multiview.background import centered, foreground
 from core.multiview.files import encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
@@ -54,7 +57,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
     """The whole video in 4D: numbered .ply files, two videos with and two without interpolation, a contact sheet.
 
     Raises:
-        UserError: side views, checkpoints or disk, see the parts. What was finished stays and is valid.
+        UserError: of side views, checkpoints or disk. Finished files stay and are valid.
     """
     start = perf_counter()
     workspace, name, infer = session.workspace, source.name, session.options.infer
@@ -63,19 +66,25 @@ def reconstruct_video(session: Session, source: Source) -> None:
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
-            _ = session.network, refined or session.interpolation
+            _ = session.network, _interpolation(session)
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
-        finished = _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+        with progress.over_calls(*_network_calls(session, num_frames), steps=num_frames):
+            finished = _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+        with progress.stage("exporting"):
+            files = [ply_path(workspace, name, index) for index in range(count)]
+            sequence = PlyFolder(workspace / name, rate, files)
+            exported = export(sequence, infer.export, workspace, name, source.frames(INPUT_SIZE), source.rate)
     write_metadata(metadata_path(workspace, name), {**metadata, "complete": True, "refinement_finished": finished})
-    kind = "w_interp" if refined or session.interpolation else "wo_interp"
+    kind = "w_interp" if infer.interpresume or refined else "wo_interp"
+    written = [*exported, workspace / f"{kind}_{name}.mp4"]
     _log.info(
         "%s: %d frames gave %d at %s a second in %.0f s: wrote %s/frame0001.ply ..., %s and %s",
         name, num_frames, count, rate, perf_counter() - start,
-        workspace / name, workspace / f"{kind}_{name}.mp4", sheet_path(workspace, name),
+        workspace / name, ", ".join(map(str, written)), sheet_path(workspace, name),
     )  # fmt: skip
     if finished is False:
         raise KeyboardInterrupt  # which ended the fit; its results are written
@@ -91,7 +100,7 @@ def _write_sequence(
     """
     (factor, count, rate), num_frames = timing, len(source.indices)
     workspace, name, infer = session.workspace, source.name, session.options.infer
-    canvas = Canvas.of(infer.output_size, source.video.size)
+    canvas = _canvas(session, source)
     ply = PlyFiles(workspace, name, rate, infer.orientation, infer.ply_layout)
     sheet = ContactSheet(num_frames, canvas.size)
     finished = None
@@ -101,14 +110,14 @@ def _write_sequence(
             return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, canvas))
 
         frames = _reconstructed(session, source, sides)
-        frames = progress.over(frames, "reconstructing", count=True)
+        frames = progress.over(frames, "reconstructing")
         if session.options.refine.refine:
             frames, finished = refined_sequence(session, source, sides, list(frames), factor, progress)
         at_frames = progress.around(videos("wo_interp", num_frames, source.rate), "drawing")
         frames = passing(frames, at_frames if finished is None else every(at_frames, factor))
         if finished is not None:
             frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
-        elif session.interpolation:
+        elif _interpolation(session):
             frames = progress.over(_interpolated(session, source, sides, frames, factor), "interpolating")
             frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
         for sink in (ply, sheet):
@@ -118,6 +127,26 @@ def _write_sequence(
         progress.show("writing the turntables")
     sheet.save(sheet_path(workspace, name))
     return finished
+
+
+def _interpolation(session: Session) -> Network | None:
+    """The interpolation model, if frames are inserted by one and not by a fitted motion."""
+    return None if session.options.refine.refine else session.interpolation
+
+
+def _network_calls(session: Session, num_frames: int) -> tuple[list[nn.Module], int]:
+    """The levels of the networks, and how many calls of levels a video takes."""
+    infer, length = session.options.infer, session.options.data.num_frames
+    pairs = infer.interp_batch if _interpolation(session) else 0
+    networks = dict.fromkeys(filter(None, (session.network, _interpolation(session))))
+    calls = len(session.network.levels) * num_calls(num_frames, length, pairs, session.interpolation_workers)
+    return [level for network in networks for level in network.levels], calls
+
+
+def _canvas(session: Session, source: Source) -> Canvas:
+    """Pictures in the shape of the video; of a picture whose object is cut out and centred they are square."""
+    square = source.recenter and source.is_picture
+    return Canvas.of(session.options.infer.output_size, (1, 1) if square else source.video.size)
 
 
 def _reconstructed(session: Session, source: Source, sides: Tensor) -> Iterator[GaussianFrame]:
@@ -151,14 +180,14 @@ def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, 
             views, origin, ranking = best.lifted.views, best.origin, best.ranking
         encoded = encoded_views(views, workspace, name)
         record = {**side_view_record("infer_4d", origin, source.sha256, encoded), "candidates": ranking}
-        _write_record(workspace, name, "infer_4d", record)
+        write_record(workspace, name, "infer_4d", record)
         write_views(encoded)
     size = (session.network.size, session.network.size)
     return resize_area(views, size), dict(record)
 
 
 def describe_source(source: Source) -> dict[str, object]:
-    """What metadata say of a video."""
+    """Metadata of a video."""
     video = source.video
     return {
         "file": source.path.name,
@@ -179,12 +208,12 @@ def _describe_sequence(
         "complete": False,
         "source": describe_source(source),
         "frame_rate": str(rate),
-        "num_sets": count,
+        "num_frames": count,
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
         "chunk_side_views": sides.chunk_side_views,
-        "interpolate_rate": infer.interpolate_rate if refined or session.interpolation else None,
-        "inserted_side_views": sides.inserted_side_views if not refined and session.interpolation else None,
+        "interpolate_rate": infer.interpolate_rate if refined or _interpolation(session) else None,
+        "inserted_side_views": sides.inserted_side_views if _interpolation(session) else None,
         "refinement": asdict(session.options.refine) if refined else None,
         "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
         **session.describe(),
@@ -196,62 +225,63 @@ def lift_video(session: Session, source: Source) -> None:
     """Frame 0 in 3D: four aligned side views, their raw versions, one .ply, a turntable.
 
     Raises:
-        UserError: side views, checkpoint or disk, see the parts.
+        UserError: of side views, checkpoint or disk.
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
+    if session.options.views.prompt and len(files) == NUM_VIEWS:
+        raise UserError(
+            f"--prompt says to ImageDream what {source.path} shows, and its views are read from files: "
+            f"--view_generator imagedream makes them anew"
+        )
     best = session.lift(source, files)
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
-    record = _save_lift(session, name, best, source.sha256, keep_raw=keep_raw)
+    record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")
     _write_lift_metadata(session, name, {"source": describe_source(source)}, best, record)
 
 
 def lift_prompt(session: Session, prompt: str) -> None:
-    """What a text says in 3D: its four views as MVDream draws them, cut out and centred; else as `lift_video`.
+    """A text in 3D: four views by MVDream, cut out and centred; then as `lift_video`.
 
     Raises:
-        UserError: the pipeline, the checkpoint or the disk; a view that MVDream did not draw on a plain ground.
+        UserError: the pipeline, the checkpoint or the disk; a view that is not on a plain ground. The views stay as
+            files, and once someone has changed them the run goes on from there.
     """
-    name, seed = prompt_name(prompt), session.options.run.seed
-    if session.options.views.candidates > 1:
-        raise UserError(
-            "--candidates are ranked by how well they repeat a frame, and --prompt has no frame; try --seed"
-        )
+    name, options = prompt_name(prompt), session.options.views
+    if options.candidates > 1:
+        raise UserError("--candidates are ranked against a frame, and --prompt has none; try --seed")
     clear_parts(session.workspace, name)
-    drawn = session.diffusion("mvdream").views(None, prompt, [seed], session.sampling(7.5))[0]
-    what = f"view {{}} of {prompt!r} (seed {seed})"
-    views = torch.stack([centered(view, foreground(view, what.format(k))) for k, view in enumerate(drawn)])
+    own = changed_views(session, name)
+    drawn = draw_views(session, name, prompt) if own is None else own
+    views = cut_out(drawn, session.workspace, name) if options.recenter else drawn
     network = session.network
     images = resize_area(views, (network.size, network.size))
-    gaussians = network.reconstruct(images[:1], images[1:])
+    gaussians = network.reconstruct(images[:1], images[1:], elevation=options.elevation)
     lifted = Lifted(gaussians[0], Pose(), 0.0, session.orbit(gaussians)[0])
-    best = BestCandidate(lifted, CandidateViews(f"seed {seed}", views), "MVDream", [])
-    record = _save_lift(session, name, best, "")
+    label = f"seed {session.options.run.seed}" if own is None else IMAGE_FILES
+    best = BestCandidate(lifted, CandidateViews(label, views), "MVDream" if own is None else IMAGE_FILES, [])
+    side = session.options.infer.output_size
+    record = _save_lift(session, name, best, "", Canvas(side, side), keep_raw=own is not None)
     _write_lift_metadata(session, name, {"prompt": prompt}, best, record)
 
 
 def _save_lift(
-    session: Session, name: str, best: BestCandidate, source_sha256: str, keep_raw: bool = False
+    session: Session, name: str, best: BestCandidate, source_sha256: str, canvas: Canvas, keep_raw: bool = False
 ) -> dict[str, object]:
-    """Write everything of a lift but its final metadata; the record of the views."""
+    """Write all files of a lift except its final metadata; returns the record of the views."""
     workspace, gaussians, infer = session.workspace, best.lifted.gaussians, session.options.infer
     encoded = encoded_views(best.lifted.views, workspace, name)
     if not keep_raw:
         encoded |= encoded_views(best.views.images, workspace, name, "_mv")
     record = side_view_record("infer_3d", best.origin, source_sha256, encoded)
-    _write_record(workspace, name, "infer_3d", record)
+    write_record(workspace, name, "infer_3d", record)
     write_views(encoded)
     layout = {"orientation": infer.orientation, "layout": infer.ply_layout}
     save_ply(gaussians, workspace / f"{name}.ply", **layout, min_opacity=MIN_OPACITY)
-    write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, infer.output_size)
+    write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, canvas)
     return record
-
-
-def _write_record(workspace: Path, name: str, program: str, record: dict[str, object]) -> None:
-    """Metadata of a result that is not complete: the record of the side views, before these are written."""
-    write_metadata(metadata_path(workspace, name), {"program": program, "complete": False, "side_views": record})
 
 
 def _write_lift_metadata(
@@ -261,15 +291,7 @@ def _write_lift_metadata(
     content = {"program": "infer_3d", "complete": True, **source, **session.describe()}
     content |= {"azimuth": pose.azimuth, "elevation": pose.elevation, "scale": pose.scale, "error": best.lifted.error}
     content |= {"orientation": session.options.infer.orientation, "candidates": best.ranking, "side_views": record}
-    write_metadata(metadata_path(workspace, name), content)
+    write_metadata(metadata_path(workspace, name, "infer_3d"), content)
     _log.info("%s: azimuth %g, mean squared error %.4f against the frame", name, pose.azimuth, best.lifted.error)
     written = [workspace / f"{name}{end}" for end in (".ply", ".mp4", "_000.png")]
     _log.info("%s: wrote %s, %s and the side views %s ...", name, *written)
-
-
-def prompt_name(prompt: str) -> str:
-    """What results of a text are called: its words, at most 60 letters. Raises `UserError` if it has none."""
-    name = re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60].rstrip("_")
-    if not name:
-        raise UserError(f"--prompt {prompt!r} has no letters; say in English what is to be made")
-    return name

@@ -1,4 +1,4 @@
-"""Puts the parts of inference together; one session serves all videos of a command."""
+"""Networks, renderer and options of an inference command, shared by all its videos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.inference.first_frame import BestCandidate, lift_frame
 from core.inference.network import Network, choose_dtype
 from core.inference.outputs import versions
-from core.multiview.diffusion import MultiViewDiffusion, Sampling
+from core.multiview.diffusion import FLAWS, GUIDANCE, MultiViewDiffusion, Sampling
 from core.multiview.generators import ImageDreamGenerator, SingleViewGenerator, ViewGenerator, choose_generator
 from core.multiview.hub import Kind
 from core.multiview.repository import open_repository
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Frames(Protocol):
-    """What has a name and a first frame: a video, or the ground truth of an evaluation."""
+    """Something with a name and a first frame: a video, or the ground truth of an evaluation."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Frames(Protocol):
 
 
 class Session:
-    """Networks, renderer and options of one command. Networks are loaded when they are first used, and once.
+    """Networks, renderer and options of one command. Networks are loaded once, at first use.
 
     Only ImageDream and MVDream draw random numbers, from ``--seed``: the same files, options and machine give the same
     results.
@@ -55,7 +55,7 @@ class Session:
             enough, without temporal attention.
 
     Raises:
-        UserError: an option cannot be, or the reconstruction checkpoint cannot be used.
+        UserError: an option is invalid, or the reconstruction checkpoint cannot be used.
     """
 
     def __init__(self, options: Options, *, still: bool = False) -> None:
@@ -82,7 +82,7 @@ class Session:
 
     @cached_property
     def interpolation(self) -> Network | None:
-        """The interpolation model; None where none is asked for. It may be the reconstruction model itself."""
+        """The interpolation model; None without --interpresume. It may be the reconstruction model itself."""
         path = self.options.infer.interpresume
         if path and path == self.options.run.resume:
             return self.network
@@ -90,7 +90,8 @@ class Session:
 
     @property
     def interpolation_workers(self) -> int:
-        """Calls of the interpolation model at once: one on a GPU, on a CPU up to one a pair, with no thread idle."""
+        """Calls of the interpolation model at once: one on a GPU; on a CPU up to one per pair, such that the threads
+        divide evenly."""
         return self._workers(self.options.infer.interp_batch)
 
     @property
@@ -117,32 +118,47 @@ class Session:
 
     @cached_property
     def view_generator(self) -> ViewGenerator:
-        """Makes views of a frame where there are no image files; a line names it, at debug level also why."""
+        """Makes views of a frame if there are no image files; a log line names it, at debug level with the reason."""
         name, why = choose_generator(self.options.side_views, self.options.views)
         _log.info("side views are made by %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"))
         _log.debug("chosen because %s", why)
-        if name == "single-view":
-            network = self.single_view
-            return SingleViewGenerator(network.size, network.reconstruct, self.orbit)
-        return ImageDreamGenerator(self.diffusion("imagedream"), self.sampling(5.0), self.options.run.seed)
+        views = self.options.views
+        if name == "imagedream":
+            return ImageDreamGenerator(self._imagedream(), self.sampling(name), self.options.run.seed, views.prompt)
+        if views.prompt or views.elevation:
+            raise UserError(
+                f"--prompt and --elevation are for ImageDream, and here the single-view model is used: {why}"
+            )
+        network = self.single_view
+        return SingleViewGenerator(network.size, network.reconstruct, self.orbit)
+
+    def _imagedream(self) -> MultiViewDiffusion:
+        try:
+            return self.diffusion("imagedream")
+        except UserError as error:
+            other = "or let the small model make the views: --view_generator single-view"
+            raise UserError(f"{error}; {other}" if "hf download" in str(error) else str(error)) from error
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
-        """ImageDream or MVDream. On a CPU it is float32 unless another type is asked for."""
+        """ImageDream or MVDream. On a CPU it is float32 unless --precision is given."""
         views = self.options.views
-        repository = open_repository(views.imagedream if kind == "imagedream" else views.mvdream, kind)
+        name = views.imagedream if kind == "imagedream" else views.mvdream
+        repository = open_repository(name, kind, views.download)
         on_cpu = self.device.type == "cpu" and self.options.infer.precision == "auto"
         dtype = torch.float32 if on_cpu else self.dtype
         self.repositories[kind] = str(repository.folder)
         return MultiViewDiffusion(repository, self.device, dtype, offload=views.offload)
 
-    def sampling(self, guidance: float) -> Sampling:
-        """How ImageDream and MVDream draw; ``guidance`` where the options do not say."""
+    def sampling(self, kind: Kind) -> Sampling:
+        """How ImageDream or MVDream draws; where the options do not say, as LGM's programs do."""
         views = self.options.views
-        chosen = guidance if views.guidance_scale is None else views.guidance_scale
-        return Sampling(views.diffusion_steps, chosen, views.negative_prompt)
+        guidance = GUIDANCE[kind] if views.guidance_scale is None else views.guidance_scale
+        flaws = FLAWS if views.prompt else ""
+        avoided = flaws if views.negative_prompt is None else views.negative_prompt
+        return Sampling(views.diffusion_steps, guidance, avoided, views.elevation)
 
     def lift(self, source: Frames, files: Mapping[int, Path] | None = None) -> BestCandidate:
-        """Frame 0 in 3D, from own raw views or generated ones; see `core.inference.first_frame.lift_frame`."""
+        """Frame 0 in 3D, from given raw views or generated ones; see `core.inference.first_frame.lift_frame`."""
         return lift_frame(
             source.name,
             source.first_frame,
@@ -154,7 +170,7 @@ class Session:
         )
 
     def describe(self) -> dict[str, object]:
-        """What shaped the results beside the video, for their metadata."""
+        """Metadata of everything that affects results except the video."""
         camera = self.options.camera
         networks = ("network", "interpolation", "single_view")
         used = {name: self.__dict__[name] for name in networks if self.__dict__.get(name)}

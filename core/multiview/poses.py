@@ -1,4 +1,4 @@
-"""Camera numbers as MVDream and ImageDream want them."""
+"""Camera input of MVDream and ImageDream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def camera_numbers(elevation: float = 0.0, *, extra_frames: int = 0) -> Tensor:
 
     Args:
         elevation: degrees, positive above the horizon. (The published L4GM and LGM pass the negative of it.)
-        extra_frames: rows of zeros at the end; ImageDream wants one, for the picture.
+        extra_frames: rows of zeros at the end; ImageDream needs one, for the picture.
 
     Returns:
         ``[4 + extra_frames, 16]`` float32.

@@ -13,7 +13,7 @@ from core.gaussians import Gaussians
 from core.images import resize_area
 from core.rotations import mirrored, scaled
 
-_FOREGROUND = 0.05  # how far from white a pixel of the object is
+_FOREGROUND = 0.05  # minimum distance from white of an object pixel
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def views_from_frame(
 
 
 def _zoomed(frame: Tensor, zoom: float) -> Tensor:
-    """The picture magnified about its centre; what comes in from outside is white."""
+    """The picture scaled about its centre, padded with white."""
     if zoom == 1:
         return frame
     side = frame.shape[-1]

@@ -15,7 +15,7 @@ RendererName = Literal["auto", "numba", "gsplat", "diff-gaussian"]
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """The orbit of all cameras, and what draws."""
+    """The camera orbit and the renderer."""
 
     renderer: RendererName = "auto"
     """auto: gsplat on a GPU that has it, otherwise numba, on the CPU."""

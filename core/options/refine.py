@@ -15,16 +15,16 @@ class RefineOptions:
     """The fit after the networks, see `core.tracking`."""
 
     refine: bool = False
-    """Fit one canonical set of Gaussians and its motion to the video, and write that."""
+    """Fit one set of Gaussians and its motion to the video."""
     deformation: Deformation = "nodes"
     """nodes: sparse control points that turn and shift. hexplane: the field of DreamGaussian4D."""
     nodes: int = 200
     """Control points."""
-    canonical_steps: int = 60
+    canonical_steps: int = 40
     """Steps on the first frame alone."""
-    track_steps: int = 20
+    track_steps: int = 15
     """Steps for each frame after another, of nodes."""
-    joint_steps: int = 150
+    joint_steps: int = 100
     """Steps on all frames and the canonical set together."""
     refine_size: int = 0
     """Side in pixels at which the video is compared; 0: that of the network's input."""

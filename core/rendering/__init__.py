@@ -1,7 +1,7 @@
 """Renderers: Gaussians and cameras become images. One interface, one file per backend, chosen once by name.
 
-A new renderer is its name in `core.options.camera.RendererName` and a file here: of the name ``my-fast`` it is
-``my_fast_backend.py`` with the class ``MyFastRenderer``, which implements `core.rendering.base.Renderer`.
+To add a renderer ``my-fast``, add the name to `core.options.camera.RendererName` and the file ``my_fast_backend.py``
+with the class ``MyFastRenderer``, which implements `core.rendering.base.Renderer`.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def make_renderer(
     Args:
         name: ``numba`` (CPU), ``gsplat`` (CUDA), ``diff-gaussian`` (CUDA, the fork with depth and alpha), or ``auto``:
             gsplat where there is a CUDA device and gsplat is installed and compiles, numba otherwise. The choice is
-            logged and stands in the renderer's ``name``.
+            logged and is the renderer's ``name``.
         device: where the Gaussians will be; None: the CUDA device where there is one. A CPU renderer draws copies of
             what lies on a GPU, which is slow and logged.
         near, far: Gaussians whose centre is nearer or farther along the viewing axis are not drawn; world units.
-        rasterize_mode: what the blur by a pixel does to opacity, see `core.rendering.base.RasterizeMode`.
+        rasterize_mode: whether opacity compensates the low-pass filter, see `core.rendering.base.RasterizeMode`.
 
     Raises:
         UserError: unknown name, or the backend cannot run here.
@@ -70,7 +70,7 @@ def make_renderer(
 
 
 def _backend(name: str) -> type[Renderer]:
-    """The class of a backend by the convention for names above; the file is imported only now."""
+    """The class of a backend, by the naming convention above; imported lazily."""
     module = import_module(f"core.rendering.{name.replace('-', '_')}_backend")
     return getattr(module, f"{name.title().replace('-', '')}Renderer")
 
@@ -84,7 +84,7 @@ def configured_renderer(options: CameraOptions, device: torch.device | None = No
 def _choose(
     near: float, far: float, rasterize_mode: RasterizeMode, device: torch.device | None, on_gpu: bool
 ) -> Renderer:
-    """gsplat on a GPU where it runs, else numba; says which and, on a GPU, why not gsplat."""
+    """gsplat on a GPU if it runs, else numba; logs the choice and, on a GPU, why it is not gsplat."""
     why = "there is no GPU in use"
     if on_gpu and importlib.util.find_spec("gsplat") is None:
         why = "gsplat is not installed: pip install -e '.[cuda]' -c constraints.txt"

@@ -1,4 +1,4 @@
-"""What every renderer takes and returns."""
+"""Interface of the renderers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RenderOutput:
         image: ``[..., 3, H, W]`` RGB over the background: sum_i w_i c_i + (1 - alpha) background. Not clamped.
         alpha: ``[..., 1, H, W]`` coverage, sum_i w_i.
         depth: ``[..., 1, H, W]`` accumulated depth sum_i w_i z_i along the viewing axis, world units. Divide by alpha
-            for the mean depth of what is seen.
+            for the mean depth.
     """
 
     image: Tensor
@@ -39,7 +39,7 @@ class RenderOutput:
 
 
 class Renderer(Protocol):
-    """Draws Gaussians of several samples and frames from cameras, all images in one call, differentiably."""
+    """Differentiable renderer: all samples, frames and cameras in one call."""
 
     name: str
     on_gpu: bool  # whether it draws on a GPU; of the class

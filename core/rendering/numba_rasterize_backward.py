@@ -2,8 +2,8 @@
 
 For a Gaussian with alpha_i, transmittance T_i in front of it and inner product s_i of its colour and depth with the
 pixel's gradient, d loss / d alpha_i = T_i s_i - (sum over those behind of w_j s_j, plus background) / (1 - alpha_i).
-Gradients are summed over a band by one thread and stored in a table with a row for each Gaussian and band, so that
-they do not depend on which thread drew what.
+Gradients are summed over a band by one thread and stored in a table with a row for each Gaussian and band, so that they
+do not depend on the assignment of threads.
 """
 
 from __future__ import annotations

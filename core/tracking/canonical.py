@@ -10,7 +10,7 @@ _EDGE = 1e-3  # opacities and colours start this far from 0 and 1, where a sigmo
 _MIN_SCALE = 1e-5
 
 # Steps of Adam for each parameter, world units, logits and logarithms.
-RATES = {"means": 1e-3, "opacities": 2e-2, "scales": 1e-2, "quats": 1e-2, "colors": 2e-2}
+RATES = {"means": 3e-4, "opacities": 6e-3, "scales": 3e-3, "quats": 3e-3, "colors": 1e-2}
 
 
 class Canonical(nn.Module):

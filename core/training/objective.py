@@ -27,8 +27,8 @@ class StepResult:
     Attributes:
         gaussians: of the network, leading axes ``[B, T]``.
         render: of these from the cameras of the batch ``[B, T, V]``.
-        batch: ground truth.
-        generator: on the CPU; for everything that a term draws at random.
+        batch: the ground truth.
+        generator: on the CPU, for random choices of a term.
     """
 
     gaussians: Gaussians
@@ -50,14 +50,14 @@ TERMS: Mapping[str, Callable[[StepResult], Tensor]] = {"hull": hull_term}
 class Objective:
     """Terms of a batch and their weighted sum; each is a mean over samples.
 
-    What is drawn at random (views for LPIPS, rays for the hull) depends on seed and step alone, so that all samples of
-    a step are treated alike, however they are spread over processes and batches.
+    Random choices (views for LPIPS, rays for the hull) depend on seed and step only, so that results do not depend on
+    how samples are split over processes and batches.
     """
 
     def __init__(self, options: TrainOptions, seed: int = 0) -> None:
         """
         Raises:
-            UserError: LPIPS has a weight and its own weights are not installed.
+            UserError: LPIPS is enabled and its network weights are not installed.
         """
         self.options, self.seed = options, seed
         self.weights = LossWeights(lpips=options.lambda_lpips)
