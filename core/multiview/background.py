@@ -17,22 +17,9 @@ _PLAIN = 0.6  # minimum share of the picture's edge that is background
 _WHITE = 0.9  # darker than this in its darkest channel, a pixel is taken for the object
 
 
-def check_white(picture: Tensor, what: str) -> None:
-    """Check that a video's frame shows its object on white, which transparency has become.
-
-    Args:
-        picture: ``[3, H, W]`` in [0, 1].
-        what: what it is called in an error.
-
-    Raises:
-        UserError: most of the frame's edge is not white.
-    """
-    white = float((_edge(picture).amin(dim=0) > _WHITE).float().mean())
-    if white < _PLAIN:
-        raise UserError(
-            f"{what} has a background: {100 * white:.0f} % of its edge is white. Cut the object out (for instance with "
-            f"rembg, frame by frame) and put it on white or save it with alpha; --allow_background takes it as it is"
-        )
+def is_white(picture: Tensor) -> bool:
+    """Whether a video's frame ``[3, H, W]`` shows its object on white, which transparency has become."""
+    return float((_edge(picture).amin(dim=0) > _WHITE).float().mean()) >= _PLAIN
 
 
 def foreground(picture: Tensor, what: str) -> Tensor:
