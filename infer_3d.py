@@ -27,8 +27,8 @@ def main() -> None:
     if views.prompt:
         lift_prompt(session, views.prompt)
         return
-    names = (infer.test_path, workspace, infer.target_fps)
-    for source in open_sources(*names, lift_outputs, views.recenter, infer.allow_background):
+    names = (infer.test_path, workspace, options.input)
+    for source in open_sources(*names, lift_outputs, views.recenter):
         lift_video(session, source)
 
 

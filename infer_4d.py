@@ -21,8 +21,9 @@ def main() -> None:
     infer, views = options.infer, options.views
     if views.prompt:
         raise UserError("--prompt is for infer_3d.py: infer_4d.py needs a video")
-    names = (infer.test_path, options.run.workspace, infer.target_fps)
-    for source in open_sources(*names, sequence_outputs, views.recenter, infer.allow_background):
+    names = (infer.test_path, options.run.workspace, options.input)
+    every = bool(infer.interpresume) and options.side_views.inserted_side_views == "first"
+    for source in open_sources(*names, sequence_outputs, views.recenter, every):
         reconstruct_video(session, source)
 
 

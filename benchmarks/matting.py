@@ -33,7 +33,7 @@ from core.media import read_video, write_video
 from core.options.input import InputOptions
 
 SIZES = ((720, 1280), (1280, 720))  # landscape and portrait, (height, width), by turns
-OBJECT = 0.75  # of the shorter side: the square that holds the render
+OBJECT = 0.6  # of the video's shorter side that the object takes over the clip
 NOISE = 4 / 255
 FLOORS, WALLS = ("grass", "gravel", "brick"), ("brick", "grass", "gravel")
 
@@ -61,6 +61,15 @@ def render_of(tar: Path) -> list[np.ndarray]:
     return frames
 
 
+def tight(render: list[np.ndarray]) -> list[np.ndarray]:
+    """The same frames cropped to a square around everything that the object covers over the clip."""
+    rows, columns = np.nonzero(np.max([frame[..., 3] for frame in render], axis=0) > 0.5)
+    middle = (int(rows.min() + rows.max()) // 2, int(columns.min() + columns.max()) // 2)
+    half = int(max(np.ptp(rows), np.ptp(columns)) * 0.5 * 1.1) + 2
+    padded = [np.pad(frame, ((half, half), (half, half), (0, 0))) for frame in render]
+    return [frame[middle[0] : middle[0] + 2 * half, middle[1] : middle[1] + 2 * half] for frame in padded]
+
+
 def room(number: int, size: tuple[int, int]) -> np.ndarray:
     """A wall and a floor from photographs, ``[H, W, 3]``: tinted, lit from one side, the floor in perspective."""
     import cv2
@@ -71,8 +80,8 @@ def room(number: int, size: tuple[int, int]) -> np.ndarray:
 
     def surface(name: str) -> np.ndarray:
         photo = cv2.resize(np.asarray(getattr(data, name)(), np.float32) / 255, (width, height))
-        tint = rng.uniform(0.45, 1.0, 3).astype(np.float32)
-        return (0.25 + 0.75 * photo[..., None]) * tint
+        tint = (rng.uniform(0.6, 1.1) * rng.uniform(0.85, 1.0, 3)).astype(np.float32)
+        return (0.3 + 0.7 * photo[..., None]) * tint
 
     horizon = int(rng.uniform(0.45, 0.65) * height)
     corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
@@ -89,7 +98,8 @@ def composite(render: list[np.ndarray], number: int) -> Scene:
     import cv2
 
     height, width = SIZES[number % 2]
-    side = int(OBJECT * min(height, width))
+    render = tight(render)
+    side = int(1.1 * OBJECT * min(height, width))
     rng = np.random.default_rng(100 + number)
     margin = 80
     background = room(number, (height + 2 * margin, width + 2 * margin))

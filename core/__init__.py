@@ -13,6 +13,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/files.py             files of the user's checked before they are read; own files whole or not at all
     core/places.py            weights, protocols and lists, found from any folder
     core/images.py            pixels and picture files
+    core/ffmpeg.py            the ffmpeg program
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it
     core/tensor_files.py      tensors by name out of untrusted files
@@ -27,6 +28,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/losses.py            training terms, PSNR, SSIM
     core/data/                clips -> samples; side_views: where views 1, 2, ... come from, for everyone
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
+    core/matting/             any video -> its object on white, cropped: which frames, which matte, which crop
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
     core/evaluation/          protocols, systems under test, baselines, metrics, reports

@@ -27,7 +27,7 @@ CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
 
 # Import name -> distribution name, where they differ.
-DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 # Used where the user has built them, and never installed by this project.
 BROUGHT_ALONG = {"diff-gaussian-rasterization"}
 OURS = {"core", "l4gm", "tests", "blender_scripts", "benchmarks"}

@@ -28,6 +28,7 @@ from core.inference.outputs import (
     metadata_path,
     passing,
     read_record,
+    save_input_sheet,
     sequence_videos,
     sheet_path,
     side_view_record,
@@ -55,6 +56,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
     start = perf_counter()
     workspace, name, infer = session.workspace, source.name, session.options.infer
     num_frames = len(source.indices)
+    save_input_sheet(workspace, name, source.frames, num_frames)
     factor = infer.interpolate_rate if infer.interpresume else 1
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
     with Progress(name, num_frames + count) as progress:
@@ -150,6 +152,7 @@ def describe_source(source: Source) -> dict[str, object]:
         "num_frames": video.num_frames,
         "size": list(video.size),
         "stride": source.indices.step,
+        "matte": source.matte,
     }
 
 
@@ -182,6 +185,7 @@ def lift_video(session: Session, source: Source) -> None:
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
+    save_input_sheet(workspace, name, source.frames, len(source.indices))
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     best = session.lift(source, files)
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own

@@ -122,11 +122,17 @@ def _reach(boxes: np.ndarray, centres: np.ndarray) -> float:
 
 
 def _smoothed(path: np.ndarray, sigma: float) -> np.ndarray:
-    """``[T, 2]`` under a Gaussian; beyond its ends it goes on as its own reflection through them."""
-    radius = min(math.ceil(3 * sigma), len(path) - 1)
-    if radius < 1:
-        return path
-    before, after = 2 * path[0] - path[radius:0:-1], 2 * path[-1] - path[-2 : -radius - 2 : -1]
-    longer = np.concatenate([before, path, after])
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return np.stack([np.convolve(longer[:, axis], weights / weights.sum(), "valid") for axis in (0, 1)], axis=1)
+    """``[T, 2]``: for each time the value of the straight line that fits best, under a Gaussian around that time."""
+    times = np.arange(len(path), dtype=np.float64)
+    reach = math.ceil(3 * sigma)
+    smooth = np.empty_like(path)
+    for now in range(len(path)):
+        near = slice(max(0, now - reach), now + reach + 1)
+        away = times[near] - now
+        weights = np.exp(-0.5 * (away / sigma) ** 2)
+        weights /= weights.sum()
+        middle = (weights * away).sum()
+        spread = (weights * (away - middle) ** 2).sum()
+        slope = (weights * (away - middle)) @ path[near] / spread if spread > 0 else np.zeros(2)
+        smooth[now] = weights @ path[near] - slope * middle
+    return smooth

@@ -89,7 +89,7 @@ def prepare(
     """
     shown = progress or _bar
     used, step, rate = chosen_frames(clip, options)
-    kind = choose_matte(clip, options, used[0])
+    kind = choose_matte(clip, options)
     find = find or (load_u2net() if kind == "rembg" else None)
     all_used = used if step == 1 or not every else range(used[0], used[-1] + 1)
     stride = step if all_used is not used else 1
@@ -99,7 +99,7 @@ def prepare(
     if plain and isinstance(clip, Video) and not clip.times and not always:
         return Prepared(clip, used, rate, "none")
     path = None if plain else crop_path(boxes, float(rate * stride))
-    frames = _whole(clip, all_used) if path is None else _cropped(clip, all_used, kind, path, find, tracker)
+    frames = _whole(clip, all_used) if path is None else _cropped(clip, all_used, kind, path, boxes, find, tracker)
     _write(shown(frames, len(all_used), f"{clip.path.name}: cropping"), target, rate * stride)
     video = read_video(target)
     return Prepared(video, range(0, video.num_frames, stride), rate, "none" if plain else kind, path, all_used)
@@ -129,20 +129,16 @@ def chosen_frames(clip: Clip, options: InputOptions) -> tuple[Sequence[int], int
     return shown.clip(0).tolist(), 1, rate
 
 
-def choose_matte(clip: Clip, options: InputOptions, first: int) -> Kind:
-    """What tells the object from the background; none: everything stays as it is. Looks at one frame.
-
-    Args:
-        clip: the clip.
-        options: what is asked for.
-        first: the frame to look at.
+def choose_matte(clip: Clip, options: InputOptions) -> Kind:
+    """What tells the object from the background; none: everything stays as it is. Looks at the first used frame.
 
     Raises:
-        UserError: the alpha channel is asked for and there is none.
+        UserError: the alpha channel is asked for and there is none; no frame lies in the chosen time.
     """
+    first = chosen_frames(clip, options)[0][:1]
     if options.allow_background or options.matte == "none":
         return "none"
-    frame = next(iter(clip.pixels([first])))
+    frame = next(iter(clip.pixels(first)))
     has_alpha = clip.may_have_alpha and bool((frame[..., 3] < _TRANSPARENT).any())
     if options.matte == "alpha" and not has_alpha:
         raise UserError(f"--matte alpha: nothing in {clip.path} is transparent; try --matte auto")
@@ -189,7 +185,13 @@ def _check(clip: Clip, boxes: np.ndarray, others: int) -> None:
 
 
 def _cropped(
-    clip: Clip, used: Sequence[int], kind: Kind, path: CropPath, find: Finder | None, tracker: Tracker | None
+    clip: Clip,
+    used: Sequence[int],
+    kind: Kind,
+    path: CropPath,
+    boxes: np.ndarray,
+    find: Finder | None,
+    tracker: Tracker | None,
 ) -> Iterator[Tensor]:
     """The object in every frame, ``[4, S, S]``, colours premultiplied."""
     size = 2 * round(min(LARGEST, max(_SMALLEST, path.side)) / 2)
@@ -198,8 +200,8 @@ def _cropped(
             yield cut(_planes(frame, kind, clip.path), *path.window(k), path.side, size)
         return
     small = _reduced(clip.size, min(1.0, 2 * size / path.side))
-    scaled = path.scaled((small or clip.size)[0] / clip.size[0])
-    yield from cutouts(clip.pixels(used, small), find, scaled, tracker, size)
+    factor = (small or clip.size)[0] / clip.size[0]
+    yield from cutouts(clip.pixels(used, small), find, path.scaled(factor), boxes * factor, tracker, size)
 
 
 def _planes(frame: np.ndarray, kind: Kind, path: Path) -> Tensor:

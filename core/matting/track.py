@@ -72,9 +72,10 @@ class Tracker:
         """How many other things are seen in half of the object's frames or more, and are not small beside it."""
         main = self._areas[self.object]
         lasting = (areas for k, areas in enumerate(self._areas) if k != self.object and 2 * len(areas) >= len(main) > 0)
-        return sum(np.mean(areas) >= _BESIDE * np.mean(main) for areas in lasting)
+        return sum(int(np.median(areas) >= _BESIDE * np.median(main)) for areas in lasting)
 
-    def mask(self, index: int) -> np.ndarray:
-        """Where the object is in a frame, bool ``[h, w]``."""
+    def masks(self, index: int) -> np.ndarray:
+        """Where the object is in a frame, and where other things are: bool ``[2, h, w]``."""
         things = np.frombuffer(zlib.decompress(self._frames[index]), np.int32).reshape(self._shape)
-        return (things == self.object) & (things > 0)
+        main = (things == self.object) & (things > 0)
+        return np.stack([main, (things > 0) & ~main])

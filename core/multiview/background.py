@@ -22,6 +22,12 @@ def is_white(picture: Tensor) -> bool:
     return float((_edge(picture).amin(dim=0) > _WHITE).float().mean()) >= _PLAIN
 
 
+def is_plain(picture: Tensor) -> bool:
+    """Whether most of the edge of ``[3, H, W]`` has one colour."""
+    edge = _edge(picture)
+    return float(_like(edge, edge.median(dim=1).values).float().mean()) >= _PLAIN
+
+
 def foreground(picture: Tensor, what: str) -> Tensor:
     """Which pixels are not the plain ground that reaches in from the edge: ``[H, W]`` bool.
 
@@ -32,13 +38,12 @@ def foreground(picture: Tensor, what: str) -> Tensor:
     Raises:
         UserError: the ground is not of one colour, or there is nothing on it.
     """
-    edge = _edge(picture)
-    ground = edge.median(dim=1).values
-    if float(_like(edge, ground).float().mean()) < _PLAIN:
+    if not is_plain(picture):
         raise UserError(
             f"{what} is not on a plain ground: cut the object out first (for instance with rembg) and save it as a "
             f".png with alpha, or on white"
         )
+    ground = _edge(picture).median(dim=1).values
     mask = ~_connected_to_edge(_like(picture, ground))
     if not bool(mask.any()):
         raise UserError(f"{what} is empty: there is nothing on its ground")

@@ -36,6 +36,7 @@ RENAMED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "interp_sides": ("inserted_side_views", {"ends": "blend"}),
     "seeder": ("view_generator", {}),
     "chunk_lanes": ("chunk_workers", {}),
+    "target_fps": ("fps", {}),
 }
 
 
@@ -110,20 +111,22 @@ TRAIN = Offer(
 )
 INFER_3D = Offer(
     "infer.test_path views.prompt run.workspace run.resume side_views.view_generator infer.output_size "
-    "infer.orientation infer.precision run.device camera.renderer infer.allow_background",
+    "infer.orientation infer.precision run.device camera.renderer input.matte",
     {
         "files": "infer.ply_layout",
+        "input": "input.start input.duration input.fps input.allow_background",
         "first_frame": f"{_VIEWS} side_views.single_view_resume",
         "diffusion": _DIFFUSION,
         "camera": "camera.*",
     },
-    "data.num_frames infer.target_fps camera.rasterize_mode model.*",
+    "data.num_frames camera.rasterize_mode model.*",
 )
 INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
-    "infer.output_size infer.orientation infer.precision run.device camera.renderer",
+    "infer.output_size infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "sequence": f"infer.target_fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "input": "input.*",
+        "sequence": f"side_views.chunk_side_views {_INTERPOLATION} infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
