@@ -26,7 +26,7 @@ def find_red(picture: np.ndarray) -> np.ndarray:
 def background(height: int, width: int, shift: int = 0) -> np.ndarray:
     """Blue and green waves, uint8 ``[H, W, 3]``."""
     rows, columns = np.mgrid[:height, :width]
-    waves = np.stack([0 * rows, np.sin((columns + shift) / 7), np.cos(rows / 9)], axis=-1)
+    waves = np.stack([0 * rows - 1, np.sin((columns + shift) / 7), np.cos(rows / 9)], axis=-1)
     return (90 + 60 * waves).astype(np.uint8)
 
 

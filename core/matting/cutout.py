@@ -23,7 +23,9 @@ Item = TypeVar("Item")
 GRID = 320  # longer side of the maps in which the object is sought, U2-Net's own resolution
 _SURE = 0.5  # from here on a place belongs to the object
 _FAINT = 0.1  # from here on places are connected
+_CLEAN = 0.04  # what is less sure is background altogether, what is surer than 1 less this the object altogether
 _NEAR = 2  # frames before and after, whose boxes count for what is looked at closely
+_OWN, _OWN_SURE = 2.0, 6.0  # weight of a frame's own matte beside its two neighbours' where unsure; more where sure
 _SAME_COLOUR = 0.06  # difference of colour at which a neighbour in time counts 1/e
 _CLOSE = 0.7  # share of the square that the network sees the second time, which the object takes
 _LEAST = 0.6  # of the clip's longest box: shorter ones are of an object that is seen in part
@@ -67,7 +69,7 @@ def cutouts(
         for k, frame in enumerate(frames)
     )
     for before, now, after in _with_neighbours(found):
-        alpha = _steadied(before, now, after)
+        alpha = ((_steadied(before, now, after) - _CLEAN) / (1 - 2 * _CLEAN)).clip(0, 1)
         colours = _foreground(now[0], alpha)
         premultiplied = np.concatenate([colours * alpha[..., None], alpha[..., None]], axis=-1)
         yield torch.from_numpy(premultiplied).permute(2, 0, 1).float().clamp(0, 1)
@@ -144,7 +146,8 @@ def _with_neighbours(items: Iterable[Item]) -> Iterator[tuple[Item, Item, Item]]
 def _steadied(*three: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """The middle one's matte, averaged with its neighbours' along the motion, where the colours agree."""
     before, now, after = three
-    total, weights = now[1] * 2, np.full_like(now[1], 2)
+    weights = _OWN + _OWN_SURE * (2 * now[1] - 1) ** 2
+    total = weights * now[1]
     for other in (before, after):
         if other is now:
             continue
