@@ -13,7 +13,7 @@ class InferOptions:
     """Videos in, files out."""
 
     test_path: str | None = None
-    """A video, a picture, numbered pictures, or a folder or pattern (*) of them."""
+    """A video or a picture, or a folder or pattern of them."""
     interpresume: str | None = None
     """Checkpoint of the interpolation model; None: no interpolation."""
     output_size: int = 512

@@ -15,14 +15,13 @@ class InputOptions:
     """From a file to the frames that the networks see."""
 
     matte: Matte = "auto"
-    """What tells the object from the background, which is then cropped. auto: the alpha channel if there is one; a
-    video on white stays as it is; else rembg. none: everything stays."""
+    """What tells the object from the background. auto: alpha; as it is on white; else rembg."""
     start: float = 0.0
-    """Seconds of the video that are passed over."""
+    """Seconds to pass over."""
     duration: float | None = None
-    """Seconds of the video that are used; None: to its end."""
+    """Seconds to use; None: to the end."""
     fps: float = 15.0
-    """Frames are skipped evenly down to about this rate; slower videos keep theirs. Of numbered pictures, the rate."""
+    """Frames are skipped evenly down to about this rate; that of numbered pictures."""
     allow_background: bool = False
     """The same as --matte none."""
 

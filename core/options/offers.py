@@ -114,24 +114,24 @@ INFER_3D = Offer(
     "infer.orientation infer.precision run.device camera.renderer input.matte",
     {
         "files": "infer.ply_layout",
-        "input": "input.start input.duration input.fps input.allow_background",
+        "input": "input.start input.duration input.fps",
         "first_frame": f"{_VIEWS} side_views.single_view_resume",
         "diffusion": _DIFFUSION,
         "camera": "camera.*",
     },
-    "data.num_frames camera.rasterize_mode model.*",
+    "data.num_frames input.allow_background camera.rasterize_mode model.*",
 )
 INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
     "infer.output_size infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "input": "input.*",
+        "input": "input.start input.duration input.fps",
         "sequence": f"side_views.chunk_side_views {_INTERPOLATION} infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "views.prompt side_views.single_view_resume camera.rasterize_mode model.*",
+    "views.prompt input.allow_background side_views.single_view_resume camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
