@@ -11,7 +11,8 @@ from typing import Literal
 import tyro
 
 from core.cli import run
-from core.inference.inputs import cut_out
+from core.inference.cutting import cut_out
+from core.inference.inputs import run_all
 from core.options.input import InputOptions
 
 
@@ -31,8 +32,7 @@ def main() -> None:
     """Parse, call; the parts save."""
     description = "Cut the object out of videos and crop it; the clips are input of infer_3d and infer_4d."
     options = tyro.cli(MatteArguments, description=description, use_underscores=True)
-    for path in cut_out(options.test_path, Path(options.workspace), options, options.format):
-        print(path)
+    run_all(cut_out(options.test_path, Path(options.workspace), options, options.format), print)
 
 
 if __name__ == "__main__":

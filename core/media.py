@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -24,6 +24,7 @@ from core.images import check_size, on_white, to_uint8
 
 T = TypeVar("T")
 
+PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # ffmpeg plays what is left of such a file and reports success; only its log shows it.
 TRUNCATED = re.compile(r"^\[.*\] (.*(?:ended prematurely|partial file).*)$", re.MULTILINE)
 # The decoders that ffmpeg takes for these two unasked drop the alpha channel.
@@ -91,13 +92,18 @@ class Video:
                 yield np.frombuffer(bytearray(data), np.uint8).reshape(height, width, 4)
 
 
+def kind_of(path: str | Path) -> Literal["video", "picture"]:
+    """Whether a file is a video or a picture by its suffix, for messages: ffmpeg decodes both."""
+    return "picture" if Path(path).suffix.lower() in PICTURE_SUFFIXES else "video"
+
+
 def read_video(path: str | Path) -> Video:
     """Open a video, or an image as a video of one frame. Decodes it once to learn its exact rate and length.
 
     Raises:
         UserError: the file is missing, empty, truncated, damaged, of a codec that ffmpeg lacks, or not a video.
     """
-    path = regular_file(path, "video")
+    path, kind = regular_file(path, kind_of(path)), kind_of(path)
     if path.stat().st_size == 0:
         raise _unreadable(path, "the file is empty")
     # The framecrc format states time base and size, then prints one line for each decoded frame.
@@ -115,7 +121,7 @@ def read_video(path: str | Path) -> Video:
         report = log_text(log)
     _check_report(path, report, bool(status or not stamps))
     width, height = (int(side) for side in header["#dimensions 0"].split("x"))
-    check_size("video", path, width, height)
+    check_size(kind, path, width, height)
     tick = Fraction(header["#tb 0"])
     fps = _rate(1 / tick, len(stamps), stamps[-1] - stamps[0])
     codec, pixels = re.search(r"Video: (\w+)(?: \([^)]*\))*, (\w+(?:\([^)]*\))?)|$", report).groups(default="")
@@ -135,7 +141,7 @@ def read_video(path: str | Path) -> Video:
 def _check_report(path: Path, report: str, failed: bool) -> None:
     """Raise `UserError` where ffmpeg's log says that the file did not decode, or not to its end."""
     if "Format not on whitelist" in report:
-        raise _unreadable(path, "it is no video but a playlist, a text or of an unknown kind")
+        raise _unreadable(path, f"it is no {kind_of(path)} but a playlist, a text or of an unknown kind")
     if "no decoder found for" in report:
         codec = re.search(r"Video: \w+ .*?\((\S+) / 0x|$", report)[1] or "which it does not know"
         raise UserError(
@@ -145,7 +151,7 @@ def _check_report(path: Path, report: str, failed: bool) -> None:
     cut = TRUNCATED.search(report)
     if cut or failed:
         reason = cut[1] if cut else log_reason(report) or "no frame decodes"
-        raise _unreadable(path, f"it is truncated, damaged or not a video ({reason})")
+        raise _unreadable(path, f"it is truncated, damaged or not a {kind_of(path)} ({reason})")
 
 
 def select_frames(num_frames: int, fps: Fraction, target_fps: float = 15) -> tuple[range, Fraction]:
@@ -276,7 +282,10 @@ def _uneven(stamps: Sequence[int], tick: Fraction, fps: Fraction) -> tuple[float
 
 
 def _unreadable(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"cannot read video {path}: {reason}; give a whole mp4, mov, webm or gif, or mend a "
-        f"damaged one with: ffmpeg -i {path} mended.mp4"
+    kind = kind_of(path)
+    advice = (
+        "give a whole png, jpg, webp or tif"
+        if kind == "picture"
+        else f"give a whole mp4, mov, webm or gif, or mend a damaged one with: ffmpeg -i {path} mended.mp4"
     )
+    return UserError(f"cannot read {kind} {path}: {reason}; {advice}")

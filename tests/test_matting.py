@@ -237,6 +237,7 @@ def test_an_object_that_is_hidden_for_a_while_is_followed_through_it(tmp_path: P
 
 
 def test_a_missing_model_and_a_missing_package_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_u2net.cache_clear()
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
     monkeypatch.setitem(__import__("sys").modules, "rembg", None)
     with pytest.raises(UserError, match=r"pip install 'l4gm\[matte\]'"):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from core.images import load_image
 from core.inference.inputs import open_sources
+from core.matting.saliency import load_u2net
 from core.media import read_video
 from core.options.input import InputOptions
 from tests.matting_place import alpha_frames, find_red, masks_of_a_walk, phone_video
@@ -28,7 +29,7 @@ QUICK = "--interpresume None"
 @pytest.fixture
 def with_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in in the place of U2-Net."""
-    monkeypatch.setattr("core.inference.inputs.load_u2net", lambda: find_red)
+    monkeypatch.setattr("core.matting.prepare.load_u2net", lambda: find_red)
 
 
 def walk(frames: int = 3) -> list[np.ndarray]:
@@ -126,9 +127,10 @@ def test_a_video_with_a_background_without_the_model(call: Call, monkeypatch: py
     monkeypatch.setenv("U2NET_HOME", "none")
     phone_video(Path("data_test/y.mp4"), walk())
     line = f"nano --test_path data_test/y.mp4 {QUICK}"
+    load_u2net.cache_clear()
     for script in ("infer_3d", "infer_4d"):
         refused(call(script, line), "the video has a background", "u2net.onnx", "--matte none keeps the background")
-    assert not Path("results").exists()
+    assert not files()
     for way in ("--allow_background", "--matte none"):
         assert call("infer_4d", f"{line} {way}")[0] == 0
 
@@ -138,7 +140,7 @@ def test_both_names_of_the_rate(call: Call) -> None:
     for option in ("--fps", "--target_fps"):
         assert call("infer_4d", f"{SHORT} {QUICK} {option} 4 --start 0.25 --duration 0.5")[0] == 0
         record = json.loads(Path("results/x_metadata.json").read_text())
-        assert (record["num_sets"], record["frame_rate"]) == (2, "4")
+        assert (record["num_frames"], record["frame_rate"]) == (2, "4")
 
 
 def test_a_pattern_that_matches_nothing(call: Call) -> None:

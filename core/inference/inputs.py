@@ -1,4 +1,4 @@
-"""Which videos to run on, opened and checked before any work begins."""
+"""Inputs of a command: found and checked, then opened one by one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import starmap
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,15 +21,16 @@ from core.errors import UserError
 from core.files import LONGEST_NAME, check_workspace, regular_file
 from core.images import letterbox, on_white
 from core.matting.pictures import Clip, numbered_clips, read_pictures
-from core.matting.prepare import choose_matte, prepare
-from core.matting.saliency import load_u2net
-from core.media import Video, read_video, windows
+from core.matting.prepare import prepare
+from core.media import PICTURE_SUFFIXES, Video, kind_of, read_video, windows
 from core.multiview.background import centered, foreground, is_plain
 from core.options.input import InputOptions
 
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _NOT_INPUTS = re.compile(r"(_\d{3}|_orig)$")  # side views and copies of first frames, as infer_3d names them
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Input:
     @property
     def is_picture(self) -> bool:
         """Whether it is a single picture, by its name."""
-        return not self.pictures and self.path.suffix.lower() in PICTURE_SUFFIXES
+        return not self.pictures and kind_of(self.path) == "picture"
 
     def open(self, fps: float) -> Clip:
         """Read it, pictures at this rate. Raises `UserError` where it cannot be read."""
@@ -142,7 +143,8 @@ def open_sources(
 ) -> Iterator[Source]:
     """Open everything that ``--test_path`` names, in the order of the names; cut out and crop what has a background.
 
-    All is opened and checked at once. What takes long, the cutting out, is done for each input when its turn comes.
+    Names and places of all results are checked at once. Files are opened one by one; after the error of one the
+    iterator goes on.
 
     Args:
         test_path: a video or picture, a folder of them or of numbered pictures, or a pattern such as ``clips/*.mp4``.
@@ -158,19 +160,36 @@ def open_sources(
             that no result can have, the workspace is the folder of a video, or two inputs would write the same file.
     """
     inputs = find_inputs(test_path)
-    _check_outputs(inputs, Path(workspace), outputs)
-    opened = []
-    for given in inputs:
-        clip = given.open(options.fps)
-        opened.append((given, clip, _options_of(given, clip, options, recenter)))
-    kinds = [choose_matte(clip, chosen) for _, clip, chosen in opened]
-    find = load_u2net() if "rembg" in kinds else None
+    check_outputs(inputs, Path(workspace), outputs)
 
-    def source(given: Input, clip: Clip, chosen: InputOptions) -> Source:
-        made = prepare(clip, chosen, Path(workspace, f"{given.name}_input.mov"), every=every, find=find)
+    def opened(given: Input) -> Source:
+        clip = given.open(options.fps)
+        target = Path(workspace, f"{given.name}_input.mov")
+        made = prepare(clip, _options_of(given, clip, options, recenter), target, every=every)
         return Source(given, made.video, made.indices, made.rate, made.matte, recenter)
 
-    return starmap(source, opened)
+    return map(opened, inputs)
+
+
+def run_all(sources: Iterator[Item], run: Callable[[Item], object]) -> None:
+    """Run a program on every input; one that fails does not stop those after it.
+
+    Raises:
+        UserError: of the only input; of several at the end, naming all that failed.
+    """
+    count, failed = 0, []
+    while True:
+        try:
+            source = next(sources, None)
+            if source is None:
+                break
+            run(source)
+        except UserError as error:
+            failed.append(str(error))
+        count += 1
+    if failed:
+        several = f"{len(failed)} of {count} inputs failed, the others are done: " if count > 1 else ""
+        raise UserError(several + "; ".join(dict.fromkeys(failed)))
 
 
 def _options_of(given: Input, clip: Clip, options: InputOptions, recenter: bool) -> InputOptions:
@@ -192,7 +211,7 @@ def find_inputs(test_path: str | None) -> list[Input]:
         elif not os.path.lexists(path) and glob.has_magic(test_path):
             files = sorted(p for p in map(Path, glob.glob(test_path)) if p.is_file())
         else:
-            return [Input(regular_file(path, "video"), path.stem)]
+            return [Input(regular_file(path, kind_of(path)), path.stem)]
     except OSError as error:
         raise UserError(f"cannot read --test_path {path}: {error.strerror}; check the path") from error
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
@@ -211,7 +230,8 @@ def find_inputs(test_path: str | None) -> list[Input]:
     return found
 
 
-def _check_outputs(inputs: list[Input], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
+def check_outputs(inputs: list[Input], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
+    """Check that nothing stands where results will go, as `open_sources` says."""
     check_workspace(workspace)
     claimed: dict[str, Input] = {}
     real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
@@ -270,17 +290,3 @@ def check_name(path: Path, name: str, outputs: Sequence[str]) -> None:
             f"the name of {path} is too long: a result would have a name of {longest} bytes, and {LONGEST_NAME} are "
             f"possible; rename the video"
         )
-
-
-def cut_out(test_path: str | None, workspace: Path, options: InputOptions, suffix: str) -> Iterator[Path]:
-    """Write every input of ``--test_path`` as a clip ``NAME.mov`` or ``NAME.mp4`` that is framed as the networks want.
-
-    Raises:
-        UserError: as `open_sources`.
-    """
-    inputs = find_inputs(test_path)
-    _check_outputs(inputs, workspace, lambda name: [f"{name}.{suffix}"])
-    clips = [given.open(options.fps) for given in inputs]
-    find = load_u2net() if "rembg" in [choose_matte(clip, options) for clip in clips] else None
-    for given, clip in zip(inputs, clips, strict=True):
-        yield prepare(clip, options, workspace / f"{given.name}.{suffix}", always=True, find=find).video.path

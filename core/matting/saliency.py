@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ def model_path() -> Path:
     return Path(os.environ.get("U2NET_HOME") or "~/.u2net").expanduser() / MODEL
 
 
+@cache
 def load_u2net() -> Finder:
-    """The model, ready to be called. Nothing is downloaded.
+    """The model, ready to be called; loaded once. Nothing is downloaded.
 
     Raises:
         UserError: rembg is not installed, or the model file is missing or damaged.
