@@ -14,7 +14,7 @@ import torch
 from core.errors import UserError
 from core.matting.crop import OCCUPANCY, box_of, crop_path, cut, is_framed
 from core.matting.prepare import chosen_frames, prepare
-from core.matting.saliency import load_u2net
+from core.matting.saliency import load_u2net, model_path
 from core.matting.track import Tracker
 from core.media import Video, read_video, write_video
 from core.options import CameraOptions
@@ -254,3 +254,16 @@ def test_a_missing_model_and_a_missing_package_say_what_to_do(tmp_path: Path, mo
 
 def test_box_of_nothing() -> None:
     assert np.isnan(box_of(torch.zeros(4, 4))).all()
+
+
+@pytest.mark.slow
+def test_the_real_model_finds_a_drawn_object(tmp_path: Path) -> None:
+    """U2-Net itself, where rembg and its file are there."""
+    pytest.importorskip("rembg")
+    if not model_path().is_file():
+        pytest.skip(f"{model_path()} is not there")
+    load_u2net.cache_clear()
+    masks = masks_of_a_walk(3, 240, 320)
+    prepared = prepare(phone_video(tmp_path / "x.mp4", masks), REMBG, tmp_path / "a.mov")
+    for k, pixels in enumerate(prepared.video.pixels()):
+        assert overlap(pixels[..., 3] > 127, true_crop(masks, prepared, k, len(pixels))) > 0.95

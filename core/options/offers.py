@@ -95,8 +95,8 @@ def _expand(text: str, named: Collection[str] = ()) -> tuple[str, ...]:
 _INTERPOLATION = "infer.interpolate_rate infer.interp_batch side_views.inserted_side_views"
 _VIEWS = "views.view_azimuths views.candidates views.align_elevation views.align_scale views.recenter"
 _DIFFUSION = (
-    "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale views.offload "
-    "run.seed"
+    "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale "
+    "views.offload run.seed"
 )
 
 TRAIN = Offer(
@@ -115,8 +115,8 @@ INFER_3D = Offer(
     {
         "files": "infer.ply_layout",
         "input": "input.start input.duration input.fps",
-        "first_frame": f"{_VIEWS} side_views.single_view_resume",
-        "diffusion": _DIFFUSION,
+        "first_frame": f"{_VIEWS} views.elevation side_views.single_view_resume",
+        "diffusion": f"{_DIFFUSION} views.download",
         "camera": "camera.*",
     },
     "data.num_frames input.allow_background camera.rasterize_mode model.*",
@@ -131,7 +131,8 @@ INFER_4D = Offer(
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "views.prompt input.allow_background side_views.single_view_resume camera.rasterize_mode model.*",
+    "views.prompt views.elevation views.download input.allow_background side_views.single_view_resume "
+    "camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
