@@ -55,7 +55,6 @@ def reconstruct_video(session: Session, source: Source) -> None:
     start = perf_counter()
     workspace, name, infer = session.workspace, source.name, session.options.infer
     num_frames = len(source.indices)
-    save_input_sheet(workspace, name, source.frames, num_frames)
     factor = infer.interpolate_rate if infer.interpresume else 1
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
     with Progress(name, num_frames + count) as progress:
@@ -63,6 +62,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
             _ = session.network, session.interpolation
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
+        save_input_sheet(workspace, name, source.frames, num_frames)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
@@ -200,7 +200,6 @@ def lift_video(session: Session, source: Source) -> None:
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
-    save_input_sheet(workspace, name, source.frames, len(source.indices))
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     if session.options.views.prompt and len(files) == NUM_VIEWS:
         raise UserError(
@@ -208,6 +207,7 @@ def lift_video(session: Session, source: Source) -> None:
             f"--view_generator imagedream makes them anew"
         )
     best = session.lift(source, files)
+    save_input_sheet(workspace, name, source.frames, len(source.indices))
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")

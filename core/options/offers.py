@@ -113,8 +113,7 @@ INFER_3D = Offer(
     "infer.test_path views.prompt run.workspace run.resume side_views.view_generator infer.output_size "
     "infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "files": "infer.ply_layout",
-        "input": "input.start input.duration input.fps",
+        "files": "infer.ply_layout input.start input.duration input.fps",
         "first_frame": f"{_VIEWS} views.elevation side_views.single_view_resume",
         "diffusion": f"{_DIFFUSION} views.download",
         "camera": "camera.*",
@@ -125,8 +124,7 @@ INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
     "infer.output_size infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "input": "input.start input.duration input.fps",
-        "sequence": f"side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "sequence": f"input.start input.duration input.fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
