@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "matte.py", "eval.py")
+SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "matte.py", "eval.py", "export.py", "view.py")
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -37,6 +37,7 @@ LAYERS = {
     "media": 3,
     "ply": 3,
     "tensor_files": 3,
+    "export": 4,
     "data": 4,
     "multiview": 5,
     "matting": 6,
@@ -64,6 +65,8 @@ FENCES = {
     "rembg": "core/matting/",
     "pymatting": "core/matting/",
     "skimage": "benchmarks/matting.py",
+    "fourdgs": "core/export/",
+    "viser": "core/export/",
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",
 }
