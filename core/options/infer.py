@@ -15,7 +15,7 @@ class InferOptions:
     """Videos in, files out."""
 
     test_path: str | None = None
-    """A video or a picture, or a folder or pattern of them."""
+    """Videos or pictures: file, folder or pattern."""
     interpresume: str | None = None
     """Checkpoint of the interpolation model; None: no interpolation."""
     output_size: int = 512

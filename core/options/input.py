@@ -15,13 +15,13 @@ class InputOptions:
     """From a file to the frames that the networks see."""
 
     matte: Matte = "auto"
-    """What tells the object from the background. auto: alpha; as it is on white; else rembg."""
+    """What cuts the object out."""
     start: float = 0.0
     """Seconds to pass over."""
     duration: float | None = None
     """Seconds to use; None: to the end."""
     fps: float = 15.0
-    """Frames are skipped evenly down to about this rate; that of numbered pictures."""
+    """Frames a second to use, about."""
     allow_background: bool = False
     """The same as --matte none."""
 
