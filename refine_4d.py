@@ -21,8 +21,8 @@ def main() -> None:
     session = Session(options)
     infer, views = options.infer, options.views
     check_formats(infer.export)
-    names = (infer.test_path, options.run.workspace, infer.target_fps)
-    sources = open_sources(*names, sequence_outputs, views.recenter, infer.allow_background)
+    names = (infer.test_path, options.run.workspace, options.input)
+    sources = open_sources(*names, sequence_outputs, views.recenter)
     run_all(sources, lambda source: reconstruct_video(session, source))
 
 

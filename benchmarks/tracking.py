@@ -60,7 +60,7 @@ class Measured:
         seconds = process_time() - start
         forward = stack(frame.gaussians for frame in frames)
         systems = {"feed-forward": forward, "frozen": forward.map(lambda x: x[:1].expand_as(x)), "refined": refined}
-        rows = {system: self._row(one, trial.truth, trial.front) for system, one in systems.items()}
+        rows = {system: self._row(one, trial.ground_truth, trial.front) for system, one in systems.items()}
         rows["refined"]["processor seconds"] = seconds
         return rows
 
@@ -74,11 +74,14 @@ class Measured:
         images = {
             "feed-forward": trial._draw_frames(trial._inserted(ends)).images,
             "blended neighbours": trial._blended(ends).images,
-            "refined": self._draw(trial._moved(tracks), trial.truth),
+            "refined": self._draw(trial._moved(tracks), trial.ground_truth),
             "blended refined neighbours": trial._blended(at_ends).images,
         }
         at = torch.tensor(protocol.compared())
-        return {system: {"inserted": float(psnr(x[at], trial.truth.images[at]).mean())} for system, x in images.items()}
+        return {
+            system: {"inserted": float(psnr(x[at], trial.ground_truth.images[at]).mean())}
+            for system, x in images.items()
+        }
 
     @property
     def _side_views(self) -> str:

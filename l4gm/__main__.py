@@ -12,6 +12,7 @@ COMMANDS = {
     "infer-3d": ("infer_3d", "side views and Gaussians of a video's first frame, a picture or a text"),
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
     "refine-4d": ("refine_4d", "a video becomes one set of Gaussians and its motion"),
+    "matte": ("matte", "cut the object out of videos and crop it, without reconstructing it"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
     "export": ("export", "finished sequences as a page, a packed clip or other projects' formats"),

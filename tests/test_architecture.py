@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "refine_4d.py", "eval.py", "export.py", "view.py")
+SCRIPTS = (*("main.py", "infer_3d.py", "infer_4d.py", "refine_4d.py", "matte.py", "eval.py", "export.py", "view.py"),)
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -41,12 +41,14 @@ LAYERS = {
     "data": 4,
     "multiview": 5,
     "tracking": 6,
+    "matting": 6,
     "training": 8,
     "inference": 8,
     "evaluation": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
+    "ffmpeg": "media",
     "lpips": "losses",
     "rotations": "gaussians",
 }
@@ -60,7 +62,10 @@ FENCES = {
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
-    "cv2": ("core/evaluation/metrics.py", "blender_scripts/scores.py"),
+    "cv2": ("core/evaluation/metrics.py", "core/matting/", "blender_scripts/scores.py", "benchmarks/matting.py"),
+    "rembg": "core/matting/",
+    "pymatting": "core/matting/",
+    "skimage": "benchmarks/matting.py",
     "fourdgs": "core/export/",
     "viser": "core/export/",
     "bpy": "blender_scripts/",

@@ -23,7 +23,7 @@ RESULTS = {f"{kind}_x{end}.mp4" for kind in ("w_interp", "wo_interp") for end in
 RESULTS |= (
     {f"x_{view:03d}.png" for view in range(4)}
     | {"x_metadata.json", "x_contact_sheet.png", "x_tracks.npz"}
-    | {"x.l4gm", "x.html"}
+    | {"x.l4gm", "x.html", "x_input.png"}
 )
 RESULTS |= {f"x/frame{number:04d}.ply" for number in range(1, 8)}
 

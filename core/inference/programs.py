@@ -20,7 +20,6 @@ from core.images import resize_area, save_image
 from core.inference.align import Lifted, Pose
 from core.inference.first_frame import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
 from core.inference.inputs import Source
-from core.inference.network import Network
 from core.inference.outputs import (
     MIN_OPACITY,
     ContactSheet,
@@ -34,6 +33,7 @@ from core.inference.outputs import (
     passing,
     ply_path,
     read_record,
+    save_input_sheet,
     sequence_videos,
     sheet_path,
     side_view_record,
@@ -66,9 +66,10 @@ def reconstruct_video(session: Session, source: Source) -> None:
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
-            _ = session.network, _interpolation(session)
+            _ = session.network, session.inserting
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
+        save_input_sheet(workspace, name, source.frames, num_frames)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
@@ -117,7 +118,7 @@ def _write_sequence(
         frames = passing(frames, at_frames if finished is None else every(at_frames, factor))
         if finished is not None:
             frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
-        elif _interpolation(session):
+        elif session.inserting:
             frames = progress.over(_interpolated(session, source, sides, frames, factor), "interpolating")
             frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
         for sink in (ply, sheet):
@@ -129,16 +130,11 @@ def _write_sequence(
     return finished
 
 
-def _interpolation(session: Session) -> Network | None:
-    """The interpolation model, if frames are inserted by one and not by a fitted motion."""
-    return None if session.options.refine.refine else session.interpolation
-
-
 def _network_calls(session: Session, num_frames: int) -> tuple[list[nn.Module], int]:
     """The levels of the networks, and how many calls of levels a video takes."""
     infer, length = session.options.infer, session.options.data.num_frames
-    pairs = infer.interp_batch if _interpolation(session) else 0
-    networks = dict.fromkeys(filter(None, (session.network, _interpolation(session))))
+    pairs = infer.interp_batch if session.inserting else 0
+    networks = dict.fromkeys(filter(None, (session.network, session.inserting)))
     calls = len(session.network.levels) * num_calls(num_frames, length, pairs, session.interpolation_workers)
     return [level for network in networks for level in network.levels], calls
 
@@ -196,6 +192,7 @@ def describe_source(source: Source) -> dict[str, object]:
         "num_frames": video.num_frames,
         "size": list(video.size),
         "stride": source.indices.step,
+        "matte": source.matte,
     }
 
 
@@ -212,8 +209,8 @@ def _describe_sequence(
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
         "chunk_side_views": sides.chunk_side_views,
-        "interpolate_rate": infer.interpolate_rate if refined or _interpolation(session) else None,
-        "inserted_side_views": sides.inserted_side_views if _interpolation(session) else None,
+        "interpolate_rate": infer.interpolate_rate if refined or session.inserting else None,
+        "inserted_side_views": sides.inserted_side_views if session.inserting else None,
         "refinement": asdict(session.options.refine) if refined else None,
         "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
         **session.describe(),
@@ -236,6 +233,7 @@ def lift_video(session: Session, source: Source) -> None:
             f"--view_generator imagedream makes them anew"
         )
     best = session.lift(source, files)
+    save_input_sheet(workspace, name, source.frames, len(source.indices))
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")

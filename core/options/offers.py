@@ -36,6 +36,7 @@ RENAMED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "interp_sides": ("inserted_side_views", {"ends": "blend"}),
     "seeder": ("view_generator", {}),
     "chunk_lanes": ("chunk_workers", {}),
+    "target_fps": ("fps", {}),
 }
 
 
@@ -115,25 +116,27 @@ TRAIN = Offer(
 )
 INFER_3D = Offer(
     "infer.test_path views.prompt run.workspace run.resume side_views.view_generator infer.output_size "
-    "infer.orientation infer.precision run.device camera.renderer infer.allow_background",
+    "infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "files": "infer.ply_layout",
+        "files": "infer.ply_layout input.start input.duration input.fps",
         "first_frame": f"{_VIEWS} views.elevation side_views.single_view_resume",
         "diffusion": f"{_DIFFUSION} views.download",
         "camera": "camera.*",
     },
-    "data.num_frames infer.target_fps camera.rasterize_mode model.*",
+    "data.num_frames input.allow_background camera.rasterize_mode model.*",
 )
 INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
-    "infer.output_size infer.orientation infer.precision run.device camera.renderer",
+    "infer.output_size infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "sequence": f"infer.target_fps refine.refine side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "sequence": f"input.start input.duration input.fps refine.refine side_views.chunk_side_views {_INTERPOLATION} "
+        "infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    f"views.prompt views.elevation views.download side_views.single_view_resume camera.rasterize_mode model.* {_FIT}",
+    "views.prompt views.elevation views.download input.allow_background side_views.single_view_resume "
+    f"camera.rasterize_mode model.* {_FIT}",
 )
 REFINE_4D = Offer(
     "infer.test_path run.workspace run.resume refine.deformation refine.refine_size infer.interpolate_rate "
@@ -141,7 +144,7 @@ REFINE_4D = Offer(
     "camera.renderer",
     {
         "refinement": "refine.*",
-        "sequence": "infer.target_fps side_views.chunk_side_views infer.*",
+        "sequence": "input.* side_views.chunk_side_views infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",

@@ -15,7 +15,7 @@ class RefineOptions:
     """The fit after the networks, see `core.tracking`."""
 
     refine: bool = False
-    """Fit one set of Gaussians and its motion to the video."""
+    """Fit one moving set of Gaussians."""
     deformation: Deformation = "nodes"
     """nodes: sparse control points that turn and shift. hexplane: the field of DreamGaussian4D."""
     nodes: int = 200
