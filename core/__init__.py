@@ -29,6 +29,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
+    core/meshing/             Gaussians -> watertight meshes: density, depth fusion, surface, GLB and OBJ
     core/evaluation/          protocols, systems under test, baselines, metrics, reports
     core/cli.py               what the scripts share: one flat command line, errors in one line
 

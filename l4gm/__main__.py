@@ -11,6 +11,7 @@ from l4gm import HOME
 COMMANDS = {
     "infer-3d": ("infer_3d", "side views and Gaussians of a video's first frame, a picture or a text"),
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
+    "convert": ("convert", "Gaussians become watertight meshes: GLB, OBJ"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "eval.py")
+SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "convert.py", "eval.py")
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -40,6 +40,7 @@ LAYERS = {
     "training": 8,
     "inference": 8,
     "evaluation": 9,
+    "meshing": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
@@ -52,6 +53,10 @@ FENCES = {
     "gsplat": "core/rendering/",
     "diff_gaussian_rasterization": "core/rendering/",
     "numba": ("core/rendering/", "core/cpu/", "core/nano/"),
+    "manifold3d": "core/meshing/",
+    "scipy": ("core/meshing/", "benchmarks/mesh.py"),
+    "skimage": "core/meshing/",
+    "trimesh": "core/meshing/",
     "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),

@@ -28,13 +28,15 @@ _FASTMATH = frozenset({"contract", "nsz", "arcp"})
 
 
 def _cache_folder() -> str:
-    """A cache folder named after the source of all kernel files: of this folder, the renderer and `core.nano`.
+    """A cache folder named after the source of all kernel files: of this folder, the renderer, `core.nano` and
+    `core.meshing`.
 
     numba looks only at the file of the compiled function itself, so a change in an inlined helper of another file
     would go unnoticed and a stale kernel would run.
     """
     here = Path(__file__).parent
-    others = sorted(here.parent.glob("rendering/numba_*.py")) + sorted(here.parent.glob("nano/*_kernels.py"))
+    patterns = ("rendering/numba_*.py", "nano/*_kernels.py", "meshing/*_kernels.py")
+    others = [path for pattern in patterns for path in sorted(here.parent.glob(pattern))]
     sources = [*sorted(here.glob("*.py")), *others]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
     base = numba.config.CACHE_DIR or here / "__pycache__"

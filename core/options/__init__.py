@@ -8,6 +8,7 @@ from core.options.camera import CameraOptions
 from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
+from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
 from core.options.run import RunOptions
@@ -22,6 +23,7 @@ __all__ = [
     "DataOptions",
     "EvalOptions",
     "InferOptions",
+    "MeshOptions",
     "ModelOptions",
     "Options",
     "RunOptions",
