@@ -1,7 +1,7 @@
 r"""Turn Gaussians into watertight meshes with vertex colours: a .ply, the frames of a clip, or a whole workspace.
 
-    python convert.py nano --test_path results/trex
-    python convert.py big --test_path results/anya.ply                   # LGM's own command
+python convert.py nano --test_path results/trex
+python convert.py big --test_path results/anya.ply                   # LGM's own command
 """
 
 from core.cli import parse_options, run

@@ -27,7 +27,7 @@ CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
 
 # Import name -> distribution name, where they differ.
-DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 # Used where the user has built them, and never installed by this project.
 BROUGHT_ALONG = {"diff-gaussian-rasterization"}
 OURS = {"core", "l4gm", "tests", "blender_scripts", "benchmarks"}
@@ -93,12 +93,12 @@ def distributions(files: list[Path]) -> set[str]:
 
 def test_the_code_imports_every_core_dependency_and_nothing_undeclared() -> None:
     imported = distributions([*python_files("core", "blender_scripts"), *(ROOT / script for script in SCRIPTS)])
-    extras = names("cuda", "xformers", "track", "imagedream", "eval", "data", "ray")
+    extras = names("cuda", "xformers", "track", "imagedream", "eval", "data", "ray", "mesh")
     assert names() <= imported <= extras | BROUGHT_ALONG
 
 
 def test_tests_import_only_what_make_setup_installs() -> None:
-    assert distributions(python_files("tests", "benchmarks")) <= names("test", "imagedream")
+    assert distributions(python_files("tests", "benchmarks")) <= names("test", "imagedream", "mesh")
 
 
 def test_torch_is_never_a_build_requirement() -> None:

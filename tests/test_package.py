@@ -44,11 +44,11 @@ def test_the_wheel_takes_one_name_and_holds_all_of_core(site: Path) -> None:
     assert {path.relative_to(ROOT) for path in (ROOT / "core").rglob("*.py")} <= held
 
 
-@pytest.mark.parametrize("command", ["infer-3d", "infer-4d", "train", "eval"])
+@pytest.mark.parametrize("command", ["infer-3d", "infer-4d", "convert", "train", "eval"])
 def test_every_command_is_its_script(site: Path, tmp_path: Path, command: str) -> None:
     done = l4gm(site, tmp_path, command, "nano", "--help")
     assert done.returncode == 0, done.stderr
-    assert f"l4gm {command} nano" in done.stdout and "--workspace" in done.stdout
+    assert f"l4gm {command} nano" in done.stdout and "--device" in done.stdout
 
 
 def test_no_command_lists_the_commands(site: Path, tmp_path: Path) -> None:

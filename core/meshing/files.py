@@ -81,7 +81,10 @@ def _write(scene: Scene, path: Path, animate: Callable[[dict, dict], None] | Non
 
 
 def _finish(tree: dict[str, Any]) -> None:
-    """Animated nodes may have no matrix, and all are where they should be. Give every mesh its colours under glTF's name (the library writes bytes only) and the material."""
+    """Give every mesh the material, and its colours glTF's name: the library writes those as bytes only.
+
+    Animated nodes may have no matrix, and none needs one.
+    """
     tree["materials"] = [_MATERIAL]
     for node in tree["nodes"]:
         node.pop("matrix", None)

@@ -13,7 +13,7 @@ NEAR = f32(0.01)  # of what lies closer to a camera nothing is known
 @kernel
 def _fuse(
     counter: np.ndarray, units: int, field: np.ndarray, low: np.ndarray, voxel: float, projections: np.ndarray,
-    depths: np.ndarray, truncation: float,
+    depths: np.ndarray, truncation: float, prior: float,
 ) -> None:  # fmt: skip
     """One plane of the grid a unit; view by view along the rows, where the projection grows linearly."""
     views, height, width = depths.shape
@@ -26,8 +26,8 @@ def _fuse(
         x = low[0] + f32(i) * voxel
         for j in range(field.shape[1]):
             y = low[1] + f32(j) * voxel
-            total[:] = f32(0.0)
-            weight[:] = f32(0.0)
+            total[:] = -prior
+            weight[:] = prior
             for view in range(views):
                 p = projections[view]
                 u0 = p[0, 0] * x + p[0, 1] * y + p[0, 2] * low[2] + p[0, 3]
@@ -47,27 +47,31 @@ def _fuse(
                         total[k] += min(distance, f32(1.0))
                         weight[k] += f32(1.0)
             for k in range(count):
-                field[i, j, k] = total[k] / weight[k] if weight[k] > 0 else f32(-1.0)
+                field[i, j, k] = total[k] / weight[k]
 
 
 def fuse_depths(
     shape: tuple[int, int, int], low: np.ndarray, voxel: float, projections: np.ndarray, depths: np.ndarray,
-    truncation: float,
+    truncation: float, prior: float,
 ) -> torch.Tensor:  # fmt: skip
     """Mean truncated signed distance of grid points, in units of ``truncation``: 1 outside, -1 inside.
 
-    A view has no say about what lies more than ``truncation`` behind its surface; a point about which no view has a
-    say is inside (Curless and Levoy, SIGGRAPH 1996, with the unseen taken as solid).
+    A view has no say about what lies more than ``truncation`` behind its surface (Curless and Levoy, SIGGRAPH 1996).
+    ``prior`` views say -1 everywhere, so that what no view sees is solid.
 
     Args:
         shape: points along x, y, z.
         low: first point ``[3]``; ``voxel``: distance between points.
         projections: ``[V, 3, 4]`` from the world to homogeneous pixels, whose third coordinate is the depth.
         depths: ``[V, H, W]`` along the viewing axis; infinite where a picture is empty. All arrays float32.
+        truncation: world units.
+        prior: above 0.
 
     Returns:
         float32 of ``shape``.
     """
     field = np.empty(shape, np.float32)
-    run_parallel(_fuse, shape[0], field, low, np.float32(voxel), projections, depths, np.float32(truncation))
+    run_parallel(
+        _fuse, shape[0], field, low, np.float32(voxel), projections, depths, np.float32(truncation), np.float32(prior)
+    )
     return torch.from_numpy(field)

@@ -23,6 +23,9 @@ COVERED = 0.3
 """Alpha from which a pixel shows the object."""
 TRUNCATION = 3.0
 """Voxels in front of and behind a surface about which a depth picture speaks."""
+PRIOR = 2.0
+"""Views that say of every point that it is inside. One view that looks through a gap in a thin shell then does not
+empty the shell; more than 2 fill what is between legs."""
 _AT_ONCE = 8
 
 
@@ -77,7 +80,7 @@ def signed_distance(surround: Surround, grid: Grid) -> Tensor:
     projections = (cameras.intrinsics @ cameras.w2c[:, :3]).float().contiguous().numpy()
     low = (torch.tensor(grid.low) - grid.centre).float().numpy()
     depths = surround.depth[:, 0].float().contiguous().numpy()
-    return fuse_depths(grid.shape, low, grid.voxel, projections, depths, TRUNCATION * grid.voxel)
+    return fuse_depths(grid.shape, low, grid.voxel, projections, depths, TRUNCATION * grid.voxel, PRIOR)
 
 
 def point_colors(surround: Surround, points: Tensor, normals: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
