@@ -8,7 +8,7 @@ DATA_PACKAGES = {f"l4gm.{folder.replace('/', '.')}": folder for folder in DATA}
 
 setup(
     packages=["l4gm", *CORE, *DATA_PACKAGES],
-    py_modules=[f"l4gm.scripts.{script}" for script in ("main", "infer_3d", "infer_4d", "convert", "eval")],
+    py_modules=[f"l4gm.scripts.{script}" for script in ("main", "infer_3d", "infer_4d", "convert", "app", "eval")],
     package_dir={"l4gm.core": "core", "l4gm.scripts": ".", **DATA_PACKAGES},
     package_data={f"l4gm.{folder.replace('/', '.')}": [pattern] for folder, pattern in DATA.items()},
 )

@@ -12,6 +12,7 @@ COMMANDS = {
     "infer-3d": ("infer_3d", "side views and Gaussians of a video's first frame, a picture or a text"),
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
     "convert": ("convert", "Gaussians become watertight meshes: GLB, OBJ"),
+    "app": ("app", "a web page to drop a video on"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "convert.py", "eval.py")
+SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "convert.py", "app.py", "eval.py")
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -43,6 +43,7 @@ LAYERS = {
     "inference": 8,
     "evaluation": 9,
     "meshing": 9,
+    "app": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
@@ -59,6 +60,9 @@ FENCES = {
     "scipy": ("core/meshing/", "benchmarks/mesh.py"),
     "skimage": "core/meshing/",
     "trimesh": "core/meshing/",
+    "gradio": "core/app/",
+    "fastapi": "core/app/",
+    "uvicorn": "core/app/",
     "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),

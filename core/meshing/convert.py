@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from time import perf_counter
 
+from core.devices import choose_device
 from core.errors import UserError
 from core.files import check_workspace, remove_stale_parts
-from core.inference.network import choose_device
 from core.meshing.build import build_mesh, check_packages
 from core.meshing.files import write_animated_glb, write_glb, write_obj
 from core.meshing.inputs import Job, find_jobs
