@@ -97,11 +97,11 @@ def test_a_hollow_shell_becomes_one_closed_solid(ball: Surface) -> None:
 
 
 def test_fusion_closes_a_shell_with_gaps(renderer: Renderer) -> None:
-    """Which the density leaves open: its surface has an outer and an inner wall, joined at the gaps."""
+    """Which for the density is a heap of crumbs."""
     gappy = replace(shell(800), scales=torch.full((800, 3), RADIUS / 30))
     bodies = {m: as_trimesh(build_mesh(gappy, replace(SMALL, mesh_method=m), renderer)) for m in ("fusion", "density")}
-    assert bodies["fusion"].euler_number == 2 and bodies["density"].euler_number < 0
-    assert bodies["density"].is_watertight
+    assert bodies["fusion"].is_watertight and bodies["fusion"].euler_number == 2
+    assert bodies["fusion"].volume > 100 * bodies["density"].volume > 0
 
 
 def test_fusion_keeps_the_size(renderer: Renderer) -> None:
