@@ -156,15 +156,14 @@ def test_a_job_can_be_stopped(tmp_path: Path) -> None:
 
 @needs_gradio
 def test_players_come_from_runs_only(tmp_path: Path) -> None:
-    from fastapi.testclient import TestClient
-
+    client_of = importlib.import_module("fastapi.testclient").TestClient
     app, page = make_app(Settings(workspace=tmp_path / "w"))
     folder = page.runs.new()
     (folder / "results").mkdir()
     (folder / "results" / "input.html").write_text("<p>player</p>")
     (tmp_path / "w" / "results").mkdir()
     (tmp_path / "w" / "results" / "input.html").write_text("secret")
-    with TestClient(app) as client:
+    with client_of(app) as client:
         answer = client.get(f"/runs/{folder.name}/player")
         assert answer.text == "<p>player</p>" and "sandbox allow-scripts" in answer.headers["content-security-policy"]
         for path in ("/runs/../player", "/runs/%2e%2e/player", f"/runs/{'0' * 32}/player", "/runs/./player"):

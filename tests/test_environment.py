@@ -93,7 +93,7 @@ def distributions(files: list[Path]) -> set[str]:
 
 def test_the_code_imports_every_core_dependency_and_nothing_undeclared() -> None:
     imported = distributions([*python_files("core", "blender_scripts"), *(ROOT / script for script in SCRIPTS)])
-    extras = names("cuda", "xformers", "track", "imagedream", "eval", "data", "ray", "mesh")
+    extras = names("cuda", "xformers", "track", "imagedream", "eval", "data", "ray", "mesh", "app")
     assert names() <= imported <= extras | BROUGHT_ALONG
 
 

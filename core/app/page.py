@@ -70,11 +70,13 @@ class Page:
 
     def _outputs(self) -> list[gr.components.Component]:
         status = gr.HTML(_bar(Step("ready", 0.0)), elem_id="status")
-        frames = gr.Gallery(label="Input frames", columns=3, height=260, object_fit="contain", format="png")
+        frames = gr.Gallery(
+            label="Input frames", columns=3, height=260, object_fit="contain", format="png", buttons=["fullscreen"]
+        )
         player = gr.HTML(elem_id="player")
         with gr.Row():
             videos = [gr.Video(label=label, autoplay=True, loop=True) for label in ("Turntable", "Four sides")]
-        sheet = gr.Image(label="Input and result", format="png")
+        sheet = gr.Image(label="Input and result", format="png", buttons=["download", "fullscreen"])
         return [status, frames, player, *videos, sheet, gr.File(label="Everything (.zip)", elem_id="archive")]
 
     def look(self, upload: str | None) -> list[Any] | None:
