@@ -202,3 +202,9 @@ def test_options_of_the_version_before_keep_their_meaning(old: str, section: str
 
 def test_autoregression_in_training_keeps_its_old_name() -> None:
     assert parse_options("", ["big", "--input_sides", "own"], TRAIN).side_views.side_views == "previous"
+
+
+def test_only_nano_falls_back_to_another_view_generator() -> None:
+    generators = {name: options.side_views.view_generator for name, options in PRESETS.items()}
+    assert generators.pop("nano") == "auto"
+    assert set(generators.values()) == {"published"}

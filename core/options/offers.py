@@ -94,8 +94,8 @@ def _expand(text: str, named: Collection[str] = ()) -> tuple[str, ...]:
 _INTERPOLATION = "infer.interpolate_rate infer.interp_batch side_views.inserted_side_views"
 _VIEWS = "views.view_azimuths views.candidates views.align_elevation views.align_scale views.recenter"
 _DIFFUSION = (
-    "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale views.offload "
-    "run.seed"
+    "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale "
+    "views.offload run.seed"
 )
 
 TRAIN = Offer(
@@ -113,8 +113,8 @@ INFER_3D = Offer(
     "infer.orientation infer.precision run.device camera.renderer infer.allow_background",
     {
         "files": "infer.ply_layout",
-        "first_frame": f"{_VIEWS} side_views.single_view_resume",
-        "diffusion": _DIFFUSION,
+        "first_frame": f"{_VIEWS} views.elevation side_views.single_view_resume",
+        "diffusion": f"{_DIFFUSION} views.download",
         "camera": "camera.*",
     },
     "data.num_frames infer.target_fps camera.rasterize_mode model.*",
@@ -128,7 +128,7 @@ INFER_4D = Offer(
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "views.prompt side_views.single_view_resume camera.rasterize_mode model.*",
+    "views.prompt views.elevation views.download side_views.single_view_resume camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
