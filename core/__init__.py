@@ -27,6 +27,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
     core/lpips.py             the perceptual distance
     core/losses.py            training terms, PSNR, SSIM
+    core/export/              sequences of Gaussians -> packed clip, HTML player, other projects' formats, viewer
     core/data/                clips -> samples; side_views: where views 1, 2, ... come from, everywhere
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result

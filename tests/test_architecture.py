@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "convert.py", "app.py", "eval.py")
+SCRIPTS = (
+    *("main.py", "infer_3d.py", "infer_4d.py", "eval.py"),
+    *("convert.py", "app.py", "export.py", "view.py"),
+)
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -37,6 +40,7 @@ LAYERS = {
     "media": 3,
     "ply": 3,
     "tensor_files": 3,
+    "export": 4,
     "data": 4,
     "multiview": 5,
     "training": 8,
@@ -68,6 +72,8 @@ FENCES = {
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
     "cv2": ("core/evaluation/metrics.py", "blender_scripts/scores.py"),
+    "fourdgs": "core/export/",
+    "viser": "core/export/",
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",
 }

@@ -38,7 +38,7 @@ from tests.tiny import (
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place")
 
-RESULTS_4D = ["wo_interp_x.mp4", "wo_interp_x_fixed.mp4", "w_interp_x.mp4", "w_interp_x_fixed.mp4"]
+RESULTS_4D = ["x.html", "x.l4gm", "wo_interp_x.mp4", "wo_interp_x_fixed.mp4", "w_interp_x.mp4", "w_interp_x_fixed.mp4"]
 RESULTS_4D += [f"x_{view:03d}.png" for view in range(4)] + ["x_metadata.json", "x_contact_sheet.png"]
 
 

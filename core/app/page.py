@@ -9,7 +9,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import gradio as gr
 from einops import rearrange
 
 from core.app.job import Job, Step, Stopped
@@ -17,6 +16,11 @@ from core.app.results import GENERATORS, checkpoints, collect, command, player_f
 from core.app.runs import SUFFIXES, Runs
 from core.errors import UserError
 from core.places import find
+
+try:
+    import gradio as gr
+except ImportError:  # `core.app.server` says so before anything here is called
+    gr = None
 
 EXAMPLES = ("data_test/trex.mp4", "data_test/mech.mp4", "data_test/truck_000.png")
 _TITLE = "# L4GM: one video becomes an animated 3D object"

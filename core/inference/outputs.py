@@ -35,6 +35,7 @@ Sink = Callable[[int, GaussianFrame], None]
 """Takes the frames of a sequence in order, with their numbers."""
 
 MIN_OPACITY = 0.005  # fainter Gaussians are not written to .ply files, as published
+EXPORTED = (".html", ".l4gm", ".4dgs", ".usdc")  # the single files of core.export
 SHEET_COLUMNS, SHEET_CELL = 8, 128
 
 
@@ -48,7 +49,8 @@ def lift_outputs(name: str) -> list[str]:
 def sequence_outputs(name: str) -> list[str]:
     """Everything that infer_4d writes into the workspace for a video; the first is the folder of the .ply files."""
     videos = [f"{kind}_{name}{fixed}.mp4" for kind in ("wo_interp", "w_interp") for fixed in ("", "_fixed")]
-    return [name, *videos, f"{name}_metadata.json", f"{name}_contact_sheet.png", *map(str, view_paths(Path(), name))]
+    files = [f"{name}{ending}" for ending in (*EXPORTED, "_metadata.json", "_contact_sheet.png")]
+    return [name, *videos, *files, *map(str, view_paths(Path(), name))]
 
 
 def ply_path(workspace: Path, name: str, index: int) -> Path:
@@ -72,7 +74,7 @@ def clear_previous(workspace: Path, name: str) -> None:
     Viewers refuse a folder that holds anything but .ply files: the two other files of earlier versions are removed too.
     """
     for output in sequence_outputs(name):
-        if output.endswith(".mp4"):
+        if output.endswith((".mp4", *EXPORTED)):
             (workspace / output).unlink(missing_ok=True)
     sheet_path(workspace, name).unlink(missing_ok=True)
     folder = workspace / name

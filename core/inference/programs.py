@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from core.conventions import NUM_VIEWS
 from core.errors import UserError
+from core.export.formats import export
+from core.export.player import INPUT_SIZE
+from core.export.sequences import PlyFolder
 from core.images import resize_area, save_image
 from core.inference.align import Lifted, Pose
 from core.inference.first_frame import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
@@ -26,6 +29,7 @@ from core.inference.outputs import (
     clear_previous,
     metadata_path,
     passing,
+    ply_path,
     read_record,
     sequence_videos,
     sheet_path,
@@ -66,12 +70,17 @@ def reconstruct_video(session: Session, source: Source) -> None:
         clear_previous(workspace, name)
         with progress.over_calls(*_network_calls(session, num_frames), steps=num_frames):
             _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+        with progress.stage("exporting"):
+            files = [ply_path(workspace, name, index) for index in range(count)]
+            sequence = PlyFolder(workspace / name, rate, files)
+            exported = export(sequence, infer.export, workspace, name, source.frames(INPUT_SIZE), source.rate)
     write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
     kind = "w_interp" if session.interpolation else "wo_interp"
+    written = [*exported, workspace / f"{kind}_{name}.mp4"]
     _log.info(
         "%s: %d frames gave %d at %s a second in %.0f s: wrote %s/frame0001.ply ..., %s and %s",
         name, num_frames, count, rate, perf_counter() - start,
-        workspace / name, workspace / f"{kind}_{name}.mp4", sheet_path(workspace, name),
+        workspace / name, ", ".join(map(str, written)), sheet_path(workspace, name),
     )  # fmt: skip
 
 

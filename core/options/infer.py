@@ -7,6 +7,8 @@ from typing import Literal
 
 from core.options.checks import within
 
+ExportFormat = Literal["html", "packed", "compressed-ply", "sog", "spz", "glb", "4dgs", "usd"]
+
 
 @dataclass(frozen=True)
 class InferOptions:
@@ -28,6 +30,8 @@ class InferOptions:
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
     ply_layout: Literal["standard", "full", "rgb"] = "standard"
     """In the .ply files. full: all 62 properties; rgb: colour bytes."""
+    export: tuple[ExportFormat, ...] = ("html",)
+    """Beside the .ply files, any of these. html: a page that plays the clip; packed: the clip in one small file."""
     interpolate_rate: int = 3
     """Steps from one video frame to the next after interpolation."""
     interp_batch: int = 4
