@@ -27,6 +27,7 @@ from tests.test_architecture import ROOT
 from tests.tiny import square_video
 
 CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
+SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 HAS_GRADIO = importlib.util.find_spec("gradio") is not None
 needs_gradio = pytest.mark.skipif(not HAS_GRADIO, reason="needs gradio: pip install -e '.[app]'")
 
@@ -201,9 +202,11 @@ def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path
     address, folder = served
     video, long = square_video(tmp_path / "a <b> 'c'.mp4", 2), square_video(tmp_path / "long.mp4", 60)
     outside: list[str] = []
+    errors: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_WEBGL])
         first, second = (browser.new_context(accept_downloads=True).new_page() for _ in range(2))
+        first.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         for page, upload in ((first, video), (second, long)):
             page.on("request", lambda request: outside.append(request.url))
             page.goto(address)
@@ -217,10 +220,13 @@ def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path
         with first.expect_download() as download:
             first.click("#archive a")
         names = zipfile.ZipFile(download.value.path()).namelist()
+        first.frame_locator("#player iframe").locator("canvas").first.wait_for(timeout=120_000)
         if shots := os.environ.get("SCREENSHOTS"):
+            first.wait_for_timeout(15_000)  # the player draws in software
             first.screenshot(path=f"{shots}/first.png", full_page=True)
             second.screenshot(path=f"{shots}/second.png", full_page=True)
         browser.close()
+    assert not [text for text in errors if "player" in text or "Content Security" in text]
     assert "input/frame0002.ply" in names and not [name for name in names if ".." in name or "<" in name]
     assert len(list((folder / "runs").iterdir())) == 2
     assert not [url for url in outside if not re.match(rf"{address}|data:|blob:", url)]
