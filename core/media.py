@@ -32,7 +32,7 @@ TRUNCATED = re.compile(r"^\[.*\] (.*(?:ended prematurely|partial file).*)$", re.
 # ffmpeg's default decoders of these two drop the alpha channel.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Self-contained formats. Playlists (concat, hls, dash, sdp, image2's patterns) name other files and hosts; text
-# would be played as a film of a terminal.
+# would be decoded as a video of a terminal.
 CONTAINERS = (
     "mov,matroska,avi,gif,mpeg,mpegts,mpegvideo,m4v,mjpeg,flv,ogg,asf,mxf,dv,nut,ivf,h264,hevc,av1,obu,yuv4mpegpipe,"
     "apng,png_pipe,jpeg_pipe,jpegxl_pipe,bmp_pipe,tiff_pipe,webp_pipe,webp_anim"

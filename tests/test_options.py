@@ -100,13 +100,9 @@ def test_published_options_are_taken_by_every_published_program(script: str, cap
 
 @pytest.mark.parametrize("script", ["infer_3d", "infer_4d", "eval"])
 @pytest.mark.parametrize("flag", ["--ema_decay 0.5", "--compile", "--prob_mirror 0.1"])
-def test_options_of_training_are_not_offered_elsewhere(
-    script: str, flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
+def test_options_of_training_are_not_offered_elsewhere(script: str, flag: str) -> None:
+    with pytest.raises(UserError, match=f"Unrecognized options: {flag.split()[0]}"):
         parse_options("", ["nano", *flag.split()], OFFERS[script])
-    assert stop.value.code == 2
-    assert flag.split()[0] in capsys.readouterr().err
 
 
 @cache
