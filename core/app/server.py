@@ -73,7 +73,7 @@ def serve(settings: Settings) -> None:
 def make_app(settings: Settings) -> tuple[FastAPI, Page]:
     """The application and its page; nothing listens yet."""
     if importlib.util.find_spec("gradio") is None:
-        raise UserError("the app needs gradio: pip install -e '.[app]'")
+        raise UserError("the app needs gradio: pip install -e '.[app]' -c constraints.txt")
     check_workspace(settings.workspace)
     # Before the import, which reads them: no reports home; uploads below the workspace.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
