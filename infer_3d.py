@@ -25,8 +25,8 @@ def main() -> None:
     if views.prompt and not infer.test_path:
         lift_prompt(session, views.prompt)
         return
-    names = (infer.test_path, workspace, infer.target_fps)
-    sources = open_sources(*names, lift_outputs, views.recenter, infer.allow_background)
+    names = (infer.test_path, workspace, options.input)
+    sources = open_sources(*names, lift_outputs, views.recenter)
     run_all(sources, lambda source: lift_video(session, source))
 
 

@@ -23,8 +23,9 @@ def main() -> None:
     if views.prompt:
         raise UserError("--prompt is for infer_3d.py: infer_4d.py needs a video")
     check_formats(infer.export)
-    names = (infer.test_path, options.run.workspace, infer.target_fps)
-    sources = open_sources(*names, sequence_outputs, views.recenter, infer.allow_background)
+    names = (infer.test_path, options.run.workspace, options.input)
+    every = bool(infer.interpresume) and options.side_views.inserted_side_views == "first"
+    sources = open_sources(*names, sequence_outputs, views.recenter, every)
     run_all(sources, lambda source: reconstruct_video(session, source))
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
     "convert": ("convert", "Gaussians become watertight meshes: GLB, OBJ"),
     "app": ("app", "a web page to drop a video on"),
+    "matte": ("matte", "cut the object out of videos and crop it, without reconstructing it"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
     "export": ("export", "finished sequences as a page, a packed clip or other projects' formats"),

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = (
-    *("main.py", "infer_3d.py", "infer_4d.py", "eval.py"),
+    *("main.py", "infer_3d.py", "infer_4d.py", "matte.py", "eval.py"),
     *("convert.py", "app.py", "export.py", "view.py"),
 )
 
@@ -43,6 +43,7 @@ LAYERS = {
     "export": 4,
     "data": 4,
     "multiview": 5,
+    "matting": 6,
     "training": 8,
     "inference": 8,
     "evaluation": 9,
@@ -51,6 +52,7 @@ LAYERS = {
     "cli": 3,
 }
 ROOM_OF_MODULE = {
+    "ffmpeg": "media",
     "lpips": "losses",
     "rotations": "gaussians",
 }
@@ -62,7 +64,6 @@ FENCES = {
     "numba": ("core/rendering/", "core/cpu/", "core/nano/"),
     "manifold3d": "core/meshing/",
     "scipy": ("core/meshing/", "benchmarks/mesh.py"),
-    "skimage": "core/meshing/",
     "trimesh": "core/meshing/",
     "gradio": "core/app/",
     "fastapi": "core/app/",
@@ -71,7 +72,10 @@ FENCES = {
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
-    "cv2": ("core/evaluation/metrics.py", "blender_scripts/scores.py"),
+    "cv2": ("core/evaluation/metrics.py", "core/matting/", "blender_scripts/scores.py", "benchmarks/matting.py"),
+    "rembg": "core/matting/",
+    "pymatting": "core/matting/",
+    "skimage": ("core/meshing/", "benchmarks/matting.py"),
     "fourdgs": "core/export/",
     "viser": "core/export/",
     "bpy": "blender_scripts/",

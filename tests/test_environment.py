@@ -94,7 +94,7 @@ def distributions(files: list[Path]) -> set[str]:
 
 def test_the_code_imports_every_core_dependency_and_nothing_undeclared() -> None:
     imported = distributions([*python_files("core", "blender_scripts"), *(ROOT / script for script in SCRIPTS)])
-    extras = names(*"cuda xformers track imagedream eval data ray viewer export mesh app".split())
+    extras = names(*"cuda xformers track imagedream eval data ray viewer export matte mesh app".split())
     assert names() <= imported <= extras | BROUGHT_ALONG
 
 

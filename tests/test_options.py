@@ -159,7 +159,7 @@ def test_every_number_has_limits(section: str, option: str, kind: type) -> None:
         "--down_channels 24 48 96 128 1000000",
         "--view_azimuths nan 90 180 270",
         "--guidance_scale nan",
-        "--target_fps 1e-9",
+        "--fps 1e-9",
         "--num_frames 0",
         "--device gpu",
     ],

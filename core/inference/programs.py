@@ -31,6 +31,7 @@ from core.inference.outputs import (
     passing,
     ply_path,
     read_record,
+    save_input_sheet,
     sequence_videos,
     sheet_path,
     side_view_record,
@@ -65,6 +66,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
             _ = session.network, session.interpolation
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
+        save_input_sheet(workspace, name, source.frames, num_frames)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
@@ -174,6 +176,7 @@ def describe_source(source: Source) -> dict[str, object]:
         "num_frames": video.num_frames,
         "size": list(video.size),
         "stride": source.indices.step,
+        "matte": source.matte,
     }
 
 
@@ -213,6 +216,7 @@ def lift_video(session: Session, source: Source) -> None:
             f"--view_generator imagedream makes them anew"
         )
     best = session.lift(source, files)
+    save_input_sheet(workspace, name, source.frames, len(source.indices))
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")

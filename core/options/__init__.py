@@ -9,6 +9,7 @@ from core.options.camera import CameraOptions
 from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
+from core.options.input import InputOptions
 from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
@@ -24,6 +25,7 @@ __all__ = [
     "DataOptions",
     "EvalOptions",
     "InferOptions",
+    "InputOptions",
     "MeshOptions",
     "ModelOptions",
     "Options",

@@ -15,17 +15,13 @@ class InferOptions:
     """Videos in, files out."""
 
     test_path: str | None = None
-    """A video or a picture, or a folder of them."""
+    """Videos or pictures: file, folder or pattern."""
     interpresume: str | None = None
     """Checkpoint of the interpolation model; None: no interpolation."""
     output_size: int = 512
     """Side of the turntables, pixels."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the weights. auto: fp16 on a GPU; on a CPU bf16 where it is fast, otherwise fp32."""
-    target_fps: float = 15.0
-    """Frames are skipped evenly down to about this rate; slower videos keep theirs."""
-    allow_background: bool = False
-    """Take videos with a background, and reconstruct it too."""
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
     ply_layout: Literal["standard", "full", "rgb"] = "standard"
@@ -41,6 +37,5 @@ class InferOptions:
 
     def __post_init__(self) -> None:
         within(self, 16, 4096, "output_size")
-        within(self, 0.1, 1000, "target_fps")
         within(self, 1, 64, "interpolate_rate")
         within(self, 1, 256, "interp_batch", "chunk_workers")

@@ -36,6 +36,7 @@ RENAMED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "interp_sides": ("inserted_side_views", {"ends": "blend"}),
     "seeder": ("view_generator", {}),
     "chunk_lanes": ("chunk_workers", {}),
+    "target_fps": ("fps", {}),
 }
 
 
@@ -110,25 +111,26 @@ TRAIN = Offer(
 )
 INFER_3D = Offer(
     "infer.test_path views.prompt run.workspace run.resume side_views.view_generator infer.output_size "
-    "infer.orientation infer.precision run.device camera.renderer infer.allow_background",
+    "infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "files": "infer.ply_layout",
+        "files": "infer.ply_layout input.start input.duration input.fps",
         "first_frame": f"{_VIEWS} views.elevation side_views.single_view_resume",
         "diffusion": f"{_DIFFUSION} views.download",
         "camera": "camera.*",
     },
-    "data.num_frames infer.target_fps camera.rasterize_mode model.*",
+    "data.num_frames input.allow_background camera.rasterize_mode model.*",
 )
 INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
-    "infer.output_size infer.orientation infer.precision run.device camera.renderer",
+    "infer.output_size infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "sequence": f"infer.target_fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "sequence": f"input.start input.duration input.fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "views.prompt views.elevation views.download side_views.single_view_resume camera.rasterize_mode model.*",
+    "views.prompt views.elevation views.download input.allow_background side_views.single_view_resume "
+    "camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "

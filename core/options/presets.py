@@ -8,6 +8,7 @@ from core.options.camera import CameraOptions
 from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
+from core.options.input import InputOptions
 from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
 from core.options.run import RunOptions
@@ -26,6 +27,7 @@ class Options:
     data: DataOptions = field(default_factory=DataOptions)
     side_views: SideViewOptions = field(default_factory=SideViewOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
+    input: InputOptions = field(default_factory=InputOptions)
     infer: InferOptions = field(default_factory=InferOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)
