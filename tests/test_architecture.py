@@ -13,10 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = (
-    *("main.py", "infer_3d.py", "infer_4d.py", "matte.py", "eval.py"),
-    *("convert.py", "app.py", "export.py", "view.py"),
-)
+SCRIPTS = tuple(f"{name}.py" for name in "main infer_3d infer_4d matte eval convert app export view".split())
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {

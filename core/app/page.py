@@ -13,7 +13,7 @@ from einops import rearrange
 
 from core.app.job import Job, Step, Stopped
 from core.app.results import GENERATORS, checkpoints, collect, command, player_frame, preview
-from core.app.runs import SUFFIXES, Runs
+from core.app.runs import NAME, SUFFIXES, Runs
 from core.errors import UserError
 from core.places import find
 
@@ -75,7 +75,12 @@ class Page:
     def _outputs(self) -> list[gr.components.Component]:
         status = gr.HTML(_bar(Step("ready", 0.0)), elem_id="status")
         frames = gr.Gallery(
-            label="Input frames", columns=3, height=260, object_fit="contain", format="png", buttons=["fullscreen"]
+            label="Input frames; while it runs, what the network sees",
+            columns=3,
+            height=260,
+            object_fit="contain",
+            format="png",
+            buttons=["fullscreen"],
         )
         player = gr.HTML(elem_id="player")
         with gr.Row():
@@ -105,8 +110,12 @@ class Page:
             job = Job(command(source, prompt or "", checkpoint, generator), folder)
             with self._lock:
                 self._jobs[str(request.session_hash)] = job
+            cut_out = folder / "results" / f"{NAME}_input.png"  # what the network sees
             for step in job.steps():
-                yield _only_status(step)
+                status = _only_status(step)
+                if cut_out.is_file():
+                    status[1] = [str(cut_out)]
+                yield status
             yield _results(folder)
         except Stopped:
             yield _only_status(Step("stopped", 0.0))
