@@ -4,13 +4,12 @@ from setuptools import find_packages, setup
 
 CORE = [f"l4gm.{name}" for name in find_packages(include=["core", "core.*"])]
 DATA = {"pretrained": "*.safetensors", "data_test/protocols": "*.toml", "data_train": "*.txt"}
+SCRIPTS = ("main", "infer_3d", "infer_4d", "matte", "convert", "app", "eval", "export", "view")
 DATA_PACKAGES = {f"l4gm.{folder.replace('/', '.')}": folder for folder in DATA}
 
 setup(
     packages=["l4gm", *CORE, *DATA_PACKAGES],
-    py_modules=[
-        f"l4gm.scripts.{script}" for script in ("main", "infer_3d", "infer_4d", "matte", "eval", "export", "view")
-    ],
+    py_modules=[f"l4gm.scripts.{script}" for script in SCRIPTS],
     package_dir={"l4gm.core": "core", "l4gm.scripts": ".", **DATA_PACKAGES},
     package_data={
         **{f"l4gm.{folder.replace('/', '.')}": [pattern] for folder, pattern in DATA.items()},

@@ -34,6 +34,8 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/matting/             any video -> its object on white, cropped: which frames, which matte, which crop
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
+    core/meshing/             Gaussians -> watertight meshes: density, depth fusion, surface, GLB and OBJ
+    core/app/                 the web app: one page, one process for each run
     core/evaluation/          protocols, systems under test, baselines, metrics, reports
     core/cli.py               command line of the scripts; errors in one line
 

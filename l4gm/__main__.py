@@ -11,6 +11,8 @@ from l4gm import HOME
 COMMANDS = {
     "infer-3d": ("infer_3d", "side views and Gaussians of a video's first frame, a picture or a text"),
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
+    "convert": ("convert", "Gaussians become watertight meshes: GLB, OBJ"),
+    "app": ("app", "a web page to drop a video on"),
     "matte": ("matte", "cut the object out of videos and crop it, without reconstructing it"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),

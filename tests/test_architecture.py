@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "matte.py", "eval.py", "export.py", "view.py")
+SCRIPTS = tuple(f"{name}.py" for name in "main infer_3d infer_4d matte eval convert app export view".split())
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -44,6 +44,8 @@ LAYERS = {
     "training": 8,
     "inference": 8,
     "evaluation": 9,
+    "meshing": 9,
+    "app": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
@@ -57,6 +59,12 @@ FENCES = {
     "gsplat": "core/rendering/",
     "diff_gaussian_rasterization": "core/rendering/",
     "numba": ("core/rendering/", "core/cpu/", "core/nano/"),
+    "manifold3d": "core/meshing/",
+    "scipy": ("core/meshing/", "benchmarks/mesh.py"),
+    "trimesh": "core/meshing/",
+    "gradio": "core/app/",
+    "fastapi": "core/app/",
+    "uvicorn": "core/app/",
     "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
@@ -64,7 +72,7 @@ FENCES = {
     "cv2": ("core/evaluation/metrics.py", "core/matting/", "blender_scripts/scores.py", "benchmarks/matting.py"),
     "rembg": "core/matting/",
     "pymatting": "core/matting/",
-    "skimage": "benchmarks/matting.py",
+    "skimage": ("core/meshing/", "benchmarks/matting.py"),
     "fourdgs": "core/export/",
     "viser": "core/export/",
     "bpy": "blender_scripts/",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.app.server import Settings
 from core.options import Options
 from tests.test_architecture import ROOT
 
@@ -49,13 +50,14 @@ def test_every_picture_is_shown() -> None:
 
 
 def known_options() -> set[str]:
-    """Options of the scripts, of Blender's programs, of the benchmarks; old names too."""
+    """Options of the scripts, of the app, of Blender's programs, of the benchmarks; old names too."""
     sources = "".join(
         path.read_text()
         for folder in ("core", "blender_scripts", "benchmarks")
         for path in (ROOT / folder).rglob("*.py")
     )
     own = {field.name for section in fields(Options) for field in fields(section.default_factory)}
+    own |= {field.name for field in fields(Settings)}
     return own | set(re.findall(r'"--(\w+)"', sources)) | OF_OTHER_PROGRAMS
 
 

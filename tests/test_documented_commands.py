@@ -37,7 +37,11 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 # Options that make a program small, after those of the command.
-SHORTER = {"blender_scripts/make_procedural.py": ("--count", "1"), "benchmarks": ("--tiny", "--rounds", "1")}
+SHORTER = {
+    "blender_scripts/make_procedural.py": ("--count", "1"),
+    "benchmarks": ("--tiny", "--rounds", "1"),
+    "convert.py": ("--mesh_resolution", "16"),
+}
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -143,3 +143,4 @@ EVAL = Offer(
     },
     "views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.*",
 )
+CONVERT = Offer("infer.test_path mesh.* run.device camera.renderer", {})

@@ -9,6 +9,7 @@ from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.input import InputOptions
+from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
 from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
@@ -30,6 +31,7 @@ class Options:
     infer: InferOptions = field(default_factory=InferOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)
+    mesh: MeshOptions = field(default_factory=MeshOptions)
 
 
 _LRM = Options()
