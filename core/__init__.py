@@ -20,6 +20,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/model/               the published network: attention, unet, l4gm: grid [B,T,V,9,H,W] -> Gaussians [B,T,N];
                               fast: the same weights over distinct images
     core/nano/                the small network: scene, visual hull, cost volume, ray head, surface filter, model
+    core/lact/                LaCT: new views from posed images, by fast weights; its attention twin
     core/architectures.py     build_model: the network that options ask for
     core/checkpoint.py        weights: loaded with a report, saved atomically
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA

@@ -28,6 +28,7 @@ LAYERS = {
     "view_grid": 3,
     "model": 4,
     "nano": 5,
+    "lact": 5,
     "architectures": 6,
     "checkpoint": 7,
     "rendering": 3,
