@@ -8,7 +8,9 @@ DATA_PACKAGES = {f"l4gm.{folder.replace('/', '.')}": folder for folder in DATA}
 
 setup(
     packages=["l4gm", *CORE, *DATA_PACKAGES],
-    py_modules=[f"l4gm.scripts.{script}" for script in ("main", "infer_3d", "infer_4d", "eval")],
+    py_modules=[
+        f"l4gm.scripts.{script}" for script in ("main", "infer_3d", "infer_4d", "infer_nvs", "train_nvs", "eval")
+    ],
     package_dir={"l4gm.core": "core", "l4gm.scripts": ".", **DATA_PACKAGES},
     package_data={f"l4gm.{folder.replace('/', '.')}": [pattern] for folder, pattern in DATA.items()},
 )

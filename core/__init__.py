@@ -31,6 +31,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
     core/evaluation/          protocols, systems under test, baselines, metrics, reports
+    core/nvs/                 novel views with LaCT: scenes on disk, inference, training
     core/cli.py               what the scripts share: one flat command line, errors in one line
 
 Axes, always in this order: b sample, t time, v view, c channel, h row, w column, n Gaussian.

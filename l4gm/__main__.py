@@ -11,6 +11,8 @@ from l4gm import HOME
 COMMANDS = {
     "infer-3d": ("infer_3d", "side views and Gaussians of a video's first frame, a picture or a text"),
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
+    "infer-nvs": ("infer_nvs", "posed images become images from other cameras (LaCT)"),
+    "train-nvs": ("train_nvs", "train LaCT"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
 }

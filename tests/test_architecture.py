@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "eval.py")
+SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "infer_nvs.py", "train_nvs.py", "eval.py")
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -41,6 +41,7 @@ LAYERS = {
     "training": 8,
     "inference": 8,
     "evaluation": 9,
+    "nvs": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
@@ -57,7 +58,7 @@ FENCES = {
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
-    "cv2": ("core/evaluation/metrics.py", "blender_scripts/scores.py"),
+    "cv2": ("core/evaluation/metrics.py", "core/nvs/undistort.py", "blender_scripts/scores.py"),
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",
 }

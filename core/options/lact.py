@@ -161,10 +161,10 @@ class NvsOptions:
     video: Literal["auto", "turntable", "orbit", "interpolate", "none"] = "auto"
     """Path of the video. turntable: the published one around an object; orbit: at the inputs' height and distance;
     interpolate: from input to input; auto: interpolate for scenes, else turntable."""
-    gif: bool = False
-    """Write the video as .gif too, under its published name."""
+    gif: bool = True
+    """Write the video as .gif too, as published."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """fp32: as the published program computes in effect; bf16: autocast, as it means to. auto: bf16 on a GPU."""
+    """bf16: autocast, as published was meant; fp32: as it computes in effect. auto: bf16 on a GPU."""
     views_at_once: int = 0
     """Target views rendered together; 0: as many as a bounded memory holds."""
     max_scenes: int = 0
