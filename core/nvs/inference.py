@@ -24,7 +24,7 @@ from core.inference.network import choose_device
 from core.lact import LaCT, SceneState
 from core.losses import SSIM_WINDOW, psnr, ssim
 from core.lpips import Lpips, load_lpips
-from core.media import write_video
+from core.media import read_video, write_video
 from core.nvs import paths
 from core.nvs.scenes import open_scenes
 from core.nvs.views import Split, split_views
@@ -150,14 +150,19 @@ def write_path_video(network: NovelViews, state: SceneState, inputs: Cameras, st
     if path == "interpolate" and len(inputs.c2w) < 2:
         raise UserError("--video interpolate goes from input to input and there is one; use --video none or orbit")
     make = {"interpolate": paths.interpolate, "orbit": paths.orbit, "turntable": lambda c: paths.turntable(c.size)}
-    frames = []
-    with write_video(stem.with_name(f"{stem.name}_turntable.mp4"), FPS, inputs.size) as video:
+    file = stem.with_name(f"{stem.name}_turntable.mp4")
+    with write_video(file, FPS, inputs.size) as video:
         for frame in network.render(state, make[path](inputs)):
             video.write(frame)
-            frames += [Image.fromarray(to_uint8(frame))] if options.gif else []
-    if frames:
-        with atomic_path(stem.with_name(f"{stem.name}_turntable.gif")) as file:
-            frames[0].save(file, save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0)
+    if options.gif:
+        write_gif(file, inputs.size)
+
+
+def write_gif(video: Path, size: tuple[int, int]) -> None:
+    """A video as a ``.gif`` beside it; of ``size`` (height, width), without what was added for even sides."""
+    frames = (Image.fromarray(to_uint8(frame)[: size[0], : size[1]]) for frame in read_video(video).frames())
+    with atomic_path(video.with_suffix(".gif")) as file:
+        next(frames).save(file, save_all=True, append_images=frames, duration=1000 // FPS, loop=0)
 
 
 def convert(options: NvsOptions) -> None:
