@@ -10,8 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from core.cameras import Cameras
+from core.cameras import Cameras, flip_opengl_opencv
+from core.lact import LaCT
 from core.nvs.paths import look_at_origin
+from core.options.lact import LactOptions
+
+TINY_LACT = LactOptions(8, 8, 1, head_dim=8, fast_head_dim=8)
 
 BALLS = (
     ((0.0, 0.0, 0.0), 0.6, (0.8, 0.2, 0.2)),
@@ -64,6 +68,21 @@ def write_scene(folder: Path, views: int = 6, size: tuple[int, int] = (32, 32), 
     return path
 
 
+def write_transforms(folder: Path, views: int = 5, size: tuple[int, int] = (48, 64), **shared: object) -> Path:
+    """A scene in the format of nerfstudio; returns its ``transforms.json``."""
+    cameras = cameras_around(views, size)
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for i, pixels in enumerate(draw_balls(cameras)):
+        Image.fromarray(pixels).convert("RGB").save(folder / f"images/frame_{i}.png")
+        pose = flip_opengl_opencv(cameras.c2w[i])
+        frames.append({"file_path": f"images/frame_{i}.png", "transform_matrix": pose.tolist()})
+    (fx, _, cx), (_, fy, cy), _ = cameras.intrinsics[0].tolist()
+    table = {"w": size[1], "h": size[0], "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, **shared, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(table))
+    return folder / "transforms.json"
+
+
 def write_list(folder: Path, scenes: int, **kwargs: object) -> Path:
     """Several scenes and the list of them, as published examples have it."""
     paths = [write_scene(folder / f"scene{i}", seed=i, **kwargs) for i in range(scenes)]
@@ -77,4 +96,12 @@ def edit(path: Path, view: int, **changes: object) -> Path:
     entries = json.loads(path.read_text())
     entries[view].update(changes)
     path.write_text(json.dumps(entries))
+    return path
+
+
+def write_lact(path: Path, options: LactOptions = TINY_LACT) -> Path:
+    """A tiny random checkpoint as published: ``torch.save``, the tensors under ``model``."""
+    torch.manual_seed(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": LaCT(options).state_dict()}, path)
     return path

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.options import Options
+from core.options.lact import NvsOptions, NvsTrainOptions
 from tests.test_architecture import ROOT
 
 MAX_WORDS = 6000
@@ -56,6 +57,7 @@ def known_options() -> set[str]:
         for path in (ROOT / folder).rglob("*.py")
     )
     own = {field.name for section in fields(Options) for field in fields(section.default_factory)}
+    own |= {field.name for options in (NvsOptions, NvsTrainOptions) for field in fields(options)}
     return own | set(re.findall(r'"--(\w+)"', sources)) | OF_OTHER_PROGRAMS
 
 

@@ -37,7 +37,12 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 # Options that make a program small, after those of the command.
-SHORTER = {"blender_scripts/make_procedural.py": ("--count", "1"), "benchmarks": ("--tiny", "--rounds", "1")}
+SHORTER = {
+    "blender_scripts/make_procedural.py": ("--count", "1"),
+    "benchmarks": ("--tiny", "--rounds", "1"),
+    "infer_nvs.py": ("--video", "none", "--no_lpips"),
+    "train_nvs.py": ("--steps", "2", "--lpips_start", "-1", "--num_workers", "0", "--mixed_precision", "no"),
+}
 
 
 def commands(text: str) -> Iterator[list[str]]:

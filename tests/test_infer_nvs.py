@@ -25,10 +25,10 @@ from core.nvs.inference import NovelViews, do_scene, run_inference
 from core.nvs.scenes import PictureScene, open_scenes
 from core.nvs.views import split_views
 from core.nvs.weights import load_lact
-from core.options.lact import LACT_PRESETS, LactOptions, NvsOptions, lact_preset
+from core.options.lact import LACT_PRESETS, NvsOptions, lact_preset
 from core.tensor_files import read_tensors
 from tests.lact_place import tiny_lact
-from tests.nvs_place import write_list, write_scene
+from tests.nvs_place import TINY_LACT, write_lact, write_list, write_scene
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,16 +56,8 @@ SLOW_LINES = [
 def tiny_presets(monkeypatch: pytest.MonkeyPatch, patch_size: int = 8) -> None:
     """Every published configuration as a tiny network; the 4x ones are wider than the others."""
     for name, options in LACT_PRESETS.items():
-        small = LactOptions(patch_size, 8, 1, head_dim=8, fast_head_dim=8, fast_width=options.fast_width)
+        small = replace(TINY_LACT, patch_size=patch_size, fast_width=options.fast_width)
         monkeypatch.setitem(LACT_PRESETS, name, small)
-
-
-def write_checkpoint(path: Path, config: str = "l24_d768_ttt2x") -> Path:
-    """As published: ``torch.save``, the tensors under ``model``."""
-    torch.manual_seed(0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": LaCT(lact_preset(config)).state_dict()}, path)
-    return path
 
 
 def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +76,7 @@ def check_line(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     tiny_presets(monkeypatch, patch_size=min(32, math.gcd(*size)))
     monkeypatch.chdir(folder)
     config = words[words.index("--config") + 1] if "--config" in words else "l24_d768_ttt2x"
-    write_checkpoint(folder / words[words.index("--load") + 1], config)
+    write_lact(folder / words[words.index("--load") + 1], lact_preset(config))
     listed = write_list(folder / "data_example", 1, views=count, size=(9, 16))
     listed.rename(folder / words[words.index("--data_path") + 1])
     run_line(line, monkeypatch)
@@ -120,7 +112,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NvsOptions:
     tiny_presets(monkeypatch)
     return NvsOptions(
         data_path=str(write_scene(tmp_path / "object", views=6)),
-        load=str(write_checkpoint(tmp_path / "w.pt")),
+        load=str(write_lact(tmp_path / "w.pt")),
         output_dir=str(tmp_path / "out"),
         image_size=(16, 16),
         num_all_views=6,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.cameras import FOVY, ORBIT_RADIUS, Cameras, flip_opengl_opencv
+from core.cameras import FOVY, ORBIT_RADIUS, Cameras
 from core.errors import UserError
 from core.images import load_image, on_white
 from core.losses import psnr
@@ -22,7 +22,7 @@ from core.nvs.posed import LACT_RADIUS, PosedImages, cover, normalize_poses
 from core.nvs.scenes import open_scenes
 from core.nvs.undistort import convert_folder, convert_scene
 from tests.clip_factory import write_clip
-from tests.nvs_place import cameras_around, draw_balls, edit, write_list, write_scene
+from tests.nvs_place import cameras_around, draw_balls, edit, write_list, write_scene, write_transforms
 
 
 def test_an_opencv_scene_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -49,20 +49,6 @@ def test_pictures_and_intrinsics_are_scaled_and_cropped_together(tmp_path: Path,
     assert right.min() > 17
     shifted = posed.cameras.intrinsics + torch.tensor([[0, 0, 3.0], [0, 0, 0], [0, 0, 0]])
     assert psnr(posed.images, on_white(draw_balls(replace(posed.cameras, intrinsics=shifted)))).max() < right.min()
-
-
-def write_transforms(folder: Path, views: int = 5, size: tuple[int, int] = (48, 64), **shared: object) -> Path:
-    cameras = cameras_around(views, size)
-    (folder / "images").mkdir(parents=True)
-    frames = []
-    for i, pixels in enumerate(draw_balls(cameras)):
-        Image.fromarray(pixels).convert("RGB").save(folder / f"images/frame_{i}.png")
-        pose = flip_opengl_opencv(cameras.c2w[i])
-        frames.append({"file_path": f"images/frame_{i}.png", "transform_matrix": pose.tolist()})
-    (fx, _, cx), (_, fy, cy), _ = cameras.intrinsics[0].tolist()
-    table = {"w": size[1], "h": size[0], "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, **shared, "frames": frames}
-    (folder / "transforms.json").write_text(json.dumps(table))
-    return folder / "transforms.json"
 
 
 def test_transforms_json_has_the_same_cameras(tmp_path: Path) -> None:
