@@ -24,7 +24,7 @@ demo: $(VENV)/.installed ## turn the sample video into 4D Gaussians, on the CPU
 	@echo "The results are in $(DEMO_WORKSPACE):" && ls $(DEMO_WORKSPACE)
 
 test: $(VENV)/.installed-test lint ## lint, format check and the quick tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -9,7 +9,7 @@ python infer_3d.py big --prompt "a hamburger"
 
 from core.cli import parse_options, run
 from core.errors import UserError
-from core.inference.inputs import open_sources
+from core.inference.inputs import open_sources, run_all
 from core.inference.outputs import lift_outputs
 from core.inference.programs import lift_prompt, lift_video
 from core.inference.session import Session
@@ -28,8 +28,8 @@ def main() -> None:
         lift_prompt(session, views.prompt)
         return
     names = (infer.test_path, workspace, infer.target_fps)
-    for source in open_sources(*names, lift_outputs, views.recenter, infer.allow_background):
-        lift_video(session, source)
+    sources = open_sources(*names, lift_outputs, views.recenter, infer.allow_background)
+    run_all(sources, lambda source: lift_video(session, source))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ r"""Turn a video into a sequence of 3D Gaussians.
 
 from core.cli import parse_options, run
 from core.errors import UserError
-from core.inference.inputs import open_sources
+from core.inference.inputs import open_sources, run_all
 from core.inference.outputs import sequence_outputs
 from core.inference.programs import reconstruct_video
 from core.inference.session import Session
@@ -22,8 +22,8 @@ def main() -> None:
     if views.prompt:
         raise UserError("--prompt is for infer_3d.py: infer_4d.py needs a video")
     names = (infer.test_path, options.run.workspace, infer.target_fps)
-    for source in open_sources(*names, sequence_outputs, views.recenter, infer.allow_background):
-        reconstruct_video(session, source)
+    sources = open_sources(*names, sequence_outputs, views.recenter, infer.allow_background)
+    run_all(sources, lambda source: reconstruct_video(session, source))
 
 
 if __name__ == "__main__":

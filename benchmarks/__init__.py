@@ -1,1 +1,1 @@
-"""Speed of every part beside a plain reference, in one process and one run: ``python -m benchmarks --help``."""
+"""Speed of every part compared with a plain reference in the same run: ``python -m benchmarks --help``."""

@@ -1,4 +1,4 @@
-"""Time every row beside its plain reference, print the tables, write the JSON.
+"""Time every row and its plain reference, print the tables, write the JSON.
 
 python -m benchmarks                      # all rows of the CPU; about a quarter of an hour on two free cores
 python -m benchmarks --rows clips render  # some of them
@@ -25,8 +25,8 @@ from benchmarks.render import render
 from benchmarks.training import training
 from benchmarks.video import video
 from core.cli import run
+from core.devices import choose_device
 from core.errors import UserError
-from core.inference.network import choose_device
 
 Rows = Callable[[int, bool, torch.device], dict[str, list[Row]]]
 CPU: dict[str, Rows] = {"clips": clips, "render": render, "training": training, "video": video, "big": big}
@@ -34,7 +34,7 @@ GPU: dict[str, Rows] = {"forward": gpu_forward, "views": gpu_render, "video": gp
 
 
 def measure(rows: dict[str, Rows], rounds: int, tiny: bool, device: torch.device, output: Path) -> dict[str, object]:
-    """Run the rows; what is finished is printed and written at once. Returns what the file holds."""
+    """Run the rows; each is printed and written when it is finished. Returns the content of the file."""
     results: dict[str, object] = {"machine": machine(device), "rounds": rounds, "tiny": tiny, "tables": {}}
     start = time.perf_counter()
     for measured in rows.values():

@@ -1,11 +1,11 @@
-"""The same work in this checkout and in another one, in turn: is any row slower than before?
+"""Compare this checkout with another one, in turn: is any row slower?
 
 python -m benchmarks --against ../before [--rows video render_512] [--rounds 5]
 
 Each round runs each row once in either checkout, every time in a new process, so that a busy machine slows both alike.
 The first round, which fills the caches of compiled kernels, is not counted. Rows use only what all versions share:
 published names and command lines. Printed are medians, the ratio of the medians (below 1: this checkout is faster), and
-the smallest and largest ratio of a round, which show how far the machine can be trusted.
+the smallest and largest ratio of a round, which show the noise of the machine.
 """
 
 from __future__ import annotations

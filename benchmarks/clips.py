@@ -1,4 +1,4 @@
-"""Clips a second of our reader beside a plain one that opens the tar for every image."""
+"""Clips per second of `core.data` and of a plain reader that opens the tar for every image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.measure import Floors, Row, compared, in_rounds
+from benchmarks.measure import MachineLimits, Row, compared, in_rounds
 from core.data.clips import FIXED_VIEW_OFFSET, TAR_KINDS, Clip
 
 RING, OTHERS = 16, 16  # views in the two tars of a clip
@@ -99,7 +99,7 @@ def clips(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]
     with TemporaryDirectory() as folder:
         home = Path(folder)
         names = write_clips(home, count=2, size=64 if tiny else 512, frames=2 if tiny else 8)
-        copy = Floors.measured(torch.device("cpu"), side=256 if tiny else 2048).copy
+        copy = MachineLimits.measured(torch.device("cpu"), side=256 if tiny else 2048).copy
         rows = []
         for preset, num_frames, num_views, size in (("nano", 4, 6, 128), ("big", 8, 8, 512)):
             frames = range(2 if tiny else num_frames)
@@ -117,8 +117,8 @@ def clips(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]
                 torch.device("cpu"),
             )
             seconds = {name: value / len(names) for name, value in seconds.items()}
-            # What has to move at least: the float32 pixels of the sample are written once.
-            floor = len(frames) * num_views * 4 * 4 * size**2 / copy
-            row = compared(f"a sample of {preset}", seconds["ours"], seconds["reference"], 4.0, floor)
+            # Minimum traffic: the float32 pixels of the sample are written once.
+            lower_bound = len(frames) * num_views * 4 * 4 * size**2 / copy
+            row = compared(f"a sample of {preset}", seconds["ours"], seconds["reference"], 4.0, lower_bound)
             rows.append(row | {"clips / s": 1 / seconds["ours"]})
     return {"clip reading": rows}

@@ -1,4 +1,4 @@
-"""The rows that need a GPU; on a CPU with tiny sizes they check the code and say nothing about speed.
+"""The rows that need a GPU; tiny sizes on a CPU only check the code.
 
 Not one of them has been run on a GPU yet.
 """
@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from benchmarks.measure import Floors, Row, compared, in_rounds, peak_memory
+from benchmarks.measure import MachineLimits, Row, compared, in_rounds, peak_memory
 from benchmarks.network import SMALL, network_pair, operations, random_grid
 from benchmarks.reference import PlainModel, ViewByView
 from benchmarks.render import around, surface
@@ -29,17 +29,17 @@ def gpu_forward(rounds: int, tiny: bool, device: torch.device) -> dict[str, list
     options, frames = (SMALL, 2) if tiny else (PRESETS["big"].model, 16)
     ours, reference = network_pair(options, device)
     grid = random_grid(options, frames, device)
-    floors = Floors.measured(device, side=256 if tiny else 2048)
+    limits = MachineLimits.measured(device, side=256 if tiny else 2048)
     with torch.inference_mode():
         calls = {"ours": lambda: ours(grid), "reference": lambda: reference(grid)}
         seconds = in_rounds(calls, rounds, device)
         peaks = {name: peak_memory(call, device) / 1e9 for name, call in calls.items()}
         grid_of = {count: random_grid(options, count, device) for count in (frames // 2, frames)}
         flat = [peak_memory(lambda count=count: ours(grid_of[count]), device) / 1e9 for count in grid_of]
-    floor = operations(options, frames) / floors.half
-    row = compared(f"big forward, T = {frames}", seconds["ours"], seconds["reference"], 3.0, floor)
+    lower_bound = operations(options, frames) / limits.half
+    row = compared(f"big forward, T = {frames}", seconds["ours"], seconds["reference"], 3.0, lower_bound)
     row |= {"peak GB": peaks["ours"], "reference peak GB": peaks["reference"], "peak GB at half T": flat[0]}
-    return {"GPU floors": [floors.row()], "GPU, big forward": [row]}
+    return {"GPU limits": [limits.row()], "GPU, big forward": [row]}
 
 
 def gpu_render(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
@@ -51,9 +51,9 @@ def gpu_render(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[
     with torch.inference_mode():
         calls = {"ours": lambda: renderer(gaussians, cameras), "reference": lambda: plain(gaussians, cameras)}
         seconds = in_rounds(calls, rounds, device)
-    floors = Floors.measured(device, side=256 if tiny else 2048)
-    floor = views * size**2 * 5 * 4 / floors.copy  # colour, alpha and depth are written once
-    return {"GPU, 64 views": [compared(f"{views} views, {size}x{size}", *seconds.values(), 3.0, floor)]}
+    limits = MachineLimits.measured(device, side=256 if tiny else 2048)
+    lower_bound = views * size**2 * 5 * 4 / limits.copy  # colour, alpha and depth are written once
+    return {"GPU, 64 views": [compared(f"{views} views, {size}x{size}", *seconds.values(), 3.0, lower_bound)]}
 
 
 def gpu_video(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:

@@ -1,4 +1,4 @@
-"""How the benchmarks measure and report: rounds over all candidates, medians, the machine's floors, tables, JSON."""
+"""How the benchmarks measure and report: rounds over all candidates, medians, the machine's limits, tables, JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = dict[str, object]
 
 
 def machine(device: torch.device) -> Row:
-    """What the numbers depend on."""
+    """The hardware and software of a measurement."""
     gpu = {} if device.type == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
     return {
         "cpu": _cpu_name(),
@@ -70,14 +70,14 @@ def in_rounds(candidates: dict[str, Call], rounds: int, device: torch.device, wa
 
 
 @dataclass(frozen=True)
-class Floors:
-    """What the machine can do at best, measured beside the rows.
+class MachineLimits:
+    """Peak rates of the machine, measured together with the rows.
 
     Attributes:
         float32, half: operations a second of a large matrix product, two for a multiplication and an addition; half is
             bfloat16 on a CPU and float16 on a GPU.
         copy: bytes a second that a large copy reads and writes together.
-        product: seconds of one 2048 x 2048 x 2048 float32 product, the yardstick of the renderer's rows.
+        product: seconds of one 2048 x 2048 x 2048 float32 product, the unit of the renderer's rows.
     """
 
     float32: float
@@ -86,8 +86,8 @@ class Floors:
     product: float
 
     @staticmethod
-    def measured(device: torch.device, rounds: int = 5, side: int = 2048) -> Floors:
-        """Take the rates now."""
+    def measured(device: torch.device, rounds: int = 5, side: int = 2048) -> MachineLimits:
+        """Measure the rates."""
         half = torch.bfloat16 if device.type == "cpu" else torch.float16
         a, b = torch.randn(2, side, side, device=device)
         low = [a.to(half), b.to(half)]
@@ -95,7 +95,7 @@ class Floors:
         calls = {"float32": lambda: a @ b, "half": lambda: low[0] @ low[1], "copy": lambda: target.copy_(source)}
         times = in_rounds(calls, rounds, device)
         operations = 2 * side**3
-        return Floors(
+        return MachineLimits(
             operations / times["float32"],
             operations / times["half"],
             2 * source.nbytes / times["copy"],
@@ -112,21 +112,21 @@ class Floors:
         }
 
 
-def compared(name: str, ours: float, reference: float, bar: float | None, floor: float | None = None) -> Row:
-    """One row: seconds of both, how many times faster, the target, the floor and its share of our time."""
+def compared(name: str, ours: float, reference: float, bar: float | None, lower_bound: float | None = None) -> Row:
+    """One row: seconds of both, how many times faster, the target, the lower bound and its share of our time."""
     return {
         "row": name,
         "ours s": ours,
         "reference s": reference,
         "times faster": reference / ours,
         "bar": bar or "",
-        "floor s": floor or "",
-        "floor / ours": floor / ours if floor else "",
+        "lower bound s": lower_bound or "",
+        "lower bound / ours": lower_bound / ours if lower_bound else "",
     }
 
 
 def peak_memory(call: Call, device: torch.device) -> float:
-    """Bytes that ``call`` needs at most, beyond what was held before it."""
+    """Peak memory of ``call`` in bytes, beyond what was allocated before."""
     gc.collect()
     if device.type != "cpu":
         torch.cuda.synchronize(device)
@@ -172,6 +172,6 @@ def _text(value: object) -> str:
 
 
 def write_json(path: Path, results: dict[str, object]) -> None:
-    """Write results to ``path``, whole or not at all."""
+    """Write results to ``path``, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")

@@ -2,9 +2,9 @@
 
 python -m benchmarks.multiview          # minutes on a CPU; float32 needs 9 GB of memory
 
-The yardstick is one 2048 x 2048 x 2048 float32 matrix product on the same threads. Every case runs in a process of its
-own. With offload one part at a time is in memory. What a part costs to read from its file is left out: random weights
-are made in place.
+The unit is one 2048 x 2048 x 2048 float32 matrix product on the same threads. Every case runs in a process of its own.
+With offload one part at a time is in memory. Reading parts from files is not measured: random weights are made in
+place.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
-from benchmarks.measure import Floors, machine, table, write_json
-from core.inference.network import DTYPES, choose_device
+from benchmarks.measure import MachineLimits, machine, table, write_json
+from core.devices import choose_device
+from core.inference.network import DTYPES
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.unet import IMAGEDREAM, MultiViewUNet, UNetConfig
 
@@ -85,7 +86,7 @@ class RandomRepository:
 
 
 class TimedDiffusion(MultiViewDiffusion):
-    """Notes how long each stage runs, without the making of its weights."""
+    """Times each stage, without making its weights."""
 
     seconds: dict[str, float]
 
@@ -133,9 +134,9 @@ def run_case(type_name: str, memory: str, steps: int) -> dict[str, object]:
         diffusion.seconds = defaultdict(float)
         diffusion.views(picture, sampling=Sampling(steps=1))
     diffusion.seconds = seconds = defaultdict(float)
-    before = Floors.measured(device).product  # and after, as a busy machine slows it down alike
+    before = MachineLimits.measured(device).product  # and after, as a busy machine slows it down alike
     diffusion.views(picture, sampling=Sampling(steps=steps))
-    yardstick = (before + Floors.measured(device).product) / 2
+    yardstick = (before + MachineLimits.measured(device).product) / 2
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if device.type != "cpu":
         start, peak = 0.0, torch.cuda.max_memory_allocated() / GIB

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Floors, Row, compared, in_rounds, peak_memory, timed
+from benchmarks.measure import MachineLimits, Row, compared, in_rounds, peak_memory, timed
 from benchmarks.reference import PlainModel
 from core.architectures import build_model
 from core.cameras import input_cameras
@@ -63,7 +63,7 @@ def big(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
     """T = 1, 2, 4 beside the reference, T = 16 alone."""
     options = SMALL if tiny else PRESETS["big"].model
     networks = dict(zip(("ours", "reference"), network_pair(options, device), strict=True))
-    floors = Floors.measured(device, side=256 if tiny else 2048)
+    limits = MachineLimits.measured(device, side=256 if tiny else 2048)
     times, memory = [], []
     weights = {name: sum(p.nbytes for p in network.parameters()) for name, network in networks.items()}
     raw: dict[str, Tensor] = {}
@@ -85,10 +85,12 @@ def big(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
             calls = {name: partial(run, name, grid) for name in networks}
             more = rounds // (3 * frames)  # a pass of the reference takes minutes: its first one has to do for T = 4
             seconds = in_rounds(calls, more, device, warm_up=False) if more else first
-            floor = operations(options, frames) / floors.half
+            lower_bound = operations(options, frames) / limits.half
             name = f"big forward, T = {frames}"
             error = (raw["ours"] - raw["reference"]).norm() / raw["reference"].norm()
-            times.append(compared(name, seconds["ours"], seconds["reference"], bar, floor) | {"error": error.item()})
+            times.append(
+                compared(name, seconds["ours"], seconds["reference"], bar, lower_bound) | {"error": error.item()}
+            )
             memory.append(_memory_row(name, peaks["ours"], peaks["reference"], "half" if frames == 4 else ""))
         del networks["reference"]
         raw.clear()
@@ -100,13 +102,13 @@ def big(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
             seconds = timed(partial(run, "ours", grid), device)
 
         peak = weights["ours"] + peak_memory(alone, device)
-        floor = operations(options, frames) / floors.half
-    row = compared(f"big forward, T = {frames}", seconds, math.nan, None, floor)
+        lower_bound = operations(options, frames) / limits.half
+    row = compared(f"big forward, T = {frames}", seconds, math.nan, None, lower_bound)
     times.append(row | {"reference s": "", "times faster": "", "error": ""})
     memory.append(
         _memory_row(f"big forward, T = {frames}", peak, math.nan, "12 GB") | {"reference GB": "", "share": ""}
     )
-    return {"floors": [floors.row()], "big forward": times, "big forward, peak memory with weights": memory}
+    return {"machine limits": [limits.row()], "big forward": times, "big forward, peak memory with weights": memory}
 
 
 def _memory_row(name: str, ours: float, reference: float, bar: str) -> Row:

@@ -1,8 +1,8 @@
 """The plain reference: the network, renderer and inference loop put together as the published scripts do it.
 
-Own writing, from the description of how they work: whole precision (or autocast) and plain layout, attention that holds
-its scores, one render call for each view, one pair of frames at a time. It shares weights and output files with ours,
-so that it also checks values.
+Written from the description of how they work: full precision (or autocast) and plain layout, explicit attention scores,
+one render call per view, one pair of frames at a time. It uses the same weights and output files, so that it also
+checks values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from core.cameras import INPUT_AZIMUTHS, Cameras
+from core.cameras import Cameras
+from core.conventions import INPUT_AZIMUTHS
 from core.gaussians import RAW_CHANNELS, Gaussians, activate_published
 from core.inference.network import Network
 from core.inference.session import Session
@@ -42,7 +43,7 @@ class PlainModel(nn.Module):
         self.model, self.autocast = model.to(memory_format=torch.contiguous_format), autocast
 
     def forward(self, grid: ViewGrid, frame_mask: Tensor | None = None, min_opacity: float = 0.0) -> Gaussians:
-        """A grid to Gaussians ``[B,T]``; time steps outside the mask are thrown away at the end."""
+        """A grid to Gaussians ``[B,T]``; time steps outside the mask are discarded at the end."""
         published = not isinstance(self.model, NanoL4GM)
         scene = None if published else self.model.scene(grid)
         with torch.autocast(grid.images.device.type, self.autocast, enabled=self.autocast is not None):

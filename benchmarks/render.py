@@ -1,4 +1,5 @@
-"""Speed of the CPU renderer: bars against a matrix product, growth, threads, and the first call of a new process."""
+"""Speed of the CPU renderer: targets relative to a matrix product, scaling, threads, and the first call of a new
+process."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ print(json.dumps([[clock - marks[0][0], cpu - marks[0][1]] for clock, cpu in mar
 
 
 def surface(num: int, frames: int = 1, sigma: float = 0.01) -> Gaussians:
-    """Anisotropic Gaussians near a sphere of radius 0.6, mixed opacity: what a network makes of an object."""
+    """Anisotropic Gaussians near a sphere of radius 0.6, mixed opacity, as networks predict them."""
     generator = torch.Generator().manual_seed(num)
 
     def normal(*shape: int) -> torch.Tensor:

@@ -31,7 +31,7 @@ PARTS = ("data", "forward", "render", "loss", "backward", "optimiser")
 
 @dataclass
 class Step:
-    """One training step that keeps the seconds of its parts."""
+    """One training step that records the seconds of its parts."""
 
     model: nn.Module
     renderer: Renderer

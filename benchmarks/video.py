@@ -1,4 +1,4 @@
-"""A video of 60 frames through everything, to .ply files and mp4, beside the reference loop."""
+"""A video of 60 frames, end to end, to .ply files and mp4, compared with the reference loop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_clip(path: Path, frames: int) -> None:
 
 
 class Stopwatch:
-    """Seconds in which at least one of the calls that were wrapped was running, in whatever thread."""
+    """Seconds in which at least one wrapped call was running, in any thread."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -46,7 +46,7 @@ class Stopwatch:
         self._lock = Lock()
 
     def around(self, function: Callable) -> Callable:
-        """The same function, on the clock."""
+        """The same function, timed."""
 
         def run(*args: object, **kwargs: object) -> object:
             self._count(1)
@@ -111,7 +111,7 @@ def video(rounds: int, tiny: bool, device: torch.device, preset: str = "nano") -
         if options != (published := published_loop(options)):
             others["as published"] = Session(published)
         for session in others.values():
-            _ = session.network, session.interpolation  # loaded off the clock
+            _ = session.network, session.interpolation  # not timed
         calls = {name: lambda session=session: run(session) for name, session in others.items()}
         seconds |= in_rounds(calls, 1, device, warm_up=False)
         ours.options = options_of(preset, Path(folder, "short"), max(2, frames // 2), tiny)

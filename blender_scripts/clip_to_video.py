@@ -12,10 +12,11 @@ import argparse
 import io
 import sys
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
-import imageio.v2 as imageio
 import numpy as np
+from imageio_ffmpeg import write_frames
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs as a file, from any folder
@@ -59,10 +60,12 @@ def write_sample(clip: Path, video: Path, view: int, fps: float) -> None:
     except (OSError, tarfile.TarError) as error:
         raise UserError(f"{clip}: not a readable clip ({error})") from error
     with atomic_path(video) as temporary:
-        settings = {"format": "FFMPEG", "codec": "libx264", "ffmpeg_params": ["-crf", "18"]}
-        with imageio.get_writer(temporary, fps=fps, pixelformat="yuv420p", **settings) as writer:
+        height, width = frames[0].shape[:2]
+        writer = write_frames(temporary, (width, height), fps=fps, codec="libx264", output_params=["-crf", "18"])
+        with closing(writer):
+            writer.send(None)  # starts ffmpeg
             for frame in frames:
-                writer.append_data(frame)
+                writer.send(np.ascontiguousarray(frame))
     for turn, side in enumerate(sides):
         with atomic_path(video.with_name(f"{video.stem}_{turn:03d}.png")) as temporary:
             Image.fromarray(side).save(temporary, format="PNG", optimize=True)

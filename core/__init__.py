@@ -4,35 +4,37 @@
 
 Map, from the ground up; imports go down only, and ``tests/test_architecture.py`` holds that:
 
-    core/errors.py            the one error class for what a user can fix
+    core/errors.py            UserError, for everything that a user can fix
+    core/conventions.py       orbit, field of view, azimuths of the four views, clipping planes
     core/options/             typed options in sections, presets; no torch
     core/cameras.py           Cameras (c2w, intrinsics, size), orbits, OpenGL <-> OpenCV, Plücker rays
     core/gaussians.py         Gaussians (means, opacities, scales, quats, colors), 14 raw channels, activation
     core/view_grid.py         ViewGrid: posed images on a grid of samples, times, views; each distinct image once
-    core/rotations.py         Gaussians turned, tilted, scaled, mirrored; the product of quaternions
-    core/files.py             files of the user's checked before they are read; own files whole or not at all
+    core/rotations.py         rotate, scale and mirror Gaussians; quaternion product
+    core/files.py             input files checked before they are read; output files written atomically
     core/places.py            weights, protocols and lists, found from any folder
+    core/devices.py           --device as torch's device
     core/images.py            pixels and picture files
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it
-    core/tensor_files.py      tensors by name out of untrusted files
+    core/tensor_files.py      named tensors from untrusted files
     core/cpu/                 CPU kernels behind one dispatch: norm, attention, LPIPS; how they run; memory
     core/model/               the published network: attention, unet, l4gm: grid [B,T,V,9,H,W] -> Gaussians [B,T,N];
                               fast: the same weights over distinct images
     core/nano/                the small network: scene, visual hull, cost volume, ray head, surface filter, model
     core/lact/                LaCT: new views from posed images, by fast weights; its attention twin
     core/architectures.py     build_model: the network that options ask for
-    core/checkpoint.py        weights: loaded with a report, saved atomically
+    core/checkpoint.py        load weights with a report, save them atomically
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
     core/lpips.py             the perceptual distance
     core/losses.py            training terms, PSNR, SSIM
-    core/data/                clips -> samples; side_views: where views 1, 2, ... come from, for everyone
+    core/data/                clips -> samples; side_views: where views 1, 2, ... come from, everywhere
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
     core/evaluation/          protocols, systems under test, baselines, metrics, reports
     core/nvs/                 novel views with LaCT: scenes on disk, inference, training
-    core/cli.py               what the scripts share: one flat command line, errors in one line
+    core/cli.py               command line of the scripts; errors in one line
 
 Axes, always in this order: b sample, t time, v view, c channel, h row, w column, n Gaussian.
 

@@ -1,4 +1,4 @@
-"""The network that options ask for."""
+"""Build the network that the options describe."""
 
 from __future__ import annotations
 

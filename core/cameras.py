@@ -13,15 +13,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from core.conventions import FOVY, INPUT_AZIMUTHS, ORBIT_RADIUS
+
 # OpenGL cameras (x right, y up, z backward) and OpenCV cameras differ in the sign of the second and third axis.
 _FLIP_YZ = (1.0, -1.0, -1.0, 1.0)
-
-ORBIT_RADIUS = 1.5
-"""World units from the origin to every orbit camera."""
-FOVY = 49.1
-"""Vertical field of view of every orbit camera in degrees."""
-INPUT_AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
-"""Azimuths of the four input views in degrees."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Cameras:
         return self.positions[..., None, None, :].expand_as(directions), directions
 
     def rays_through(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """World-space rays through places ``[..., N, 2]`` of the image (x, y), as `project` gives them.
+        """World-space rays through image positions ``[..., N, 2]`` (x, y), as returned by `project`.
 
         Returns:
             origins and unit directions, both ``[..., N, 3]``.
@@ -231,7 +226,7 @@ def concatenate(cameras: Sequence[Cameras], dim: int = 0) -> Cameras:
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
-    """The cross product of vectors on the last axis; several times faster than torch's where that axis is not dense."""
+    """Cross product on the last axis; several times faster than torch's if that axis is not contiguous."""
     (ax, ay, az), (bx, by, bz) = a.unbind(-1), b.unbind(-1)
     return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=-1)
 

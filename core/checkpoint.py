@@ -43,8 +43,8 @@ class LoadReport:
         loaded: number of tensors copied.
         missing: names of the model's tensors that the file does not have.
         unused: names of the file's tensors that the model does not have.
-        misfits: tensors of another shape or type, in words: name, and both shapes.
-        differing: options that shapes do not show and in which the file's network differs, in words.
+        misfits: tensors of another shape or type, as text: name and both shapes.
+        differing: options that tensor shapes do not reveal and in which the file's network differs, as text.
         metadata: the file's text metadata (safetensors).
     """
 
@@ -65,7 +65,7 @@ class LoadReport:
         return "\n  ".join([line, *self.problems(temporal=False)])
 
     def problems(self, temporal: bool = True) -> list[str]:
-        """Everything that does not fit, one item a tensor; without ``temporal`` missing and unused ones in time not."""
+        """Everything that does not fit, one item per tensor; without ``temporal``, temporal attention is left out."""
         items = [f"missing {name}" for name in self.missing if temporal or TEMPORAL not in name]
         items += [f"unexpected {printable(name)}" for name in self.unused if temporal or TEMPORAL not in name]
         return [*items, *self.misfits, *self.differing]
@@ -127,7 +127,7 @@ def stored_model_options(metadata: Mapping[str, str]) -> dict[str, object]:
 
 
 def _with_architecture(stored: dict[str, object]) -> dict[str, object]:
-    """Options as files of version 0.1 have them, which name the network by its head, in today's words."""
+    """Options of files of version 0.1, which name the network by its head, under their current names."""
     architectures = {"published": "l4gm", "ray": "nano"}
     head = stored.get("head")
     return {"architecture": architectures[head], **stored} if head in ("published", "ray") else stored
@@ -157,7 +157,7 @@ def save_weights(
         try:
             save_file(state, temporary, metadata={"format": "pt", **metadata})
             temporary.chmod(0o644)  # safetensors makes files that only their owner can read
-        except SafetensorError as error:  # its I/O errors are no OSError
+        except SafetensorError as error:  # its I/O errors are not OSErrors
             raise OSError(f"{error}") from error
 
 
@@ -176,7 +176,7 @@ def _misfit(name: str, own: Tensor, found: Tensor) -> str:
 
 
 def _differences(metadata: Mapping[str, str], options: ModelOptions | None) -> tuple[str, ...]:
-    """What the file says of its network and the model denies, of all that the tensors themselves do not show."""
+    """Stored options that contradict the model and that tensor shapes do not reveal."""
     stored = stored_model_options(metadata)
     if not stored and metadata.get("preset") in PRESETS:
         stored = vars(PRESETS[metadata["preset"]].model)

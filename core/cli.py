@@ -1,16 +1,17 @@
-"""What all scripts share: one flat command line, and errors that end in one line."""
+"""Shared by all scripts: one flat command line, and errors reported in one line."""
 
 from __future__ import annotations
 
 import ast
 import errno
 import inspect
+import io
 import logging
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import field, make_dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -27,8 +28,8 @@ from core.options.offers import RENAMED, SWITCHES, TRAIN, Offer, plain
 Column = tuple[str, Any, Any]  # name, type with its help text, default
 
 _log = logging.getLogger(__name__)
-_REST = "not_shown"  # title of what help leaves out
-# What torch's allocators say; on a CPU in a plain RuntimeError.
+_REST = "not_shown"  # title of the group that the help omits
+# Messages of torch's allocators; on a CPU a plain RuntimeError.
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 # Errors of writing to a full, read-only or foreign disk, compiled kernels included; and an impossible path.
 _NO_ROOM = (
@@ -46,17 +47,14 @@ def parse_options(description: str, argv: Sequence[str] | None = None, offer: Of
         offer: the script's options.
 
     Raises:
-        UserError: a value that cannot be.
+        UserError: an unknown option or preset, or an invalid value.
     """
     words = _renamed(sys.argv[1:] if argv is None else argv)
     for_help = not {"-h", "--help"}.isdisjoint(words)
-    form = tyro.extras.overridable_config_cli(
-        {preset: (PRESET_HELP[preset], _form(preset, offer, for_help)) for preset in PRESETS},
-        description=description,
-        args=words,
-        use_underscores=True,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    forms = {preset: (PRESET_HELP[preset], _form(preset, offer, for_help)) for preset in PRESETS}
+    settings = {"use_underscores": True, "config": (tyro.conf.OmitArgPrefixes,)}
+    with parser_errors_in_one_line():
+        form = tyro.extras.overridable_config_cli(forms, description=description, args=words, **settings)
     _log_what_has_no_effect(words, offer)
     values = dict(vars(form))
     for title in (*offer.groups, _REST):
@@ -70,7 +68,8 @@ def parse_options(description: str, argv: Sequence[str] | None = None, offer: Of
 
 
 def _form(preset: str, offer: Offer, for_help: bool) -> Any:
-    """The command line as tyro takes it: a field for an option, an object for a group; the preset's values in it."""
+    """The command line as a dataclass for tyro: a field per option, an object per group, filled with the preset's
+    values."""
     options = PRESETS[preset]
     groups = {title: _columns(names, options) for title, names in offer.shown.items()}
     if not for_help:
@@ -108,7 +107,7 @@ def help_texts(section: type) -> dict[str, str]:
 
 
 def _renamed(words: Iterable[str]) -> list[str]:
-    """Words of a command line, options of version 0.1 and their values under their names of today."""
+    """The command line with options and values of version 0.1 under their current names."""
     found: list[str] = []
     values: Mapping[str, str] = {}  # of the option before this word
     for word in words:
@@ -128,11 +127,38 @@ def _log_what_has_no_effect(words: Sequence[str], offer: Offer) -> None:
     given = {word.partition("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for word in words}
     useless = [f"--{name}" for name in (*map(plain, offer.ignored), *SWITCHES) if name in given]
     if useless:
-        _log.info("%s: taken, as by the published programs, and without effect here", " ".join(useless))
+        _log.info("%s: accepted as in the published programs, without effect here", " ".join(useless))
+
+
+@contextmanager
+def parser_errors_in_one_line() -> Iterator[None]:
+    """Turn tyro's framed error messages of several lines into a `UserError` of one line."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(said.getvalue())) from None
+
+
+def _one_line(framed: str) -> str:
+    """The first part of tyro's message, the option or presets that it proposes, and where help is."""
+    lines = [re.sub(r"^[│|]|[│|]$", "", line.strip()).strip() for line in framed.splitlines()[1:-1]]
+    first, *others = " ".join(line if line.strip("─-") else "\0" for line in lines).split(" \0 ")
+    parts = [first.removesuffix(".")]
+    for part in others:
+        proposed = re.match(r"Perhaps you meant: (?:.*?)(--\w+)", part)
+        parts += [f"perhaps you meant {proposed[1]}"] if proposed else []
+        parts += [part.replace("Available subcommands", "presets")] if part.startswith("Available") else []
+    command = re.search(r"(?:run|see) (.*--help)", others[-1]) if others else None
+    return "; ".join([*parts, *([f"see {command[1]}"] if command else [])])
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's ``main`` and exit: 0, 2 for what the user can mend (one line says how), 130 after Ctrl-C.
+    """Run a script's ``main`` and exit: 0, 2 after an error that the user can fix (reported in one line), 130 after
+    Ctrl-C.
 
     SIGTERM ends it as Ctrl-C does, so that no temporary file is left.
     """
@@ -155,7 +181,7 @@ def run(main: Callable[[], None]) -> None:
         line = "error: there is not enough memory; smaller pictures, shorter chunks (--num_frames) or batches need less"
         sys.exit(_report(line, 2))
     except KeyboardInterrupt:
-        sys.exit(_report("interrupted; what was finished is valid", 130))
+        sys.exit(_report("interrupted; finished files are valid", 130))
 
 
 def _report(line: str, status: int) -> int:

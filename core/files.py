@@ -1,4 +1,4 @@
-"""Files of the user's, checked before they are read; files of ours, which appear whole or not at all."""
+"""Input files are checked before they are read; output files are written atomically."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _ABANDONED = 24 * 3600  # seconds
 
 
 def regular_file(path: str | Path, what: str = "file", limit: int | None = None) -> Path:
-    """Check that ``path`` is a file that can be read to its end: no folder, no pipe, which would wait, no device.
+    """Check that ``path`` is a readable regular file: not a folder, device or pipe, which would block.
 
     Args:
         path: the file.
-        what: it, for messages: "video", "image", "checkpoint".
-        limit: bytes it may have; None: any number.
+        what: name of the kind in messages: "video", "image", "checkpoint".
+        limit: maximum size in bytes; None: no limit.
 
     Returns:
         the path.
 
     Raises:
-        UserError: it is missing, no regular file, not readable, or larger than the limit.
+        UserError: it is missing, not a regular file, not readable, or larger than the limit.
     """
     path = Path(path)
     try:
@@ -73,10 +73,10 @@ def regular_file(path: str | Path, what: str = "file", limit: int | None = None)
 
 
 def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> str:
-    """A text file of the user's, UTF-8.
+    """Read a UTF-8 text file.
 
     Raises:
-        UserError: as `regular_file`; or it is no text.
+        UserError: as `regular_file`; or it is not text.
     """
     path = regular_file(path, what, limit)
     try:
@@ -86,16 +86,16 @@ def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> st
 
 
 def read_json(path: str | Path, what: str = "file") -> dict[str, Any]:
-    """A JSON file of the user's that holds an object.
+    """Read a JSON file that holds an object.
 
     Raises:
-        UserError: as `regular_file`; or it is no JSON, is nested too deep, or holds something else than an object.
+        UserError: as `regular_file`; or it is not JSON, is nested too deep, or does not hold an object.
     """
     return _read_table(path, what, "JSON", json.loads)
 
 
 def read_toml(path: str | Path, what: str = "file") -> dict[str, Any]:
-    """A TOML file of the user's; raises as `read_json`."""
+    """Read a TOML file; raises as `read_json`."""
     return _read_table(path, what, "TOML", tomllib.loads)
 
 
@@ -103,7 +103,7 @@ def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[
     """The object in an untrusted text; the parser is that of JSON or TOML.
 
     Raises:
-        ValueError: it does not parse, is nested too deep, or holds something else than an object.
+        ValueError: it does not parse, is nested too deep, or does not hold an object.
     """
     try:
         table = parse(text)
@@ -115,7 +115,7 @@ def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[
 
 
 def is_like(value: object, default: object) -> bool:
-    """Whether a value out of a file has the type of a default; a list stands for a tuple, an int for a float."""
+    """Whether a value from a file has the type of a default; lists count as tuples, ints as floats."""
     if isinstance(default, tuple):
         return isinstance(value, list | tuple) and all(is_like(item, default[0]) for item in value if default)
     return type(value) is type(default) or (isinstance(default, float) and type(value) is int)
@@ -159,14 +159,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def remove_stale_parts(folder: str | Path) -> list[Path]:
     """Remove the temporary files of `atomic_path` that a killed process left in a folder, not in those below it.
 
-    A file is stale when its process is gone; where that cannot be known, on another machine, when it has not
-    changed for a day.
+    A file is stale when its process has ended; on another machine, where this is unknown, when it has not changed for a
+    day.
 
     Returns:
         the removed files.
     """
     removed = []
-    with suppress(OSError):  # no such folder, or one that is not ours to change
+    with suppress(OSError):  # no such folder, or no permission
         for path in Path(folder).iterdir():
             match = _PART.fullmatch(path.name)
             if match and path.is_file() and _is_stale(path, match[1], int(match[2])):
@@ -180,7 +180,7 @@ def _is_stale(path: Path, machine: str, pid: int) -> bool:
         return True
     try:
         return time.time() - path.stat().st_mtime > _ABANDONED
-    except FileNotFoundError:  # finished meanwhile
+    except FileNotFoundError:  # renamed in the meantime
         return False
 
 

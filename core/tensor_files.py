@@ -1,4 +1,4 @@
-"""Tensors by name out of untrusted files: nothing in them is run, whatever is wrong is one error."""
+"""Named tensors from untrusted files: no code in them is run, every defect is one `UserError`."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _DTYPES = frozenset(
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read all tensors of a checkpoint on the CPU, and its text metadata. Nothing in the file is run.
 
-    What other programs add is understood: ``{"model": ...}`` or ``{"state_dict": ...}`` around the weights, ``module.``
-    and ``_orig_mod.`` in the names; ``lpips_loss.*`` is left out.
+    Wrappers of other programs are removed: ``{"model": ...}`` or ``{"state_dict": ...}`` around the weights,
+    ``module.`` and ``_orig_mod.`` in the names; ``lpips_loss.*`` is left out.
 
     Raises:
-        UserError: the file is missing, no regular file, no checkpoint, truncated or damaged, a pickle that would run
-            code, or holds something else than named, dense tensors of usual types.
+        UserError: the file is missing, not a regular file, not a checkpoint, truncated or damaged, a pickle that would
+            run code, or holds anything but named dense tensors of common types.
     """
     path = _existing(path)
     content, metadata = _parse(path)
@@ -83,9 +83,9 @@ def _existing(path: str | Path) -> Path:
 
 
 def _parse(path: Path) -> tuple[dict[object, object], dict[str, str]]:
-    """The file's content as a dict, whoever wrote it.
+    """The file's content as a dict.
 
-    The one place that catches everything: a damaged file makes its readers raise some fifteen kinds of error.
+    Catches every exception: readers raise about fifteen kinds of error on damaged files.
     """
     try:
         if _is_safetensors(path):
@@ -107,7 +107,7 @@ def _parse(path: Path) -> tuple[dict[object, object], dict[str, str]]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By its ninth byte, where the header begins; by its suffix where it is not as it should be."""
+    """By its ninth byte, where the header begins, or by its suffix."""
     if path.suffix == ".safetensors":
         return True
     with suppress(OSError), path.open("rb") as file:
@@ -116,14 +116,14 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _torch_content(path: Path) -> object:
-    """What torch.save wrote: tensors and plain containers. No more is read than the file is long."""
+    """Content of a torch.save file: tensors and plain containers, bounded by the file's size."""
     with path.open("rb") as file:
         start = file.read(2)
     if start == b"PK":
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
         if sum(member.file_size for member in members) > path.stat().st_size:
-            raise ValueError("its archive announces more than the file holds")
+            raise ValueError("its archive declares more data than the file holds")
     elif start[:1] != b"\x80":
         raise ValueError("it is no file of safetensors or torch" if start else "it is empty")
     with warnings.catch_warnings(action="ignore"):
@@ -142,7 +142,7 @@ def _plain_name(path: Path, key: object) -> str:
 
 
 def _oddity(value: object) -> str:
-    """Why a value is no weight, in words; empty for a dense tensor of a usual type with every element of its own."""
+    """Why a value is not a valid weight; empty for a dense tensor of a common type without overlapping elements."""
     if type(value) not in (Tensor, nn.Parameter):
         return f"{_kind(value)} and no tensor"
     kinds = {"nested": value.is_nested, "quantised": value.is_quantized, "sparse": value.layout != torch.strided}
@@ -156,7 +156,7 @@ def _oddity(value: object) -> str:
 
 
 def _overlaps(tensor: Tensor) -> bool:
-    """Whether elements may lie on each other: each stride must step over all that the smaller ones span."""
+    """Whether elements may overlap: each stride must exceed the span of the smaller ones."""
     span = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1:

@@ -3,8 +3,8 @@
     images [N,3,H,W] + cameras [N] ──features()──> [N,9,H,W] ──index [B,T,V]──> tensor() [B,T,V,9,H,W]
 
 A video repeats images: the side views of the first frame stand beside every later frame, and two intervals share the
-frame between them. Where each image belongs is known when the grid is made (`core.data.side_views`), so nobody has to
-search for equal images again.
+frame between them. The index is known when the grid is made (`core.data.side_views`), so equal images need not be
+searched for.
 """
 
 from __future__ import annotations
@@ -34,16 +34,14 @@ class ViewGrid:
         images: ``[N, 3, H, W]`` RGB in [0, 1] on white, in the order in which they first occur in ``index``.
         cameras: of the images, leading axis ``[N]``.
         index: ``[B, T, V]`` int64: the image that is seen there. Every image occurs.
-        masks: foreground of the images ``[N, 1, H, W]`` in [0, 1] where it is known, else None.
 
     Raises:
-        ValueError: the parts do not belong together.
+        ValueError: the parts do not fit together.
     """
 
     images: Tensor
     cameras: Cameras
     index: Tensor
-    masks: Tensor | None = None
 
     def __post_init__(self) -> None:
         images, cameras = self.images, self.cameras
@@ -56,23 +54,19 @@ class ViewGrid:
             raise ValueError(
                 f"images must be [N,3,H,W] and index [B,T,V], got {tuple(images.shape)} and {tuple(self.index.shape)}"
             )
-        if self.masks is not None and self.masks.shape != (len(images), 1, *images.shape[-2:]):
-            raise ValueError(f"masks {tuple(self.masks.shape)} do not belong to images {tuple(images.shape)}")
-        if self.index.device.type == "cpu" and not _in_order(self.index.flatten(), len(images)):  # a GPU would wait
-            raise ValueError(f"the index must name all {len(images)} images, in the order in which they first occur")
+        if self.index.device.type == "cpu" and not _in_order(self.index.flatten(), len(images)):  # would stall a GPU
+            raise ValueError(f"the index must contain all {len(images)} images, in the order in which they first occur")
 
     @staticmethod
-    def of(images: Tensor, cameras: Cameras, masks: Tensor | None = None) -> ViewGrid:
+    def of(images: Tensor, cameras: Cameras) -> ViewGrid:
         """A grid without repeated images.
 
         Args:
             images: ``[B, T, V, 3, H, W]``.
             cameras: leading axes ``[B, T, V]``.
-            masks: ``[B, T, V, 1, H, W]`` or None.
         """
         index = torch.arange(cameras.shape.numel(), device=images.device).reshape(cameras.shape)
-        masks = None if masks is None else masks.flatten(0, 2)
-        return ViewGrid(images.flatten(0, 2), cameras.reshape(-1), index, masks)
+        return ViewGrid(images.flatten(0, 2), cameras.reshape(-1), index)
 
     @property
     def shape(self) -> torch.Size:
@@ -110,24 +104,20 @@ class ViewGrid:
         """Move to a device, or cast images and cameras to a floating-point type."""
         index = self.index if isinstance(target, torch.dtype) else self.index.to(target, non_blocking=non_blocking)
         images = self.images.to(target, non_blocking=non_blocking)
-        masks = None if self.masks is None else self.masks.to(target, non_blocking=non_blocking)
-        return ViewGrid(images, self.cameras.to(target), index, masks)
+        return ViewGrid(images, self.cameras.to(target), index)
 
     def pin_memory(self) -> ViewGrid:
         """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
-        masks = None if self.masks is None else self.masks.pin_memory()
-        return replace(self, images=self.images.pin_memory(), index=self.index.pin_memory(), masks=masks)
+        return replace(self, images=self.images.pin_memory(), index=self.index.pin_memory())
 
     @staticmethod
     def collate(grids: Sequence[ViewGrid]) -> ViewGrid:
-        """Concatenate along B; no image is shared between the grids. Masks stay if all of them have some."""
+        """Concatenate along B; no image is shared between the grids."""
         starts = [sum(len(grid.images) for grid in grids[:k]) for k in range(len(grids))]
-        masks = [grid.masks for grid in grids]
         return ViewGrid(
             torch.cat([grid.images for grid in grids]),
             concatenate([grid.cameras for grid in grids]),
             torch.cat([grid.index + start for grid, start in zip(grids, starts, strict=True)]),
-            None if any(mask is None for mask in masks) else torch.cat(masks),
         )
 
 

@@ -1,7 +1,7 @@
 """The installed name: ``import l4gm`` makes ``core`` importable, ``l4gm infer-4d nano ...`` runs a script.
 
-Its modules import each other as ``core.*``, as a checkout does. An installed copy keeps them inside this package and no
-package called ``core`` beside it: a finder, which is asked for that one name, says where it is.
+Its modules import each other as ``core.*``, as a checkout does. An installed copy keeps ``core`` inside this package,
+not as a top-level package: an import finder locates that one name.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
-# In a checkout the folders and scripts stand beside this one, in an installed copy within it.
+# In a checkout the folders and scripts are beside this one, in an installed copy inside it.
 HOME = _HERE if (_HERE / "core").is_dir() else _HERE.parent
 
 
 class _CoreFinder:
-    """Answers for the package ``core``."""
+    """Import finder for the package ``core``."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def load(script: str) -> ModuleType:
-    """A script as a module, from where it stands in a checkout or in an installed copy."""
+    """Load a script as a module, from a checkout or an installed copy."""
     folder = HOME / "scripts" if (HOME / "scripts").is_dir() else HOME
     spec = spec_from_file_location(f"l4gm.scripts.{script}", folder / f"{script}.py")
     assert spec is not None and spec.loader is not None

@@ -1,5 +1,6 @@
-"""What holds for every test: a bounded number of threads, GPU tests that fail where there is no GPU; shared clips."""
+"""Shared by all tests: a bounded number of threads, GPU tests that fail where there is no GPU; shared clips."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from tests.tiny_training import write_clips
 
 pytest.register_assert_rewrite("tests.documentation_place")  # both a plugin and imported
 
-# Small tensors gain nothing from more threads, and results on shared machines stay comparable.
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# Small tensors gain nothing from more threads, and results on shared machines stay comparable. Processes of pytest-xdist
+# share the cores.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

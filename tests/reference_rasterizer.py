@@ -29,7 +29,7 @@ def rotation_matrices(quats: Tensor) -> Tensor:
 
 
 def project(gaussians: Gaussians, camera: Cameras, blur: float = BLUR["classic"]) -> tuple[Tensor, Tensor, Tensor]:
-    """One set and one camera: image means ``[N, 2]``, blurred image covariances ``[N, 2, 2]``, depths ``[N]``."""
+    """N Gaussians and one camera: image means ``[N, 2]``, blurred image covariances ``[N, 2, 2]``, depths ``[N]``."""
     w2c = torch.linalg.inv(camera.c2w)
     rotation, translation = w2c[:3, :3], w2c[:3, 3]
     k, (height, width) = camera.intrinsics, camera.size
@@ -62,7 +62,7 @@ def compensation(covariances: Tensor, blur: float) -> Tensor:
 def render_one(
     gaussians: Gaussians, camera: Cameras, background: Tensor, near: float, far: float, rasterize_mode: str = "classic"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One set, one camera: image ``[3, H, W]``, alpha ``[1, H, W]``, depth ``[1, H, W]``."""
+    """N Gaussians, one camera: image ``[3, H, W]``, alpha ``[1, H, W]``, depth ``[1, H, W]``."""
     height, width = camera.size
     with torch.no_grad():
         _, _, z = project(gaussians, camera)

@@ -31,26 +31,26 @@ def stretched() -> Gaussians:
 
 
 @pytest.mark.parametrize("degrees", [0, 37, -90, 180])
-def test_turned_set_seen_from_the_turned_azimuth_looks_the_same(orbit: OrbitRenderer, degrees: int) -> None:
+def test_turned_gaussians_look_the_same_from_the_turned_azimuth(orbit: OrbitRenderer, degrees: int) -> None:
     before, after = orbit(stretched(), [20]), orbit(turn(stretched(), degrees), [20 + degrees])
     torch.testing.assert_close(before, after, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("degrees", [0, 25, -40])
-def test_tilted_set_seen_from_the_tilted_elevation_looks_the_same(orbit: OrbitRenderer, degrees: int) -> None:
+def test_tilted_gaussians_look_the_same_from_the_tilted_elevation(orbit: OrbitRenderer, degrees: int) -> None:
     before = orbit(stretched(), [0], elevations=[10])
     after = orbit(tilt(stretched(), degrees), [0], elevations=[10 - degrees])
     torch.testing.assert_close(before, after, atol=2e-3, rtol=0)
 
 
-def test_mirrored_set_is_the_mirror_image(orbit: OrbitRenderer) -> None:
+def test_mirrored_gaussians_are_the_mirror_image(orbit: OrbitRenderer) -> None:
     torch.testing.assert_close(orbit(mirrored(stretched()), [0]), orbit(stretched(), [0]).flip(-1), atol=2e-3, rtol=0)
     twice = mirrored(mirrored(stretched()))
     assert torch.equal(twice.quats, stretched().quats)
 
 
 @pytest.mark.parametrize(("pose"), [Pose(-77, 0, 1), Pose(122, 35, 0.8), Pose(5, -20, 1.2)])
-def test_aligned_set_looks_from_the_front_as_it_did_from_the_pose(orbit: OrbitRenderer, pose: Pose) -> None:
+def test_aligned_gaussians_look_from_the_front_as_from_the_pose(orbit: OrbitRenderer, pose: Pose) -> None:
     sized = scaled(stretched(), pose.scale)
     before = orbit(sized, [pose.azimuth], elevations=[pose.elevation])
     torch.testing.assert_close(orbit(aligned(stretched(), pose), [0]), before, atol=2e-3, rtol=0)
@@ -82,7 +82,7 @@ def test_coarse_to_fine_equals_every_degree_one_render_at_a_time(
 
 
 def test_the_first_of_equal_azimuths_wins(orbit: OrbitRenderer) -> None:
-    """A set that cannot be seen looks the same from everywhere."""
+    """Invisible Gaussians look the same from everywhere."""
     unseen = replace(lopsided_gaussians(), opacities=torch.zeros(1, 60))
     found = find_pose(unseen, torch.ones(3, SIZE, SIZE), orbit, size=SIZE)
     assert (found.pose, found.error) == (Pose(-180), 0.0)

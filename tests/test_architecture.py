@@ -18,8 +18,10 @@ SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "infer_nvs.py", "train_nvs.p
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
     "errors": 0,
+    "conventions": 0,
     "files": 1,
     "places": 1,
+    "devices": 1,
     "cpu": 1,
     "options": 2,
     "cameras": 2,
@@ -118,7 +120,7 @@ def fenced_imports(source: str, path: str) -> list[str]:
 
 def cuda_literals(source: str, path: str) -> list[int]:
     """Lines with a "cuda" string or a ``.cuda()`` call; only the CUDA backends may have them."""
-    if re.fullmatch(r"core/rendering/\w*(gsplat|diff_gaussian)\w*\.py", path):
+    if re.fullmatch(r"core/rendering/(?!numba)\w+_backend\.py", path):
         return []
     found = []
     for node in ast.walk(ast.parse(source)):

@@ -53,9 +53,9 @@ def test_rows_run_and_are_written(name: str, tmp_path: Path) -> None:
         assert 0 < row["ours s"] < 60 and 0 < row["reference s"] < 60
 
 
-def test_a_row_compares_seconds_with_the_reference_and_the_floor() -> None:
-    row = compared("x", ours=2.0, reference=5.0, bar=None, floor=0.5)
-    assert (row["times faster"], row["floor / ours"], row["bar"]) == (2.5, 0.25, "")
+def test_a_row_compares_seconds_with_the_reference_and_the_lower_bound() -> None:
+    row = compared("x", ours=2.0, reference=5.0, bar=None, lower_bound=0.5)
+    assert (row["times faster"], row["lower bound / ours"], row["bar"]) == (2.5, 0.25, "")
     lines = table([{"row": "a", "s": 0.123456}, {"row": "longer", "s": 12345.0}]).splitlines()
     assert lines[2:] == ["| a      | 0.123 |", "| longer | 12345 |"]
 

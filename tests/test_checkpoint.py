@@ -135,7 +135,7 @@ def test_the_preset_that_a_file_is_of_is_named(model: L4GM, tmp_path: Path) -> N
     assert load_weights(L4GM(TINY), tmp_path / "m.safetensors").loaded
 
 
-def test_the_shipped_checkpoint_is_refused_where_no_shape_tells(tmp_path: Path) -> None:
+def test_the_shipped_checkpoint_is_refused_where_shapes_agree(tmp_path: Path) -> None:
     shipped = Path(__file__).parent.parent / "pretrained/nano_recon.safetensors"
     with torch.device("meta"):
         model = build_model(replace(PRESETS["nano"].model, num_heads=8))

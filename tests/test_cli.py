@@ -32,12 +32,23 @@ def test_tuples_none_and_switches_as_published() -> None:
     assert not options.model.use_temp_attn
 
 
-@pytest.mark.parametrize("line", ["", "huge", "nano --no_such 1", "nano --lr fast"])
-def test_bad_lines_exit_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "Expected one of {lrm, small, big, tiny, nano}; see "),
+        ("huge", "Unrecognized options: huge; presets: lrm, small, big, tiny, nano; see "),
+        ("nano --no_such 1", "Unrecognized options: --no_such, 1; see "),
+        ("nano --data_lst x", "perhaps you meant --datalist; see "),
+        ("nano --lr fast", "--lr: could not convert string to float: 'fast'; see "),
+        ("nano --mixed_precision fp8", "Expected one of ('no', 'fp16', 'bf16'); see "),
+    ],
+)
+def test_bad_lines_exit_with_2_and_one_line(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        parse_options("", line.split())
+        run(lambda: parse_options("", line.split()))
     assert stop.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert words in said and said.startswith("error: ") and said.endswith(" --help")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The clip reader: what is in a tar comes out as it is, and what is wrong with one is said."""
+"""The clip reader: content is returned unchanged, and errors name what is wrong."""
 
 import os
 import pickle

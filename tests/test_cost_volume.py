@@ -43,7 +43,7 @@ def test_channels_have_the_size_of_the_images_and_are_zero_far_from_the_foregrou
     torch.testing.assert_close(channels[:, :, :, 1], scene.hull.hit)
 
 
-def test_a_neighbour_agrees_most_where_the_surface_lies() -> None:
+def test_the_colour_difference_to_a_neighbour_is_smallest_at_the_surface() -> None:
     """Right of the middle view 0 and the next one, at 90 degrees, see the same points; left, the previous one."""
     scene, depth = ball()
     channels = channels_of(scene)[0, 0, 0]

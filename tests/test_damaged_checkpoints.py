@@ -1,4 +1,4 @@
-"""Damaged checkpoint files, made by the hundred from whole ones: each loads or is one line of explanation."""
+"""Hundreds of damaged checkpoint files: each loads or gives an error of one line."""
 
 from __future__ import annotations
 

@@ -197,23 +197,23 @@ def test_a_mirrored_ring_goes_round_as_at_inference_and_shows_its_views(clips: t
 
 def test_grid_is_the_replicated_input_with_its_own_rays(clips: tuple[Path, list[str]]):
     sample = make_dataset(make_options(*clips))[0]
-    truth, grid = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4]), sample.grid.tensor()
+    ground_truth, grid = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4]), sample.grid.tensor()
     assert len(sample.grid.images) == 3 + 3  # each distinct image once
     for t in range(3):
-        torch.testing.assert_close(grid[:, t, 0], truth[:, t, 0])
-        torch.testing.assert_close(grid[:, t, 1:], truth[:, 0, 1:])
-    assert not torch.allclose(truth[:, 1, 1:], truth[:, 0, 1:])
+        torch.testing.assert_close(grid[:, t, 0], ground_truth[:, t, 0])
+        torch.testing.assert_close(grid[:, t, 1:], ground_truth[:, 0, 1:])
+    assert not torch.allclose(ground_truth[:, 1, 1:], ground_truth[:, 0, 1:])
 
 
-def test_interpolation_grid_blends_between_true_ends(clips: tuple[Path, list[str]], tmp_path: Path):
+def test_interpolation_grid_blends_between_ground_truth_ends(clips: tuple[Path, list[str]], tmp_path: Path):
     _, names = clips
     for name in names:
         write_clip(tmp_path, name, frames=7, kinds=("fixed_16_24fps", "random_24fps"))
     sample = make_dataset(make_options(*clips, data_mode="4d_interp", num_frames=4))[0]
-    truth, grid = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4]), sample.grid.tensor()
-    torch.testing.assert_close(grid[:, 0], truth[:, 0])
-    torch.testing.assert_close(grid[:, 3, :, :3], truth[:, 3, :, :3])
-    torch.testing.assert_close(grid[:, 1, :, :3], (2 * truth[:, 0, :, :3] + truth[:, 3, :, :3]) / 3)
+    ground_truth, grid = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4]), sample.grid.tensor()
+    torch.testing.assert_close(grid[:, 0], ground_truth[:, 0])
+    torch.testing.assert_close(grid[:, 3, :, :3], ground_truth[:, 3, :, :3])
+    torch.testing.assert_close(grid[:, 1, :, :3], (2 * ground_truth[:, 0, :, :3] + ground_truth[:, 3, :, :3]) / 3)
 
 
 @pytest.mark.parametrize("input_views", ["random", "orthogonal"])

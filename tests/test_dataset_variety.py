@@ -46,14 +46,14 @@ def test_a_clip_of_one_frame_is_a_still(tmp_path: Path):
     assert torch.equal(sample.images[:, 1:], sample.images[:, :1].expand(-1, 3, -1, -1, -1, -1))
 
 
-def test_with_kept_sides_only_the_front_is_blended(clips: tuple[Path, list[str]], tmp_path: Path):
+def test_with_first_side_views_only_the_front_is_blended(clips: tuple[Path, list[str]], tmp_path: Path):
     _, names = clips
     for name in names:
         write_clip(tmp_path, name, frames=7, kinds=("fixed_16_24fps", "random_24fps"))
     sample = make_dataset(make_options(*clips, data_mode="4d_interp", num_frames=4), inserted_side_views="first")[0]
-    truth = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4])[:, :, :, :3]
+    ground_truth = tensor_of(sample.images[:, :, :4], sample.cameras[:, :, :4])[:, :, :, :3]
     grid = sample.grid.tensor()
     assert torch.equal(grid[:, :, 1:], grid[:, :1, 1:].expand_as(grid[:, :, 1:]))
-    torch.testing.assert_close(grid[:, 0, 1:, :3], truth[:, 0, 1:])
-    torch.testing.assert_close(grid[:, 1, 0, :3], (2 * truth[:, 0, 0] + truth[:, 3, 0]) / 3)
-    torch.testing.assert_close(grid[:, 3, 0, :3], truth[:, 3, 0])
+    torch.testing.assert_close(grid[:, 0, 1:, :3], ground_truth[:, 0, 1:])
+    torch.testing.assert_close(grid[:, 1, 0, :3], (2 * ground_truth[:, 0, 0] + ground_truth[:, 3, 0]) / 3)
+    torch.testing.assert_close(grid[:, 3, 0, :3], ground_truth[:, 3, 0])

@@ -212,7 +212,7 @@ def test_any_number_of_checkpoints_share_a_table(call: Call) -> None:
         ("--compare x=big:", "--compare 'x=big:' names no checkpoint"),
         ("--compare x=none.safetensors", "checkpoint none.safetensors does not exist"),
         ("--protocols missing.toml", "fixed_16_clip-p-dog-0"),
-        ("--protocols long.toml", "has 5 frames, the protocol asks for 9"),
+        ("--protocols long.toml", "has 5 frames, the protocol needs 9"),
         ("--protocols turned.toml", "no view at azimuth 7, elevation 0; on the horizon it has [0.0, 45.0"),
         ("--protocols between.toml", "give --interpresume"),
     ],

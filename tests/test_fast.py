@@ -89,12 +89,12 @@ def test_bfloat16_differs_by_its_rounding_alone(make: object) -> None:
     """As far from the exact result as the plain network in bfloat16 is, or nearer."""
     grid, (exact, _), (plain, fast) = make(), pair(), pair(dtype=torch.bfloat16)
     with torch.inference_mode():
-        truth, slow, quick = (
+        ground_truth, slow, quick = (
             exact.raw_channels(grid.tensor()),
             plain.raw_channels(grid.tensor()),
             fast.raw_channels(grid),
         )
-    errors = [float((raw.float() - truth).norm() / truth.norm()) for raw in (slow, quick)]
+    errors = [float((raw.float() - ground_truth).norm() / ground_truth.norm()) for raw in (slow, quick)]
     assert errors[1] < 1.2 * errors[0] + 1e-3
 
 

@@ -42,7 +42,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("make", "words"), PLACES.values(), ids=PLACES)
-def test_what_is_no_readable_file_is_named(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
     path = tmp_path / "a.json"
     make(path)
     if words == "Not a directory":
@@ -55,7 +55,7 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, make: Callable[[Path]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "a\nb"])
-def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
+def test_names_of_missing_files(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot read file") as error:
         regular_file(tmp_path / name)
     assert str(error.value).isprintable()
@@ -77,7 +77,7 @@ def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
         '{"a": ' + "9" * 10_000 + "}",
     ],
 )
-def test_json_that_is_no_object(tmp_path: Path, text: str) -> None:
+def test_json_that_is_not_an_object(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=r"a\.json: it is no JSON") as error:
         read_json(tmp_path / "a.json")
@@ -85,13 +85,13 @@ def test_json_that_is_no_object(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 200_000, "a" + ".a" * 5_000 + "= 1\n[", "= 3", "a = 1\na = 2", "a"])
-def test_toml_that_is_none(tmp_path: Path, text: str) -> None:
+def test_invalid_toml(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(UserError, match=r"a\.toml: it is no TOML"):
         read_toml(tmp_path / "a.toml")
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(UserError, match="give a text file"):
         read_json(tmp_path / "a.json")
@@ -130,7 +130,7 @@ def write(path: Path) -> None:
         temporary.write_text("{}")
 
 
-def test_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
+def test_two_writers_of_one_name_do_not_interfere(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "a.txt") as first, atomic_path(tmp_path / "a.txt") as second:
         assert first != second
         first.write_text("first")

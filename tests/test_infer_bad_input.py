@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from core.files import atomic_path
 from core.images import load_image, save_image
+from core.media import write_video
 from core.options import CameraOptions
 from core.rendering.orbit import OrbitRenderer
 from tests.tiny import (
@@ -100,6 +101,35 @@ def test_bad_video(call: Call, script: str, spoil: Callable, reason: str) -> Non
     refused(result, "data_test/x.mp4")
     assert any(word in result[1] for word in reason.split("|"))
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
+def test_bad_videos_of_a_folder_are_named_at_the_end_and_the_others_done(call: Call, script: str) -> None:
+    square_video(Path("data_test/a_cut.mp4"))
+    _cut("data_test/a_cut.mp4", 0.6)
+    Path("data_test/b_text.mp4").write_text("no video\n")
+    with write_video(Path("data_test/c_blank.mp4"), 8, (SIZE, SIZE)) as blank:
+        blank.write(torch.ones(3, SIZE, SIZE))
+    square_video(Path("data_test/y.mp4"))
+    save_image(square_frame(0), "data_test/y_mv_002.png" if script == "infer_3d" else "data_test/y_002.png")
+    options = "--view_generator files" if script == "infer_3d" else ""
+    for view in range(4):
+        save_image(square_frame(0), f"data_test/x{'_mv' if script == 'infer_3d' else ''}_{view:03d}.png")
+    result = call(script, f"nano --test_path data_test {options}")
+    refused(result, "4 of 5 inputs failed", "a_cut.mp4", "b_text.mp4", "c_blank", "y_")
+    assert metadata()["complete"]
+
+
+def test_a_bad_picture_is_called_a_picture(call: Call) -> None:
+    Path("data_test/y.png").write_text("no picture")
+    refused(call("infer_3d", "nano --test_path data_test/y.png"), "cannot read picture data_test/y.png")
+    refused(
+        call("infer_3d", "nano --test_path data_test/z.png"), "cannot read picture data_test/z.png: there is no such"
+    )
+
+
+def test_xformers_on_a_cpu_is_refused(call: Call) -> None:
+    refused(call("infer_4d", f"{SHORT} --attention xformers"), "works on CUDA only")
 
 
 @pytest.mark.parametrize("name", ["recon", "interp"])

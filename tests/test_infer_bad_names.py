@@ -53,7 +53,7 @@ def _loop(path: Path) -> None:
 
 @pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])
 @pytest.mark.parametrize("make", [_fifo, _loop])
-def test_what_is_no_file_is_refused(call: Call, script: str, make: Callable) -> None:
+def test_what_is_not_a_file_is_refused(call: Call, script: str, make: Callable) -> None:
     make(Path("data_test/y.mp4"))
     refused(call(script, "nano --test_path data_test/y.mp4"), "data_test/y.mp4")
     assert call(script, "nano --test_path data_test")[0] == 0, "in a folder they are passed over"

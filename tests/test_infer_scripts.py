@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import torch
 from PIL import Image
 
 from core.images import load_image, save_image
+from core.inference import progress
 from core.inference.turntable import AZIMUTHS as FULL_TURN
 from core.media import read_video
 from core.options import PRESETS
@@ -42,7 +46,7 @@ def test_published_command_lines_run_verbatim(call: Call, monkeypatch: pytest.Mo
     """infer_3d hands its side views to infer_4d; every published name appears, and nothing else is left."""
     monkeypatch.setattr("core.inference.turntable.AZIMUTHS", FULL_TURN)
     assert call("infer_3d", LINE_3D)[0] == 0
-    lifted = {"x.mp4", "x.ply", "x_orig.png", "x_metadata.json"}
+    lifted = {"x.mp4", "x.ply", "x_orig.png", "x_metadata_3d.json"}
     lifted |= {f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)}
     assert files() == lifted
     video = read_video("results/x.mp4")
@@ -87,14 +91,14 @@ def test_short_form_does_everything(call: Call) -> None:
 
 
 @pytest.mark.parametrize(("frames", "fps", "rate"), [(9, 30, 3), (2, 30, 3), (5, 8, 2), (2, 8, 1)])
-def test_kept_side_views_in_lanes_give_every_time_as_well(call: Call, frames: int, fps: int, rate: int) -> None:
+def test_first_side_views_in_workers_give_every_time_as_well(call: Call, frames: int, fps: int, rate: int) -> None:
     """The way of the shipped nano: one network for both, chunks side by side, inserted frames from the front video."""
     square_video(Path("data_test/x.mp4"), frames, fps)
     options = "--handover first --interp_sides first --chunk_lanes 2 --num_frames 2"
     options += " --interpresume pretrained/recon.safetensors"
     assert call("infer_4d", f"{SHORT} {options} --interpolate_rate {rate}") == (0, "")
     used = 1 + (frames - 1) // (2 if fps == 30 else 1)
-    assert metadata()["num_sets"] == rate * (used - 1) + 1 == len(list(Path("results/x").glob("*.ply")))
+    assert metadata()["num_frames"] == rate * (used - 1) + 1 == len(list(Path("results/x").glob("*.ply")))
     assert (metadata()["chunk_side_views"], metadata()["inserted_side_views"]) == ("first", "first")
     for index in range(used):  # Gaussians at frames are those without interpolation
         Path(f"results/x/frame{rate * index + 1:04d}.ply").rename(f"{index}.ply")
@@ -139,9 +143,36 @@ def test_a_wide_video_gives_wide_pictures(call: Call) -> None:
     assert call("infer_4d", f"{SHORT} --interpresume None")[0] == 0
     assert read_video("results/wo_interp_x.mp4").size == (20, SHOWN)
     assert read_video("results/wo_interp_x_fixed.mp4").size == (20, 4 * SHOWN)
+    assert call("infer_3d", SHORT)[0] == 0
+    assert read_video("results/x.mp4").size == (20, SHOWN)
 
 
-def test_without_interpolation_n_frames_give_n_sets_and_old_files_go(call: Call) -> None:
+def test_neither_program_replaces_the_record_of_the_other(call: Call) -> None:
+    assert call("infer_4d", SHORT)[0] == 0
+    sequence = Path("results/x_metadata.json").read_bytes()
+    assert call("infer_3d", SHORT)[0] == 0
+    assert Path("results/x_metadata.json").read_bytes() == sequence
+    lift = Path("results/x_metadata_3d.json").read_bytes()
+    assert call("infer_4d", SHORT)[0] == 0
+    assert Path("results/x_metadata_3d.json").read_bytes() == lift
+    assert metadata("results/x_metadata.json")["side_views"]["program"] == "infer_3d", "its side views are used"
+
+
+def test_the_bar_moves_within_the_first_chunk(
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, and it ends at 100 %."""
+    shown = io.StringIO()
+    shown.isatty = lambda: True
+    bar = partial(progress.tqdm, file=shown, mininterval=0)
+    monkeypatch.setattr(progress, "tqdm", lambda **settings: bar(**settings))
+    assert call("infer_4d", SHORT)[0] == 0
+    percents = [int(number) for number in re.findall(r"reconstructing: +(\d+)%", shown.getvalue())]
+    assert len({percent for percent in percents if percent > 0}) >= 3 and percents == sorted(percents)
+    assert "100%" in shown.getvalue().splitlines()[-1].split("\r")[-1]
+
+
+def test_without_interpolation_n_frames_give_n_results_and_old_files_are_removed(call: Call) -> None:
     assert call("infer_4d", SHORT)[0] == 0
     assert call("infer_4d", f"{SHORT} --interpresume None --num_frames 2")[0] == 0
     expected = {name for name in RESULTS_4D if not name.startswith("w_interp")}
@@ -158,7 +189,7 @@ def test_nothing_is_random(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fps", "frames", "sets", "rate"),
+    ("fps", "frames", "results", "rate"),
     [
         (Fraction(30000, 1001), 5, 3, "15000/1001"),
         (Fraction(30), 1, 1, "15"),
@@ -168,18 +199,18 @@ def test_nothing_is_random(call: Call) -> None:
     ],
 )
 def test_frame_rates_are_kept_exactly_and_no_frame_is_lost(
-    call: Call, fps: Fraction, frames: int, sets: int, rate: str
+    call: Call, fps: Fraction, frames: int, results: int, rate: str
 ) -> None:
     square_video(Path("data_test/x.mp4"), frames, fps)
     assert call("infer_4d", f"{SHORT} --interpresume None --num_frames 2")[0] == 0
-    assert (metadata()["num_sets"], metadata()["frame_rate"]) == (sets, rate)
-    assert read_video("results/wo_interp_x_fixed.mp4").num_frames == sets
+    assert (metadata()["num_frames"], metadata()["frame_rate"]) == (results, rate)
+    assert read_video("results/wo_interp_x_fixed.mp4").num_frames == results
 
 
 def test_one_frame_with_interpolation(call: Call) -> None:
     square_video(Path("data_test/x.mp4"), 1)
     assert call("infer_4d", SHORT)[0] == 0
-    assert metadata()["num_sets"] == 1
+    assert metadata()["num_frames"] == 1
     assert set(RESULTS_4D) < files()
 
 

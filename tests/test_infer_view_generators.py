@@ -191,8 +191,8 @@ def test_a_text_becomes_an_object(call: Call, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "argv", ["infer_3d.py", *line])
     run(importlib.import_module("infer_3d").main)
     names = {path.replace("x_", "a_red_fox_", 1) for path in VIEW_FILES}
-    assert files() == {*names, "a_red_fox.mp4", "a_red_fox.ply", "a_red_fox_metadata.json"}
-    written = metadata("results/a_red_fox_metadata.json")
+    assert files() == {*names, "a_red_fox.mp4", "a_red_fox.ply", "a_red_fox_metadata_3d.json"}
+    written = metadata("results/a_red_fox_metadata_3d.json")
     assert (written["prompt"], written["seed"]) == ("A Red   fox!", 3)
     assert written["side_views"]["origin"] == "MVDream"
     raw = load_image("results/a_red_fox_mv_000.png")
@@ -217,7 +217,7 @@ def test_a_blank_first_frame_is_refused(call: Call, script: str) -> None:
     refused(call(script, "nano --test_path data_test/y.mp4"), "first frame of y is blank")
 
 
-def test_spoilt_weights_are_refused_with_the_command(call: Call, weights: None) -> None:
+def test_damaged_weights_are_refused_with_the_command(call: Call, weights: None) -> None:
     path = Path(IMAGEDREAM, "vae/diffusion_pytorch_model.safetensors")
     path.write_bytes(path.read_bytes()[:500])
     refused(call("infer_3d", SHORT), "truncated or damaged file", "hf download ashawkey/imagedream-ipmv-diffusers")
@@ -244,7 +244,7 @@ def test_a_folder_of_pictures_is_centred_picture_by_picture(call: Call) -> None:
         size = ink.amax(0) - ink.amin(0) + 1
         assert size.tolist() == pytest.approx([0.8 * SIZE] * 2, abs=1.5)
         assert (ink.float().mean(0) - (SIZE - 1) / 2).abs().max() < 1, "in the middle"
-    assert metadata("results/small_metadata.json")["side_views"]["origin"].startswith("image files (views 1) and")
+    assert metadata("results/small_metadata_3d.json")["side_views"]["origin"].startswith("image files (views 1) and")
 
 
 @pytest.mark.parametrize("edge", ["noise", "white"])

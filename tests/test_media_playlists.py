@@ -63,7 +63,7 @@ def test_a_playlist_does_not_open_what_it_names(
             server.accept()
 
 
-def test_the_secret_itself_is_a_video(tmp_path: Path) -> None:
+def test_the_named_file_itself_is_a_video(tmp_path: Path) -> None:
     assert read_video(secret_video(tmp_path)).num_frames == 4
 
 
@@ -92,7 +92,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("size", [(2, 65_535), (20_000, 3)])
-def test_a_picture_that_would_not_fit_into_memory_as_a_square(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_picture_whose_square_exceeds_memory(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("L", size).save(tmp_path / "long.png")
     with pytest.raises(UserError, match=f"{size[0]} x {size[1]} pixels"):
         read_video(tmp_path / "long.png")

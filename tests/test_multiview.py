@@ -10,10 +10,10 @@ import torch
 
 from core.errors import UserError
 from core.images import load_image, save_image
+from core.inference.first_frame import find_aligned_views, find_raw_views
 from core.inference.inputs import Source
 from core.inference.network import Network
 from core.inference.outputs import metadata_path, side_view_record, write_metadata
-from core.inference.side_views import find_aligned_views, find_raw_views
 from core.media import read_video
 from core.multiview.files import find_views, load_views, save_views, view_paths
 from core.multiview.single_view import views_from_frame
@@ -126,7 +126,7 @@ def test_metadata_in_the_folder_of_an_earlier_version_is_read(source: Source, wo
     assert find_aligned_views(source, workspace, "auto") == files, "the newer record counts"
 
 
-def test_a_metadata_file_of_another_making_is_no_record(source: Source, workspace: Path) -> None:
+def test_a_metadata_file_of_another_program_is_ignored(source: Source, workspace: Path) -> None:
     files = save_views(VIEWS, workspace, "x")
     for text in ("", "[]", "{}", "[" * 9999, '{"side_views": {"files": []}}', '{"side_views": null}'):
         metadata_path(workspace, "x").parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def test_a_seed_gives_the_same_views_whatever_is_drawn_beside_it(folders: Folder
 
 
 @pytest.mark.parametrize("kind", ["imagedream", "mvdream"])
-def test_offloading_changes_nothing_and_holds_nothing(folders: Folders, kind: str) -> None:
+def test_offloading_changes_nothing_and_frees_all_parts(folders: Folders, kind: str) -> None:
     picture = PICTURE if kind == "imagedream" else None
     kept, freed = (pipeline(folders[kind], kind, offload=offload) for offload in (False, True))
     assert torch.equal(*(each.views(picture, "a box", sampling=SHORT) for each in (kept, freed)))

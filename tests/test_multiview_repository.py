@@ -125,7 +125,7 @@ def test_a_whole_pipeline_loads_and_its_code_is_not_run(folder: Path, capfd: pyt
 
 
 @pytest.mark.parametrize(("spoil", "message"), SPOILT.values(), ids=SPOILT)
-def test_spoilt_pipelines_are_refused_with_the_command_that_fetches_a_whole_one(
+def test_damaged_pipelines_are_refused_with_the_download_command(
     folder: Path, spoil: Callable, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     spoil(folder)
@@ -138,7 +138,7 @@ def test_spoilt_pipelines_are_refused_with_the_command_that_fetches_a_whole_one(
     assert capfd.readouterr().err == ""
 
 
-def test_the_other_model_is_told_apart(folder: Path) -> None:
+def test_the_other_model_is_recognised(folder: Path) -> None:
     with pytest.raises(UserError, match=r"other model: it makes views from a picture, not from a text.*mvdream-sd2.1"):
         open_repository(str(folder), "mvdream")
     write_pipeline(folder / "text", "mvdream")

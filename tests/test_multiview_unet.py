@@ -89,7 +89,7 @@ def test_recorded_timestep_embedding_is_reproduced() -> None:
 
 @torch.inference_mode()
 def test_groups_do_not_see_each_other_and_frames_of_one_do(unet: MultiViewUNet, inputs: dict) -> None:
-    """What batched guidance rests on: the two halves of a batch are as good as two calls."""
+    """Batched guidance requires this: the two halves of a batch equal two calls."""
     both = unet(**inputs)
     alone = unet(**{name: value[: len(value) // 2] for name, value in inputs.items()})
     torch.testing.assert_close(both[:1], alone, atol=1e-5, rtol=1e-4)

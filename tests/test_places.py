@@ -37,7 +37,9 @@ def test_the_project_is_searched_after_the_current_folder(
 
 
 @pytest.mark.parametrize("read", [read_tensors, read_protocol, read_groups])
-def test_what_is_nowhere_names_both_places(read: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_missing_names_both_places(
+    read: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         read("pretrained/no_such.safetensors")

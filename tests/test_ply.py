@@ -87,7 +87,7 @@ def test_the_ends_of_the_ranges_come_back_and_are_finite_in_the_file(tmp_path: P
 
 
 @pytest.mark.parametrize("num", [0, 1])
-def test_tiny_sets(tmp_path: Path, num: int) -> None:
+def test_few_gaussians(tmp_path: Path, num: int) -> None:
     save_ply(random_set(num), tmp_path / "a.ply")
     assert_same(load_ply(tmp_path / "a.ply"), random_set(num))
 

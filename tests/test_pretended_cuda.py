@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from core.devices import choose_device
 from core.errors import UserError
-from core.inference.network import choose_device
 from core.ply import load_ply
 from core.rendering import gsplat_backend, make_renderer
 from tests.pretended_cuda import GPU, PretendedCuda, pretended_cuda
@@ -81,6 +81,7 @@ def test_auto_falls_back_to_numba_and_says_why(
         raise UserError("gsplat could not compile its CUDA kernels (no nvcc)")
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: installed or None)
+    without_nvcc.on_gpu = True
     monkeypatch.setattr(gsplat_backend, "GsplatRenderer", without_nvcc)
     with caplog.at_level(logging.INFO, logger="core.rendering"):
         assert make_renderer("auto", device=GPU).name == "numba"

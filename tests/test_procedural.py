@@ -83,7 +83,7 @@ def test_skin_follows_the_nearest_joint() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_makes_sound_moving_different_objects(family: str) -> None:
+def test_a_family_makes_valid_moving_different_objects(family: str) -> None:
     sizes = set()
     for seed in range(3):
         _, model = make_model(seed, family)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -93,7 +92,7 @@ def test_each_sub_pixel_has_its_own_channels() -> None:
 
 
 @pytest.mark.parametrize("min_opacity", [0.01, 0.6, 1.1])
-def test_what_is_too_faint_need_not_be_made(min_opacity: float) -> None:
+def test_faint_gaussians_need_not_be_made(min_opacity: float) -> None:
     """All others come as they are and in order; a view that shows less than another is filled up with faint ones."""
     images = bars(slice(8, 24))
     images[:, :, 1, :, 12:] = 1.0
@@ -151,16 +150,3 @@ def test_shifts_move_across_the_ray_by_world_units_and_are_bounded() -> None:
         raw[:, :, :, 1] = size
         moved = (gaussians_of(raw, images).means - still.means).norm(dim=-1)
         torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=0.01, atol=1e-4)
-
-
-def test_masks_that_are_known_say_what_is_foreground() -> None:
-    """A white object: nothing by its colour, all of it by its mask."""
-    white = grid_of(torch.ones(1, 1, 2, 3, 32, 32))
-    masks = torch.zeros(2, 1, 32, 32)
-    masks[:, :, 8:24, 8:24] = 1.0
-    blind, seen = (
-        opacities_by_view(activate_on_rays(torch.zeros(1, 1, 2, 14, 16, 16), scene_of(grid, (16, 16))))
-        for grid in (white, replace(white, masks=masks))
-    )
-    assert blind.max() < 0.05
-    assert seen[:, 6:10, 6:10].min() > 0.8 and seen[:, :3].max() < 0.05

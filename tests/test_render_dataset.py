@@ -129,7 +129,7 @@ def test_a_blender_program_and_a_python_with_bpy_are_both_started() -> None:
     assert blender_command("python", [])[1].endswith("render_objaverse.py")
 
 
-def test_a_hang_and_a_crash_cost_their_file_alone(place: Path) -> None:
+def test_a_hang_and_a_crash_affect_only_their_file(place: Path) -> None:
     worker = Worker([str(place / "fake-blender"), "--out_dir", str(place)], time_limit=2.0)
     ends = {name: list(worker.render(Path(f"{name}.glb")))[-1] for name in ("a", "hang", "b", "crash", "c")}
     worker.close()

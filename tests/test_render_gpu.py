@@ -1,4 +1,4 @@
-"""Cycles finds the GPU and draws what it draws on the CPU. Never run by us: no machine of ours had one with Blender."""
+"""Cycles finds the GPU and draws what it draws on the CPU. Not run yet: needs a machine with a GPU and Blender."""
 
 import io
 import json

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 import torch
@@ -14,11 +15,13 @@ from torch import Tensor
 from core.cameras import Cameras, orbit_cameras
 from core.errors import UserError
 from core.gaussians import Gaussians
+from core.options.camera import RendererName
 from core.rendering import diff_gaussian_backend, gsplat_backend, make_renderer
 from core.rendering.base import flatten_inputs
 from tests.reference_rasterizer import render_reference
 
 NEAR, FAR = 0.4, 3.0
+BACKENDS = [name for name in get_args(RendererName) if name != "auto"]
 
 
 def random_scene(*lead: int, views: int, num: int, size: tuple[int, int]) -> tuple[Gaussians, Cameras]:
@@ -118,8 +121,9 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, bool], None]:
         def __init__(self, near: float, far: float, rasterize_mode: str) -> None:
             self.planes, self.rasterize_mode = (near, far), rasterize_mode
 
-    monkeypatch.setattr(gsplat_backend, "GsplatRenderer", type("Gsplat", (Stub,), {"name": "gsplat"}))
-    monkeypatch.setattr(diff_gaussian_backend, "DiffGaussianRenderer", type("Diff", (Stub,), {"name": "diff-gaussian"}))
+    monkeypatch.setattr(gsplat_backend, "GsplatRenderer", type("Gsplat", (Stub,), {"name": "gsplat", "on_gpu": True}))
+    diff = type("Diff", (Stub,), {"name": "diff-gaussian", "on_gpu": True})
+    monkeypatch.setattr(diff_gaussian_backend, "DiffGaussianRenderer", diff)
     find = importlib.util.find_spec
 
     def machine(device: bool, gsplat: bool) -> None:
@@ -143,7 +147,7 @@ def test_auto_takes_gsplat_where_it_can_run_and_says_so(
     assert chosen in caplog.text and "auto" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["numba", "gsplat", "diff-gaussian"])
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_name_makes_that_renderer(backends: Callable, name: str) -> None:
     renderer = make_renderer(name, near=0.25, far=4.0, rasterize_mode="antialiased")
     assert (renderer.name, renderer.planes, renderer.rasterize_mode) == (name, (0.25, 4.0), "antialiased")
@@ -156,7 +160,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(("near", "far"), [(0.0, 1.0), (-1.0, 1.0), (2.0, 2.0), (3.0, 1.0), (float("nan"), 1.0)])
-@pytest.mark.parametrize("name", ["numba", "gsplat", "diff-gaussian"])
+@pytest.mark.parametrize("name", BACKENDS)
 def test_planes_must_be_in_order(name: str, near: float, far: float) -> None:
     with pytest.raises(ValueError, match="0 < near < far"):
         make_renderer(name, near=near, far=far)

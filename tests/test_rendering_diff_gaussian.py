@@ -100,7 +100,7 @@ def fork(monkeypatch: pytest.MonkeyPatch) -> type[GaussianRasterizer]:
     return module.GaussianRasterizer
 
 
-def test_sets_times_and_views(fork: type[GaussianRasterizer]) -> None:
+def test_samples_times_and_views(fork: type[GaussianRasterizer]) -> None:
     gaussians, cameras = random_scene(2, 2, views=2, num=12, size=(12, 17))
     # Other focal lengths in x and y; the centre stays.
     cameras = Cameras(cameras.c2w, cameras.intrinsics * torch.tensor([[0.8, 1, 1], [1, 1.2, 1], [1, 1, 1]]), (12, 17))
@@ -114,7 +114,7 @@ def test_the_anti_aliased_mode_is_refused_with_what_to_do(fork: type[GaussianRas
         DiffGaussianRenderer(NEAR, FAR, "antialiased")
 
 
-def test_degenerate_sets_and_the_planes(fork: type[GaussianRasterizer]) -> None:
+def test_degenerate_gaussians_and_the_planes(fork: type[GaussianRasterizer]) -> None:
     background = torch.tensor([0.2, 0.9, 0.5], dtype=torch.float64)
     assert_as_reference(DiffGaussianRenderer(NEAR, FAR), *odd_scene(), background, poses=False)
 

@@ -92,7 +92,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     return calls
 
 
-def test_sets_times_and_views_in_one_call(kernels: list[dict]) -> None:
+def test_samples_times_and_views_in_one_call(kernels: list[dict]) -> None:
     gaussians, cameras = random_scene(2, 3, views=2, num=12, size=(12, 17))
     generator = torch.Generator().manual_seed(3)
     background = torch.rand(2, 3, 2, 3, generator=generator, dtype=torch.float64)
@@ -101,7 +101,7 @@ def test_sets_times_and_views_in_one_call(kernels: list[dict]) -> None:
     assert all(x.dtype == torch.float32 for x in kernels[0].values() if isinstance(x, Tensor))
 
 
-def test_degenerate_sets(kernels: list[dict]) -> None:
+def test_degenerate_gaussians(kernels: list[dict]) -> None:
     assert_as_reference(GsplatRenderer(NEAR, FAR), *odd_scene(), torch.rand(3, dtype=torch.float64))
 
 

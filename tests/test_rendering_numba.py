@@ -34,12 +34,12 @@ def assert_same(gaussians: Gaussians, cameras: Cameras, background: Tensor = WHI
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (16, 70), (5, 3)])
 @pytest.mark.parametrize("scale", [0.01, 0.1])
-def test_random_sets(size: tuple[int, int], scale: float) -> None:
+def test_random_gaussians(size: tuple[int, int], scale: float) -> None:
     assert_same(random_gaussians(1, 1, num=60, scale=scale), cameras_around(1, 1, 2, size=size), torch.rand(3))
 
 
 @pytest.mark.parametrize("scale", [0.003, 0.01, 0.1])
-def test_random_sets_anti_aliased(scale: float) -> None:
+def test_random_gaussians_anti_aliased(scale: float) -> None:
     """Gaussians far smaller than a pixel, about as large, and larger."""
     scene = random_gaussians(1, 1, num=60, scale=scale), cameras_around(1, 1, 2, size=(33, 47))
     assert_same(*scene, torch.rand(3), rasterize_mode="antialiased")
@@ -64,7 +64,7 @@ def test_many_gaussians_in_many_blocks() -> None:
     assert_same(replace(dense, opacities=dense.opacities * 0.1), cameras_around(1, 1, 1, size=(40, 40)))
 
 
-def test_opaque_crowd() -> None:
+def test_many_opaque_gaussians() -> None:
     """Pixels finish early: the Gaussian that would leave at most 1e-4 of the light is not drawn."""
     dense = random_gaussians(1, 1, num=300, scale=0.1)
     assert_same(replace(dense, opacities=0.5 + 0.5 * dense.opacities), cameras_around(1, 1, 1, size=(40, 40)))
@@ -76,7 +76,7 @@ def test_batches_times_and_views() -> None:
 
 
 def _edit(gaussians: Gaussians, **values: object) -> Gaussians:
-    """The set with the given values for every third Gaussian."""
+    """The Gaussians, with the given values for every third one."""
     fields_ = {name: getattr(gaussians, name).clone() for name in values}
     for name, value in values.items():
         fields_[name][..., ::3, *(() if name == "opacities" else (slice(None),))] = torch.as_tensor(
@@ -107,7 +107,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
 @pytest.mark.parametrize("case", DEGENERATE)
-def test_degenerate_sets(case: str, mode: str) -> None:
+def test_degenerate_gaussians(case: str, mode: str) -> None:
     cameras = orbit_cameras(torch.zeros(1, 1, 1), size=(35, 28), dtype=torch.float64)
     assert_same(_edit(random_gaussians(1, 1, num=40), **DEGENERATE[case]), cameras, rasterize_mode=mode)
 
@@ -140,7 +140,7 @@ def test_absurd_scales_stay_finite(scale: float, mode: str) -> None:
     assert all(torch.isfinite(value).all() for value in [*values.values(), *grads.values()])
 
 
-def test_empty_sets_show_the_background() -> None:
+def test_no_gaussians_show_the_background() -> None:
     background = torch.tensor([0.2, 0.5, 0.9])
     assert_same(random_gaussians(2, 1, num=0), cameras_around(2, 1, 3, size=(9, 20)), background)
     out = make_renderer("numba")(random_gaussians(1, 1, num=0), cameras_around(1, 1, 1, size=(4, 6)), background)

@@ -79,7 +79,7 @@ def test_the_shared_warm_up_is_the_published_one(processes: int, monkeypatch: py
     assert found == pytest.approx(expected, abs=2 * half_cycle)
 
 
-def test_only_the_presets_of_this_project_keep_the_warm_up_to_themselves() -> None:
+def test_only_the_presets_of_this_project_do_not_share_the_warm_up() -> None:
     assert {name: options.train.share_warmup for name, options in PRESETS.items()} == {
         "lrm": True,
         "small": True,

@@ -1,4 +1,4 @@
-"""Chunks and interpolation: every frame once, every time once, nothing kept."""
+"""Chunks and interpolation: every frame once, every time once, bounded memory."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ SIDES = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize(("count", "length"), [(1, 4), (3, 4), (7, 3), (3, 1)])
 def test_reconstruction_equals_a_plain_loop(network: Network, orbit: OrbitRenderer, count: int, length: int) -> None:
-    """Side views of a chunk are renders of the last set of the one before, reduced by area."""
+    """Side views of a chunk are renders of the previous chunk's last frame, reduced by area."""
     video = frames(count)
     expected, views, sides, start = [], [], SIDES, 0
     while len(expected) < count:
@@ -101,7 +101,7 @@ def test_reconstruction_equals_a_plain_loop(network: Network, orbit: OrbitRender
 
 
 class Spy:
-    """A network that shows what it was given. The first colour of what it makes is call / 10 + number / 100."""
+    """A network that encodes its inputs in colours. The first colour of what it makes is call / 10 + number / 100."""
 
     size = SIZE
 
@@ -148,8 +148,8 @@ def test_side_views_are_those_of_the_previous_chunk_or_the_first() -> None:
 
 
 @pytest.mark.parametrize("length", [2, 4])
-def test_kept_side_views_come_with_the_frame_they_belong_to(length: int) -> None:
-    """It stands where chunks are joined, and nothing of that place goes on; a chunk of one frame has no such place."""
+def test_first_side_views_come_with_the_first_frame(length: int) -> None:
+    """It replaces the frame that joins chunks, and its result is dropped; chunks of one frame have no such frame."""
     network, video = Spy(), frames(7)
     orbit = FlatOrbit()
     results = list(reconstruct(iter(video), SIDES, length, network, orbit, "first"))
@@ -172,7 +172,7 @@ def test_chunks_in_threads_equal_one_after_the_other(network: Network, orbit: Or
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_inserted_sets_come_between_those_at_frames_which_stay(count: int, workers: int) -> None:
+def test_inserted_gaussians_come_between_those_at_frames_which_stay(count: int, workers: int) -> None:
     video, between_them, spy = frames(5), torch.rand(4, count, 3, SIZE, SIZE), Spy()
     frames_alone = list(reconstruct(iter(video), SIDES, 3, Spy(), FlatOrbit(), "first"))
     finer = list(insert(frames_alone, between_them, SIDES, 2 * workers, spy, FlatOrbit(), workers))
@@ -187,9 +187,7 @@ def test_inserted_sets_come_between_those_at_frames_which_stay(count: int, worke
     assert list(insert([], [], SIDES, 2, spy, FlatOrbit())) == []
 
 
-def test_an_interval_is_shown_behind_the_frame_that_the_sides_belong_to(
-    network: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interval_follows_the_frame_of_the_side_views(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(network.model, "forward", lambda *args: calls.append(args) or lopsided_gaussians()[None])
     first, shown = torch.rand(3, SIZE, SIZE), torch.rand(3, 2, 3, SIZE, SIZE)
@@ -226,7 +224,7 @@ def test_side_views_carry_over_with_and_without_interpolation(interpolated: bool
         assert sides.mean(dim=(1, 2, 3)).tolist() == pytest.approx(grey)
 
 
-def test_pairs_are_the_frame_and_the_renders_of_its_own_set() -> None:
+def test_pairs_are_the_frame_and_the_renders_of_its_own_gaussians() -> None:
     """View 0 is the video's, views 1..3 the renders, reduced by area; for both ends."""
     video, spy, orbit = frames(4), Spy(), OrbitRenderer(CameraOptions(renderer="numba"), 2 * SIZE)
     ends = [GaussianFrame(Fraction(k), turn(lopsided_gaussians()[0], 10 * k), orbit, video[k]) for k in range(4)]
@@ -259,7 +257,7 @@ def test_middle_inputs_are_blends_of_all_views(network: Network, rate: int, monk
     )
 
 
-def test_pairs_in_batches_and_lanes_equal_one_at_a_time(network: Network, orbit: OrbitRenderer) -> None:
+def test_pairs_in_batches_and_workers_equal_one_at_a_time(network: Network, orbit: OrbitRenderer) -> None:
     results = []
     for pairs, workers in ((1, 1), (3, 1), (4, 2)):
         ends = reconstruct(iter(frames(6)), SIDES, 4, network, orbit)
@@ -273,7 +271,7 @@ def test_pairs_in_batches_and_lanes_equal_one_at_a_time(network: Network, orbit:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("length", [1, 5])
-def test_nothing_is_kept_however_long_the_video(length: int, workers: int) -> None:
+def test_memory_is_bounded_for_any_length_of_video(length: int, workers: int) -> None:
     """At most one chunk and one batch of pairs, with several workers two batches, are alive at any time."""
     alive: weakref.WeakSet = weakref.WeakSet()
     read = 0

@@ -1,4 +1,4 @@
-"""Laws of calls that run side by side: nothing is lost or reordered, and threads are shared and given back."""
+"""Laws of concurrent calls: nothing is lost or reordered, and threads are shared and restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_item_gives_its_result_in_order(count: int, workers: int, ahead: b
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_calls_meet_and_share_the_threads() -> None:
+def test_concurrent_calls_share_the_threads() -> None:
     barrier = Barrier(2, timeout=30)  # breaks unless two calls run at once
 
     def run(item: int) -> tuple[int, int]:
@@ -67,7 +67,7 @@ def test_the_stream_has_all_threads_and_runs_alone() -> None:
 
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize("ahead", [False, True])
-def test_who_takes_results_has_a_share_while_others_run_and_all_threads_when_none_does(ahead: bool) -> None:
+def test_the_consumer_has_a_share_of_the_threads_while_calls_run_and_all_otherwise(ahead: bool) -> None:
     """And so has the last call where it is alone."""
     running, called = 0, []
 
@@ -87,7 +87,7 @@ def test_who_takes_results_has_a_share_while_others_run_and_all_threads_when_non
 
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize("taken", range(5))
-def test_whoever_stops_early_gets_the_threads_back(taken: int) -> None:
+def test_stopping_early_restores_the_threads(taken: int) -> None:
     results = map_in_threads(lambda item: item, range(9), 2)
     for _ in range(taken):
         next(results)
@@ -97,7 +97,7 @@ def test_whoever_stops_early_gets_the_threads_back(taken: int) -> None:
 
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_an_error_arrives_behind_the_results_before_it(workers: int) -> None:
+def test_an_error_is_raised_after_the_earlier_results(workers: int) -> None:
     results = map_in_threads(lambda item: 1 // (item - 4), range(9), workers)
     assert [next(results) for _ in range(4)] == [-1, -1, -1, -1]
     with pytest.raises(ZeroDivisionError):
@@ -108,7 +108,7 @@ def test_an_error_arrives_behind_the_results_before_it(workers: int) -> None:
 @pytest.mark.parametrize(
     ("threads", "pairs", "workers"), [(1, 4, 1), (2, 1, 1), (2, 4, 2), (2, 3, 2), (6, 4, 3), (7, 4, 1), (16, 4, 4)]
 )
-def test_no_thread_is_left_over(threads: int, pairs: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_threads_are_used(threads: int, pairs: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(tiny_options(interp_batch=pairs))
     session.device = torch.device("cpu")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)

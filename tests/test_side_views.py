@@ -10,6 +10,7 @@ from core.cameras import Cameras, input_cameras, orbit_cameras
 from core.data.side_views import (
     cross_fade,
     front_alone,
+    inserted_fronts,
     insertion_grid,
     interval_grid,
     placeholder_views,
@@ -58,8 +59,7 @@ def test_side_views_of_every_frame_stay_with_their_cameras() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3, T])
 def test_blends_are_linear_between_untouched_ends(frames: int) -> None:
     images, cameras = views(frames)
-    front = cross_fade(images[:, 0, 0], images[:, -1, 0], frames)
-    grid = side_view_grid(front, images[:, [0, -1], 1:], cameras, "blend")
+    grid = side_view_grid(images[:, :, 0], images[:, [0, -1], 1:], cameras, "blend", inserted=True)
     blended = grid.view_images
     assert torch.equal(blended[:, 0], images[:, 0])
     assert frames == 1 or torch.equal(blended[:, -1], images[:, -1])
@@ -68,6 +68,19 @@ def test_blends_are_linear_between_untouched_ends(frames: int) -> None:
         torch.testing.assert_close(blended[:, t], (1 - weight) * images[:, 0] + weight * images[:, -1])
     assert torch.equal(grid.view_cameras.c2w[:, -1, 1:], cameras.c2w[:, 0, 1:])
     assert torch.equal(grid.view_cameras.c2w[:, -1, 0], cameras.c2w[:, -1, 0])
+
+
+@pytest.mark.parametrize("source", ["first", "none"])
+def test_frames_between_the_ends_are_not_used_where_they_are_inserted(source: str) -> None:
+    images, cameras = views()
+    front = images[:, :, 0].clone()
+    sides = None if source == "none" else images[:, 0, 1:]
+    grid = side_view_grid(front, sides, cameras, source, inserted=True)
+    front[:, 1:-1] = 0.5
+    assert torch.equal(side_view_grid(front, sides, cameras, source, inserted=True).images, grid.images)
+    between = grid.view_images[:, 1:-1, 0]
+    for sample in range(B):
+        assert torch.equal(inserted_fronts(front[sample, [0, -1]], T - 1)[0], between[sample])
 
 
 def test_the_front_alone_is_mirrored_behind_and_white_elsewhere() -> None:
@@ -103,7 +116,7 @@ def test_intervals_are_blends_that_share_their_ends(steps: int) -> None:
         assert torch.equal(grid.tensor()[pair], alone.tensor()[0])
 
 
-def test_inserted_frames_stand_behind_the_first_one_and_share_it() -> None:
+def test_inserted_frames_follow_the_first_one_and_share_it() -> None:
     first, frames, sides = torch.rand(3, SIZE, SIZE), torch.rand(3, 2, 3, SIZE, SIZE), torch.rand(3, 3, SIZE, SIZE)
     cameras = input_cameras(size=SIZE)
     grid = insertion_grid(first, frames, sides, cameras)

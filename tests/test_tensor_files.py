@@ -1,4 +1,4 @@
-"""Odd checkpoint files: whatever stands under the name, the answer is one line."""
+"""Odd checkpoint files: each gives an error of one line."""
 
 from __future__ import annotations
 

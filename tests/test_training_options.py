@@ -42,8 +42,8 @@ def test_temporal_layers_get_their_own_rate(training_clips: Path, tmp_path: Path
     backbone, temporal = training.step.schedule.get_last_lr()
     assert temporal == pytest.approx(5 * backbone)
     names = {id(parameter): name for name, parameter in training.model.named_parameters()}
-    for group, wanted in zip(training.groups.values(), (False, True), strict=True):
-        assert {"t_attns" in names[id(parameter)] for parameter in group["params"]} == {wanted}
+    for group, temporal in zip(training.groups.values(), (False, True), strict=True):
+        assert {"t_attns" in names[id(parameter)] for parameter in group["params"]} == {temporal}
     assert sum(len(group["params"]) for group in training.groups.values()) == len(names)
 
 

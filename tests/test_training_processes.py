@@ -1,4 +1,4 @@
-"""Several processes start a run: one compiles the renderer, the others wait for it."""
+"""Several processes start a run: one compiles the renderer, the others wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run on disk survives: killed at random times and in the middle of a save, asked to end, on a full disk."""
+"""A run survives: killed at random times and during a save, terminated, on a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The camera that goes round while time runs."""
+"""The turntable: the camera orbits while time runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.cameras import INPUT_AZIMUTHS
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.images import letterbox
@@ -42,7 +42,7 @@ class PaintedOrbit:
 
 
 def gaussians_number(index: int) -> Gaussians:
-    """Gaussians that tell their number (under 100) by their colour, leading axes ``[1]``."""
+    """Gaussians whose colour encodes their number (under 100), leading axes ``[1]``."""
     gaussians = lopsided_gaussians()
     return replace(gaussians, colors=torch.full_like(gaussians.colors, index / 100))
 
@@ -95,7 +95,7 @@ def test_time_runs_at_the_rate_of_the_sequence(
 
 
 @pytest.mark.parametrize(("count", "rate"), [(1, 8), (5, 24), (40, 15)])
-def test_every_frame_shows_its_set_from_its_azimuth(tmp_path: Path, count: int, rate: int) -> None:
+def test_every_frame_shows_its_gaussians_from_its_azimuth(tmp_path: Path, count: int, rate: int) -> None:
     """Gaussians come once and in order, the images of the video do not. Views that were drawn before are reused."""
     orbit = PaintedOrbit()
     turntable = Turntable(tmp_path / "t.mp4", count, Fraction(rate), CANVAS)
@@ -123,9 +123,9 @@ def test_a_sequence_longer_than_the_video_draws_only_what_is_seen(tmp_path: Path
 
 
 def test_still_turntable(tmp_path: Path) -> None:
-    write_still_turntable(gaussians_number(50), tmp_path / "s.mp4", PaintedOrbit(), 20)
+    write_still_turntable(gaussians_number(50), tmp_path / "s.mp4", PaintedOrbit(), Canvas(20, 12))
     video = read_video(tmp_path / "s.mp4")
-    assert (video.fps, video.num_frames, video.size) == (30, 90, (20, 20))
+    assert (video.fps, video.num_frames, video.size) == (30, 90, (12, 20))
     reds = [float(frame[0].mean()) for frame in video.frames()]
     assert reds == pytest.approx([azimuth / 360 for azimuth in range(0, 360, 4)], abs=0.03)
 

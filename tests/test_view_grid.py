@@ -77,7 +77,7 @@ def test_features_follow_the_images_dtype_and_not_autocast():
 
 def test_a_repeated_image_is_stored_once_and_seen_everywhere():
     images, cameras = torch.rand(3, 3, SIZE, SIZE), input_cameras(size=SIZE)[:3]
-    grid = ViewGrid(images, cameras, torch.tensor([[[0, 1], [2, 1]]]), masks=torch.rand(3, 1, SIZE, SIZE))
+    grid = ViewGrid(images, cameras, torch.tensor([[[0, 1], [2, 1]]]))
     assert grid.shape == (1, 2, 2) and grid.size == (SIZE, SIZE)
     assert torch.equal(grid.view_images[0, 1, 1], images[1])
     assert torch.equal(grid.view_cameras.c2w[0, 1, 0], cameras.c2w[2])
@@ -89,7 +89,7 @@ def test_collated_grids_see_their_own_images_and_share_none():
     one = ViewGrid(images, cameras, torch.tensor([[[0, 1], [2, 1]]]))
     two = ViewGrid.of(torch.rand(1, 2, 2, 3, SIZE, SIZE), input_cameras(size=SIZE).reshape(1, 2, 2))
     both = ViewGrid.collate([one, two])
-    assert both.shape == (2, 2, 2) and both.masks is None
+    assert both.shape == (2, 2, 2)
     for b, grid in enumerate((one, two)):
         assert torch.equal(both.tensor()[b : b + 1], grid.tensor())
     assert both.index[0].max() < both.index[1].min()
@@ -100,12 +100,6 @@ def test_moving_and_casting_leave_the_index():
     double = grid.to(torch.float64)
     assert double.images.dtype == double.cameras.c2w.dtype == torch.float64 and double.index.dtype == torch.int64
     assert grid.to("meta").index.is_meta
-
-
-@pytest.mark.parametrize("masks", [torch.ones(3, 1, SIZE, SIZE), torch.ones(4, SIZE, SIZE)])
-def test_masks_of_other_images_are_refused(masks: torch.Tensor):
-    with pytest.raises(ValueError, match="masks"):
-        ViewGrid(torch.ones(4, 3, SIZE, SIZE), input_cameras(size=SIZE), torch.arange(4)[None, None], masks)
 
 
 @pytest.mark.parametrize("index", [[0, 2, 1], [1, 0, 2], [0, 1, 1], [0, 1, 3], [0, -1, 2]])

@@ -31,7 +31,7 @@ def test_rays_enter_a_ball_at_its_front() -> None:
     assert front[0, 0, :, 15:17, 15:17].flatten().tolist() == pytest.approx([-RADIUS] * 16, abs=0.02)
 
 
-def test_views_without_foreground_tell_nothing() -> None:
+def test_views_without_foreground_do_not_bound_the_hull() -> None:
     cameras = ring()
     masks = ball(cameras)
     masks[:, :, 1:] = 0
@@ -42,7 +42,7 @@ def test_views_without_foreground_tell_nothing() -> None:
     assert front[0, 0, 1:].abs().max() == 0  # they see nothing and ask nothing
 
 
-def test_a_view_from_behind_knows_no_depths() -> None:
+def test_a_view_from_behind_gives_no_depths() -> None:
     cameras = ring()
     front_and_back, front = ball(cameras), ball(cameras)
     front_and_back[:, :, 1::2] = 0
@@ -115,7 +115,7 @@ def test_rays_of_oblong_views_are_those_of_their_pixels() -> None:
     assert (rays.closest_points * directions).sum(-1).abs().max() < 1e-6
 
 
-def test_a_rays_depth_does_not_depend_on_which_others_are_queried() -> None:
+def test_the_depth_of_a_ray_does_not_depend_on_other_rays() -> None:
     cameras = ring()
     masks = ball(cameras)
     alone = masks.clone()

@@ -114,8 +114,10 @@ def lopsided_gaussians() -> Gaussians:
     )[None]
 
 
-def metadata(path: str = "results/x_metadata.json") -> dict:
-    return json.loads(Path(path).read_text())
+def metadata(path: str = "") -> dict:
+    """A metadata file; by default that which infer_3d or infer_4d wrote last for the video x."""
+    written = [Path(path)] if path else Path("results").glob("x_metadata*.json")
+    return json.loads(max(written, key=lambda file: file.stat().st_mtime_ns).read_text())
 
 
 def files(folder: str = "results") -> set[str]:

@@ -1,1 +1,1 @@
-"""CPU kernels in numba, and how they are compiled, cached on disk and run on several threads."""
+"""CPU kernels in numba: compilation, disk cache, threads."""

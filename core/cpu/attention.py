@@ -1,6 +1,7 @@
 """Attention in bfloat16 on the CPU: matrix products over blocks of queries.
 
-In bfloat16 PyTorch's SDPA spends most of its time around its matrix products; blocks of plain ones are twice as fast.
+PyTorch's SDPA in bfloat16 spends most of its time outside its matrix products; blocks of plain products are twice as
+fast.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from core.cpu.jit import run_parallel
 from core.cpu.softmax_kernels import ROWS, gradient_rows, softmax_rows
 
-_KERNEL_SCORES = 1 << 14  # of a head; with fewer torch's own softmax takes no longer
-_BLOCK = 1 << 21  # scores held at a time: few enough for the cache, and enough for threads that have to meet
+_KERNEL_SCORES = 1 << 14  # scores per head; below, torch's own softmax is as fast
+_BLOCK = 1 << 21  # scores in memory: few enough for the cache, enough to amortise thread synchronisation
 
 
 class BlockAttention(torch.autograd.Function):
-    """Attention from bfloat16 matrix products over blocks of queries; the backward pass makes the scores again."""
+    """Attention from bfloat16 matrix products over blocks of queries; the backward pass recomputes the scores."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, *qkv: Tensor) -> Tensor:
-        q, k, v = (tensor.flatten(0, 1).contiguous() for tensor in qkv)  # strided ones make the products slow
+        q, k, v = (tensor.flatten(0, 1).contiguous() for tensor in qkv)  # products of strided tensors are slow
         out = v.new_empty(*q.shape[:2], v.shape[2])
         for heads, rows in _blocks(q, k):
             torch.bmm(_weights(q[heads, rows], k[heads]), v[heads], out=out[heads, rows])
@@ -61,7 +62,7 @@ def _weights(q: Tensor, k: Tensor) -> Tensor:
 
 
 def _through_softmax(slopes: Tensor, weights: Tensor, taken: Tensor) -> Tensor:
-    """The gradient of the scores from that of the weights, in its place."""
+    """The gradient of the scores from that of the weights, in place."""
     if slopes.shape[1:].numel() < _KERNEL_SCORES:
         return slopes.sub_(taken).mul_(weights)
     run_parallel(gradient_rows, _units(slopes), _bits(slopes), _bits(weights), taken.flatten().contiguous().numpy())
@@ -74,7 +75,7 @@ def _bits(matrices: Tensor) -> np.ndarray:
 
 
 def _units(matrices: Tensor) -> int:
-    """Pieces of work that their rows make."""
+    """Number of work items."""
     return -(-matrices.shape[:-1].numel() // ROWS)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from .jit import bits_of_float, float_from_bits
+from core.cpu.jit import bits_of_float, float_from_bits
 
 
 # numba wants the same signature from what it overloads, from the overload and from what that returns: bare names.

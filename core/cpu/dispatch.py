@@ -1,4 +1,4 @@
-"""Which operations of a network run in this package's kernels: those on the CPU, in types and sizes they pay for.
+"""Dispatch of network operations to this package's kernels: on the CPU, for types and sizes where they are faster.
 
 Everything else goes to PyTorch. Whether a kernel is used depends on one image, never on the batch: results are
 batch-independent.

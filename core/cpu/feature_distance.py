@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bfloat16 import read, rounded
-from .jit import f32, kernel, next_unit, summing_kernel
+from core.cpu.bfloat16 import read, rounded
+from core.cpu.jit import f32, kernel, next_unit, summing_kernel
 
 _LEAST = f32(1e-20)  # squared length; below, a vector is not made longer
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bfloat16 import read, rounded
-from .jit import exp2_of_any, f32, kernel, next_unit
+from core.cpu.bfloat16 import read, rounded
+from core.cpu.jit import exp2_of_any, f32, kernel, next_unit
 
 
 @kernel

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numba
@@ -27,18 +28,21 @@ u64 = np.uint64
 _FASTMATH = frozenset({"contract", "nsz", "arcp"})
 
 
+@cache
+def _source_hash() -> str:
+    """Hash of the source of every file of core with kernels: those that name this module."""
+    sources = (path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+    return hashlib.sha256(b"".join(text for text in sources if b"core.cpu.jit" in text)).hexdigest()[:12]
+
+
 def _cache_folder() -> str:
-    """A cache folder named after the source of all kernel files: of this folder, the renderer and `core.nano`.
+    """A cache folder named after the source of all kernels.
 
     numba looks only at the file of the compiled function itself, so a change in an inlined helper of another file
     would go unnoticed and a stale kernel would run.
     """
-    here = Path(__file__).parent
-    others = sorted(here.parent.glob("rendering/numba_*.py")) + sorted(here.parent.glob("nano/*_kernels.py"))
-    sources = [*sorted(here.glob("*.py")), *others]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
-    base = numba.config.CACHE_DIR or here / "__pycache__"
-    return str(Path(base) / f"kernels-{digest.hexdigest()[:12]}")
+    base = numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__"
+    return str(Path(base) / f"kernels-{_source_hash()}")
 
 
 def kernel(function: Callable, flags: frozenset[str] = _FASTMATH) -> Callable:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bfloat16 import read, rounded
-from .jit import bits_of_float, f32, float_from_bits, kernel, next_unit
+from core.cpu.bfloat16 import read, rounded
+from core.cpu.jit import bits_of_float, f32, float_from_bits, kernel, next_unit
 
 ROWS = 16  # of a unit
 _LANES = 64  # columns that are summed apart: several vectors

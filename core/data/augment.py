@@ -1,9 +1,8 @@
-"""Augmentations: side views that are slightly wrong, and objects that differ from those of the list.
+"""Augmentations: distorted side views, mirrored and recoloured objects.
 
-Warped images and jittered rays imitate what a multi-view diffusion model gets wrong: its views are neither consistent
-in shape nor exactly where they claim to be. Formulas: the published training code of LGM and L4GM. Mirrored and
-recoloured objects, not published, make a small collection larger. Every function returns a new value and draws from
-the generator it is given, on the generator's device.
+Warped images and jittered rays imitate errors of multi-view diffusion: inconsistent shapes and inexact poses. Formulas:
+the published training code of LGM and L4GM. Mirroring and recolouring, not published, enlarge a small collection. Every
+function returns a new value and draws from the generator it is given, on the generator's device.
 """
 
 from __future__ import annotations

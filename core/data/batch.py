@@ -1,4 +1,4 @@
-"""The batch that leaves the loader, and the account of clips that could not be read."""
+"""The batch of the loader, and a record of clips that could not be read."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ClipBatch:
 
 
 class BrokenLedger:
-    """Names every broken clip once, counts them, and stops the run when there are too many.
+    """Logs every broken clip once, counts them, and stops the run when there are too many.
 
     It belongs to the main process: workers only report, in ``ClipBatch.broken``.
     """
@@ -78,7 +78,7 @@ class BrokenLedger:
         self.reasons: dict[str, str] = {}
 
     def add(self, batch: ClipBatch) -> None:
-        """Account for a batch; call it before the batch is used.
+        """Record the broken clips of a batch; call it before the batch is used.
 
         Raises:
             UserError: more clips are broken than allowed, or a sample found no readable clip at all.

@@ -21,7 +21,8 @@ from einops import rearrange
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from core.cameras import FOVY, ORBIT_RADIUS, Cameras, orbit_cameras
+from core.cameras import Cameras, orbit_cameras
+from core.conventions import FOVY, ORBIT_RADIUS
 
 FIXED_VIEW_OFFSET = 32
 """View ids of the fixed tar start here; those of the random tar at 0."""
@@ -38,7 +39,7 @@ _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class BrokenClip(Exception):
-    """A clip that cannot be used: which one, and why. Travels between processes."""
+    """A clip that cannot be used, and why. Picklable, for worker processes."""
 
     def __init__(self, clip: str, reason: str) -> None:
         super().__init__(clip, reason)
@@ -56,11 +57,11 @@ class _View:
 
 
 class Clip:
-    """One clip, indexed: reads only the images that are asked for and leaves no file open.
+    """One indexed clip: reads only the requested images and leaves no file open.
 
     Attributes:
         name: its line in the list.
-        view_ids: the views that are there, ascending.
+        view_ids: the available views, ascending.
         num_frames: frames that every view has.
 
     Raises:
@@ -133,7 +134,7 @@ class Clip:
 
 @lru_cache(maxsize=4096)  # an index is a few kilobytes; every worker has its own cache
 def _index_tar(path: Path, mtime_ns: int) -> dict[int, _View]:
-    """Where the members lie, and the camera angles. With the modification time a replaced tar gets a new index."""
+    """Offsets of the members, and camera angles. The modification time makes a replaced tar get a new index."""
     images: dict[int, dict[int, list]] = {}
     angles: dict[int, dict[str, np.ndarray]] = {}
     with tarfile.open(path, "r:") as tar:  # a compressed tar has no random access and is refused

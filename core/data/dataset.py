@@ -2,7 +2,7 @@
 
 list line -> Clip -> views, frames -> images, cameras (first view in front) -> augment -> side views -> grid
 
-A sample depends on (seed, index) and nothing else, whichever process makes it and whatever came before.
+A sample depends on (seed, index) only, not on the process or on earlier samples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from core.data.augment import camera_jitter, grid_distortion, mirror, swap_color
 from core.data.batch import ClipBatch
 from core.data.clips import BrokenClip, Clip
 from core.data.lists import data_home, split_groups
-from core.data.side_views import cross_fade, side_view_grid
+from core.data.side_views import side_view_grid
 from core.data.views import draw_views, first_view_in_front
 from core.errors import UserError
 from core.images import resize_area
@@ -35,7 +35,7 @@ MAX_ATTEMPTS = 10
 class ClipDataset(Dataset):
     """Groups of clips as single-sample `ClipBatch`es; use with ``DataLoader(collate_fn=ClipBatch.collate)``.
 
-    Indices go on beyond the length: index ``epoch * len(dataset) + group`` is that group drawn anew in that epoch.
+    Indices go on beyond the length: index ``epoch * len(dataset) + group`` samples that group anew in that epoch.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class ClipDataset(Dataset):
             input_size: side of the network's input images in pixels.
             split: "train" draws at random; "test" takes the first clip, the first frames and fixed views.
             batch_size: without a validation list, the last ``batch_size`` groups are the test split, as published.
-            seed: of everything random.
+            seed: of all random numbers.
 
         Raises:
-            UserError: list or folder missing, nothing left for this split, or sizes that contradict each other.
+            UserError: the list or folder is missing, the split is empty, or sizes contradict each other.
         """
         if options.num_views <= options.num_input_views:
             raise UserError(
@@ -68,7 +68,7 @@ class ClipDataset(Dataset):
                 f"the others supervise and validate"
             )
         if options.data_mode == "4d_interp" and options.num_frames < 2:
-            raise UserError(f"num_frames {options.num_frames} leaves nothing to interpolate between; give at least 2.")
+            raise UserError(f"num_frames {options.num_frames} leaves nothing to interpolate; give at least 2.")
         if options.data_mode == "4d_interp" and side_views.side_views != "first":
             raise UserError(
                 f"--side_views {side_views.side_views} is for reconstruction; for 4d_interp give --inserted_side_views"
@@ -147,7 +147,7 @@ class ClipDataset(Dataset):
     def _vary(
         self, images: Tensor, masks: Tensor, cameras: Cameras, view_ids: list[int], generator: Generator
     ) -> tuple[Tensor, Tensor, Cameras, list[int]]:
-        """Another object of the same clip: mirrored, recoloured."""
+        """Vary the object of the clip: mirrored, recoloured."""
         mirrored, recolored = torch.rand(2, generator=generator).tolist()
         if mirrored < self.options.prob_mirror:
             # Mirroring reverses the order of the views; this restores it.
@@ -166,17 +166,15 @@ class ClipDataset(Dataset):
         interpolates = options.data_mode == "4d_interp"
         source = self.side_views.inserted_side_views if interpolates else self.side_views.side_views
         front = images[None, :, 0]
-        if interpolates:
-            front = cross_fade(front[:, 0], front[:, -1], len(images))
-        if drop < options.prob_view_dropout:  # blank views keep their true rays, as at inference
-            return side_view_grid(front, None, cameras[None], "none")
+        if drop < options.prob_view_dropout:  # placeholder views keep their true rays, as at inference
+            return side_view_grid(front, None, cameras[None], "none", interpolates)
         sides = images[:, 1:]
         if distort < options.prob_grid_distortion:
             sides = grid_distortion(sides, generator)
         if jitter < options.prob_cam_jitter:
             cameras = concatenate([cameras[:, :1], camera_jitter(cameras[:, 1:], generator)], dim=1)
         known = {"every": slice(None), "blend": [0, -1]}.get(source, 0)  # `previous` needs no image of later frames
-        return side_view_grid(front, sides[None][:, known], cameras[None], source)
+        return side_view_grid(front, sides[None][:, known], cameras[None], source, interpolates)
 
     def _draw_frames(self, clip: Clip, generator: Generator) -> list[int]:
         """A random window when training, at times every n-th frame of a longer one; the first frames otherwise.

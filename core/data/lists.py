@@ -29,13 +29,18 @@ def data_home(option: str) -> Path:
 def read_groups(datalist: str) -> list[tuple[str, ...]]:
     """Read a list of clips, one a line, and group it by the second ``-``-separated token, in order of appearance.
 
-    A line without a second token is a group of its own; blank lines do not count.
+    A line without a second token is a group of its own; blank lines are ignored.
 
     Raises:
-        UserError: the list is missing or empty, or a clip stands in it twice.
+        UserError: the list is missing or empty, or contains a clip twice.
     """
+    if not datalist:
+        raise UserError(
+            "No clip list given: pass --datalist FILE, a text file with one clip name a line, and --data_home FOLDER "
+            "with the clips; data_test/clips has one of each, docs/data.md says how to make more"
+        )
     path = find(datalist)
-    if not datalist or not os.path.lexists(path):
+    if not os.path.lexists(path):
         where = looked_in(datalist)
         raise UserError(f"The clip list {datalist!r} (datalist) does not exist{where}; it holds one clip name a line.")
     groups: dict[str, list[str]] = {}

@@ -27,7 +27,9 @@ Source = Literal["first", "every", "previous", "blend", "none"]
 _BEHIND = -0.99  # cosine between the axes of two cameras that look at each other
 
 
-def side_view_grid(front: Tensor, sides: Tensor | None, cameras: Cameras, source: Source) -> ViewGrid:
+def side_view_grid(
+    front: Tensor, sides: Tensor | None, cameras: Cameras, source: Source, inserted: bool = False
+) -> ViewGrid:
     """The grid of front videos and their side views, each distinct image once.
 
     Args:
@@ -36,7 +38,10 @@ def side_view_grid(front: Tensor, sides: Tensor | None, cameras: Cameras, source
             of both ends ``[B, 2, V-1, 3, H, W]``. none: None.
         cameras: ``[B, T, V]``. Side views that are repeated or blended have the cameras of the first frame.
         source: see the module.
+        inserted: the frames between the first and the last are not known: blends of these two take their place.
     """
+    if inserted:
+        front = cross_fade(front[:, 0], front[:, -1], front.shape[1])
     if source == "none":
         return _front_alone(front, cameras)
     if source == "blend":
@@ -48,7 +53,7 @@ def side_view_grid(front: Tensor, sides: Tensor | None, cameras: Cameras, source
 
 
 def front_alone(grid: ViewGrid) -> ViewGrid:
-    """What the front video alone gives instead of the side views of a grid: source ``none``. Cameras stay."""
+    """The grid with its side views replaced by those of the front video alone: source ``none``. Cameras stay."""
     return side_view_grid(grid.view_images[:, :, 0], None, grid.view_cameras, "none")
 
 
@@ -77,7 +82,7 @@ def interval_grid(ends: Tensor, cameras: Cameras, steps: int) -> ViewGrid:
 
 
 def insertion_grid(first: Tensor, frames: Tensor, sides: Tensor, cameras: Cameras) -> ViewGrid:
-    """Frames of several intervals, each sample behind the first frame and beside its side views: source ``first``.
+    """Frames of several intervals; each sample starts with the first frame and has its side views: source ``first``.
 
     All samples share the first frame and the side views.
 
@@ -91,6 +96,12 @@ def insertion_grid(first: Tensor, frames: Tensor, sides: Tensor, cameras: Camera
     grid = _repeated(torch.cat([first[None], frames.flatten(0, 1)])[None], sides[None], _over_time(cameras, frames))
     own = grid.index[:, 1:].reshape(samples, steps, -1)
     return ViewGrid(grid.images, grid.cameras, torch.cat([grid.index[:, :1].expand(samples, -1, -1), own], dim=1))
+
+
+def inserted_fronts(frames: Tensor, steps: int) -> Tensor:
+    """View 0 at the times between neighbouring frames ``[M, ...]``, where no video shows it: blends of the two,
+    ``[M - 1, steps - 1, ...]``."""
+    return cross_fade(frames[:-1], frames[1:], steps + 1)[:, 1:-1]
 
 
 def cross_fade(first: Tensor, last: Tensor, num_frames: int) -> Tensor:

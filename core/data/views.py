@@ -1,4 +1,4 @@
-"""Which views of a clip make a sample, and the world as seen from the first of them."""
+"""Choice of a sample's views, and the world frame of the first of them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SAME_AZIMUTH = 0.5
 def draw_views(clip: Clip, options: DataOptions, generator: Generator | None) -> list[int]:
     """View ids of one sample, inputs first; without a generator the published evaluation order.
 
-    Inputs come from the fixed ring: any of them, or (orthogonal) one and those 90, 180 and 270 degrees further. Then
-    the random views follow, then what is left of the ring.
+    Inputs come from the fixed ring: any of them, or (orthogonal) one and those 90, 180 and 270 degrees further. The
+    random views follow, then the rest of the ring.
 
     Raises:
         BrokenClip: the clip has too few views.

@@ -26,29 +26,29 @@ WHITE = 0.9  # a pixel is foreground where its smallest channel is below
 
 
 def baseline_predictions(
-    truth: GroundTruth,
+    ground_truth: GroundTruth,
     protocol: Protocol,
     baselines: Collection[Baseline],
     camera: CameraOptions,
     renderer: Renderer,
     device: torch.device,
 ) -> Iterator[tuple[str, Prediction]]:
-    """``hull`` and ``mean`` where they are chosen, for the task of reconstruction; a hull needs true side views."""
+    """``hull`` and ``mean`` if chosen, for the task of reconstruction; ``hull`` needs ground-truth side views."""
     if protocol.task != "reconstruct":
         return
-    if "hull" in baselines and truth.first_sides is not None:
-        cameras = input_cameras(size=truth.front.shape[-1], radius=camera.cam_radius, fovy=camera.fovy)
+    if "hull" in baselines and ground_truth.first_sides is not None:
+        cameras = input_cameras(size=ground_truth.front.shape[-1], radius=camera.cam_radius, fovy=camera.fovy)
         half = camera.cam_radius * math.tan(math.radians(camera.fovy) / 2)
-        gaussians = hull_gaussians(truth.front, truth.first_sides, cameras, half)
-        yield "hull", draw(renderer, gaussians.to(device), truth.cameras, protocol)
+        gaussians = hull_gaussians(ground_truth.front, ground_truth.first_sides, cameras, half)
+        yield "hull", draw(renderer, gaussians.to(device), ground_truth.cameras, protocol)
     if "mean" in baselines:
-        yield "mean", mean_image(truth)
+        yield "mean", mean_image(ground_truth)
 
 
 def hull_gaussians(front: Tensor, sides: Tensor, cameras: Cameras, half: float) -> Gaussians:
     """The surface of every frame's visual hull as Gaussians, coloured by the nearest camera.
 
-    The front silhouette is that of the frame, the others are those of frame 0: what networks see, too.
+    The front silhouette is that of the frame, the others are those of frame 0, as in the networks' input.
 
     Args:
         front: ``[T, 3, S, S]`` on white.
@@ -85,15 +85,17 @@ def _isotropic(means: Tensor, colors: Tensor, scale: float) -> Gaussians:
     )
 
 
-def mean_image(truth: GroundTruth) -> Prediction:
+def mean_image(ground_truth: GroundTruth) -> Prediction:
     """The mean of the input images of each time, the same for every camera."""
-    size = truth.images.shape[-2:]
-    inputs = truth.front[:, None]
-    if truth.first_sides is not None:
-        inputs = torch.cat([inputs, truth.first_sides.expand(len(inputs), *truth.first_sides.shape)], dim=1)
+    size = ground_truth.images.shape[-2:]
+    inputs = ground_truth.front[:, None]
+    if ground_truth.first_sides is not None:
+        inputs = torch.cat(
+            [inputs, ground_truth.first_sides.expand(len(inputs), *ground_truth.first_sides.shape)], dim=1
+        )
     inputs = resize_area(inputs, tuple(size))
     alpha = (inputs.amin(dim=2, keepdim=True) < WHITE).float().mean(dim=1, keepdim=True)
-    shape = truth.images.shape[:2]
+    shape = ground_truth.images.shape[:2]
     return Prediction(inputs.mean(dim=1, keepdim=True).expand(*shape, 3, *size), alpha.expand(*shape, 1, *size))
 
 

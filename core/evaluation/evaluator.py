@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from core.data.lists import data_home
+from core.devices import choose_device
 from core.errors import UserError
 from core.evaluation.baselines import baseline_predictions
 from core.evaluation.folders import FolderSource, read_prediction, save_prediction
@@ -24,7 +25,6 @@ from core.evaluation.protocol import Protocol, read_protocol
 from core.evaluation.report import GROUND_TRUTH, Scores, Sheet
 from core.evaluation.systems import Checkpoint, Trial, check_names, checkpoints, split_name
 from core.files import atomic_path, check_workspace
-from core.inference.network import choose_device
 from core.options import Options
 from core.rendering import Renderer, configured_renderer
 
@@ -45,7 +45,7 @@ def evaluate(options: Options) -> None:
     protocols = [read_protocol(path) for path in options.eval.protocols]
     evaluation = Evaluation(options)
     for system in evaluation.systems:
-        _ = system.session.network  # a checkpoint that cannot be loaded ends the command before hours of work
+        _ = system.session.network  # fail early: a checkpoint that cannot be loaded is reported before hours of work
     for protocol in protocols:
         start = perf_counter()
         scores = evaluation.run(protocol)
@@ -75,7 +75,7 @@ class Evaluation:
 
     @cached_property
     def others(self) -> list[tuple[str, Path]]:
-        """Names and folders of predictions made elsewhere."""
+        """Names and folders of external predictions."""
         found = []
         for text in self.options.eval.predictions:
             name, folder = split_name(text)
@@ -122,12 +122,12 @@ class Evaluation:
         for name in tqdm(names, protocol.name, unit="object", disable=None):
             self._run_object(source.load(name), protocol, scores, frechet)
         if frechet:
-            scores.sets = {label: frechet.of(label) for label in frechet.predicted}
+            scores.over_objects = {label: frechet.of(label) for label in frechet.predicted}
         return scores
 
     def write(self, protocol: Protocol, scores: Scores, seconds: float) -> None:
         """Write the numbers as JSON and the tables as Markdown."""
-        described = {**asdict(protocol), "list": Path(protocol.list).name}  # without its folder on this machine
+        described = {**asdict(protocol), "list": Path(protocol.list).name}  # without its local folder
         content = {"protocol": described, "seconds": round(seconds, 1)}
         content |= {"checkpoints": [{"name": s.name, **s.session.describe()} for s in self.systems]}
         texts = {
@@ -140,36 +140,36 @@ class Evaluation:
         _log.info("%s: %.0f s; wrote %s", protocol.name, seconds, self.workspace / f"{protocol.name}.json")
 
     def _run_object(
-        self, truth: GroundTruth, protocol: Protocol, scores: Scores, frechet: FrechetScores | None
+        self, ground_truth: GroundTruth, protocol: Protocol, scores: Scores, frechet: FrechetScores | None
     ) -> None:
         options, folder = self.options.eval, self.workspace / protocol.name
-        metrics = Metrics(truth, protocol, options.lpips_images, self.device, self.clip, self.with_flow)
-        sheet = Sheet(truth, protocol.compared())
-        scores.motion[truth.name] = truth.motion
+        metrics = Metrics(ground_truth, protocol, options.lpips_images, self.device, self.clip, self.with_flow)
+        sheet = Sheet(ground_truth, protocol.compared())
+        scores.motion[ground_truth.name] = ground_truth.motion
         if frechet:
-            frechet.add_ground_truth(truth.images)
-        for label, prediction in self._predictions(truth, protocol):
-            scores.add(label, truth, metrics(prediction))
+            frechet.add_ground_truth(ground_truth.images)
+        for label, prediction in self._predictions(ground_truth, protocol):
+            scores.add(label, ground_truth, metrics(prediction))
             sheet.add(label, prediction)
             if frechet:
                 frechet.add(label, prediction.images)
             if options.save_predictions:
                 home = folder / "predictions" / file_name(label.replace(": ", "-"))
-                save_prediction(prediction, truth, home, protocol.background)
+                save_prediction(prediction, ground_truth, home, protocol.background)
         if own := metrics.of_ground_truth():
-            scores.add(GROUND_TRUTH, truth, own)
+            scores.add(GROUND_TRUTH, ground_truth, own)
         if len(scores.motion) <= options.sheets:
-            sheet.save(folder / f"{file_name(truth.name)}.png")
+            sheet.save(folder / f"{file_name(ground_truth.name)}.png")
 
-    def _predictions(self, truth: GroundTruth, protocol: Protocol) -> Iterator[tuple[str, Prediction]]:
+    def _predictions(self, ground_truth: GroundTruth, protocol: Protocol) -> Iterator[tuple[str, Prediction]]:
         options = self.options
         chosen = options.eval.baselines
         for system in self.systems:
-            for variant, prediction in Trial(system.session, truth, protocol).predictions(chosen):
+            for variant, prediction in Trial(system.session, ground_truth, protocol).predictions(chosen):
                 yield f"{system.name}: {variant}" if variant else system.name, prediction
         for name, folder in self.others:
-            yield name, read_prediction(folder, truth, protocol.background)
-        yield from baseline_predictions(truth, protocol, chosen, options.camera, self.renderer, self.device)
+            yield name, read_prediction(folder, ground_truth, protocol.background)
+        yield from baseline_predictions(ground_truth, protocol, chosen, options.camera, self.renderer, self.device)
 
     def _source(self, protocol: Protocol) -> ClipSource | FolderSource:
         size = protocol.size or self.options.data.output_size

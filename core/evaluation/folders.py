@@ -94,29 +94,29 @@ class FolderSource:
         )
 
 
-def read_prediction(home: Path, truth: GroundTruth, background: Sequence[float]) -> Prediction:
+def read_prediction(home: Path, ground_truth: GroundTruth, background: Sequence[float]) -> Prediction:
     """Another system's images of an object.
 
     Raises:
-        UserError: a view is missing, or has not as many frames as the ground truth.
+        UserError: a view is missing, or its number of frames differs from the ground truth.
     """
-    folder = home / file_name(truth.name)
-    images, alpha = read_views(folder, truth.views, truth.images.shape[-1], background)
-    if len(images) != len(truth.frames):
-        raise UserError(f"{folder} has {len(images)} frames a view, the ground truth has {len(truth.frames)}")
+    folder = home / file_name(ground_truth.name)
+    images, alpha = read_views(folder, ground_truth.views, ground_truth.images.shape[-1], background)
+    if len(images) != len(ground_truth.frames):
+        raise UserError(f"{folder} has {len(images)} frames a view, the ground truth has {len(ground_truth.frames)}")
     return Prediction(images, alpha)
 
 
-def save_prediction(prediction: Prediction, truth: GroundTruth, home: Path, background: Sequence[float]) -> None:
+def save_prediction(prediction: Prediction, ground_truth: GroundTruth, home: Path, background: Sequence[float]) -> None:
     """Write what `read_prediction` reads: RGBA with straight alpha where there is an alpha, otherwise RGB."""
     images, alpha = prediction.images, prediction.alpha
     if alpha is not None:
         color = images.new_tensor(background)[:, None, None]
         images = ((images - (1 - alpha) * color) / alpha.clamp_min(1e-3)).clamp(0, 1)
         images = torch.cat([images, alpha], dim=-3)
-    for v, view in enumerate(truth.views):
+    for v, view in enumerate(ground_truth.views):
         for t, pixels in enumerate(to_uint8(images[:, v])):
-            with atomic_path(home / file_name(truth.name) / view / f"{t:03d}.png") as path:
+            with atomic_path(home / file_name(ground_truth.name) / view / f"{t:03d}.png") as path:
                 Image.fromarray(pixels).save(path)
 
 

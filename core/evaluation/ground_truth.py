@@ -1,4 +1,4 @@
-"""One object of a protocol: what systems see, the cameras that are compared, and the true images."""
+"""One object of a protocol: inputs, compared cameras and ground-truth images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS, Cameras
+from core.cameras import Cameras
+from core.conventions import INPUT_AZIMUTHS
 from core.data.clips import FIXED_VIEW_OFFSET, BrokenClip, Clip
 from core.data.lists import read_groups
 from core.data.views import SAME_AZIMUTH, first_view_in_front
@@ -33,7 +34,8 @@ class GroundTruth:
         alpha: ``[T, V, 1, S, S]``; None where the images have none.
         views: names of the V cameras.
         frames: numbers of the T frames in the object; they may repeat.
-        first_sides: true views of frame 0 at 90, 180, 270 degrees ``[3, 3, R, R]``; None if no system may see them.
+        first_sides: ground-truth views of frame 0 at 90, 180, 270 degrees ``[3, 3, R, R]``; None if they are not an
+            input.
         oracle_sides: those of every frame ``[T, 3, 3, R, R]``, for an upper bound; None where they are not known.
     """
 
@@ -53,9 +55,9 @@ class GroundTruth:
 
     @property
     def motion(self) -> float:
-        """PSNR in dB of the first true images shown at all later times; 100 for an object that stands still.
+        """PSNR in dB of the first ground-truth images at all later times; 100 for an object that does not move.
 
-        From the mean squared error over frames and views. It is what a static prediction can reach at best.
+        From the mean squared error over frames and views: the upper bound of a static prediction.
         """
         if len(self.images) < 2:
             return 100.0
@@ -65,7 +67,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a system shows of one object.
+    """Prediction of one object by a system.
 
     Attributes:
         images: ``[T, V, 3, S, S]`` in [0, 1], the counterpart of `GroundTruth.images`.
@@ -109,7 +111,7 @@ class ClipSource:
         """Read one object.
 
         Raises:
-            UserError: the clip is broken or has not what the protocol asks for.
+            UserError: the clip is broken or lacks what the protocol needs.
         """
         try:
             clip = Clip(self.home, name, "4d" if self.protocol.frame_rate == 8 else "4d_interp")
@@ -124,7 +126,7 @@ class ClipSource:
         order = protocol.frame_numbers()
         frames = sorted(set(order))
         if clip.num_frames <= frames[-1]:
-            raise BrokenClip(clip.name, f"has {clip.num_frames} frames, the protocol asks for {frames[-1] + 1}")
+            raise BrokenClip(clip.name, f"has {clip.num_frames} frames, the protocol needs {frames[-1] + 1}")
         ids, views = self._compared_views(clip)
         ids = [find_view(clip, protocol.input_azimuth, 0.0), *ids]
         images, alpha = clip.read(ids, frames, max(self.size, self.input_size))

@@ -24,10 +24,10 @@ MAX_CACHED = 64  # images whose LPIPS features are cached: 30 MB each at 256 pix
 
 
 class Metrics:
-    """Compares predictions with one ground truth; what depends on the ground truth alone is computed once.
+    """Compares predictions with one ground truth, for which everything is computed once.
 
     Args:
-        truth: one object.
+        ground_truth: one object.
         protocol: says which frames are compared.
         lpips_images: on how many of their images LPIPS is measured, evenly spread; 0: all.
         device: where it computes.
@@ -37,7 +37,7 @@ class Metrics:
 
     def __init__(
         self,
-        truth: GroundTruth,
+        ground_truth: GroundTruth,
         protocol: Protocol,
         lpips_images: int,
         device: torch.device,
@@ -46,11 +46,11 @@ class Metrics:
     ) -> None:
         self.protocol, self.clip = protocol, clip
         self.at = torch.tensor(protocol.compared())
-        self.images = truth.images.to(device)
-        self.alpha = None if truth.alpha is None else truth.alpha.to(device)
-        self.chosen = spread(lpips_images, len(self.at) * len(truth.views))
+        self.images = ground_truth.images.to(device)
+        self.alpha = None if ground_truth.alpha is None else ground_truth.alpha.to(device)
+        self.chosen = spread(lpips_images, len(self.at) * len(ground_truth.views))
         self.features: dict[int, list[Tensor]] = {}
-        self.warped = WarpedError(truth) if with_flow and len(truth.frames) > 1 else None
+        self.warped = WarpedError(ground_truth) if with_flow and len(ground_truth.frames) > 1 else None
 
     def __call__(self, prediction: Prediction) -> dict[str, Tensor]:
         """All metrics by name, ``[T', V]`` on the CPU, NaN where an image was not measured.
@@ -68,7 +68,7 @@ class Metrics:
             found["clip"] = self.clip.similarity(images, targets)
         if len(every) > 1:
             found["flicker"] = flicker(every, self.images)
-        if self.protocol.task == "still":  # the mean hides a jump at the border of two chunks
+        if self.protocol.task == "still":  # the mean would hide a jump between two chunks
             found["flicker_worst"] = found["flicker"].amax(dim=0, keepdim=True)
         if self.warped:
             found["warp"] = self.warped(every)
@@ -84,7 +84,7 @@ class Metrics:
     def _lpips(self, images: Tensor) -> Tensor:
         lpips, views = load_lpips(), images.shape[1]
         found = images.new_full((len(self.at) * views,), float("nan"))
-        for number in self.chosen.tolist():  # one image a call is fastest on a CPU
+        for number in self.chosen.tolist():  # one image per call is fastest on a CPU
             frame, view = divmod(number, views)
             position = self.at[frame]
             target = self.features.get(number) or lpips.features(self.images[position, view][None])
@@ -140,13 +140,13 @@ class WarpedError:
     true images themselves is a lower bound: errors of the flow, and shading.
 
     Args:
-        truth: one object, two frames or more.
+        ground_truth: one object, two frames or more.
     """
 
-    def __init__(self, truth: GroundTruth) -> None:
-        frames, views = truth.images.shape[:2]
+    def __init__(self, ground_truth: GroundTruth) -> None:
+        frames, views = ground_truth.images.shape[:2]
         self.shape = (frames - 1, views)
-        grey = (truth.images.mean(dim=2).cpu() * LEVELS).round().byte().numpy()
+        grey = (ground_truth.images.mean(dim=2).cpu() * LEVELS).round().byte().numpy()
         pairs = [(grey[t, v], grey[t + 1, v]) for t in range(frames - 1) for v in range(views)]
         forward = torch.from_numpy(np.stack([_flow(first, second) for first, second in pairs]))
         backward = torch.from_numpy(np.stack([_flow(second, first) for first, second in pairs]))
@@ -156,8 +156,8 @@ class WarpedError:
         consistent = difference < 0.01 * (forward.square().sum(-1) + backward.square().sum(-1)) + 0.5
         inside = (self.grid.abs() <= 1).all(dim=-1)
         self.mask = consistent & inside
-        if truth.alpha is not None:
-            self.mask &= rearrange(truth.alpha[:-1] > 0.5, "t v 1 h w -> (t v) h w").cpu()
+        if ground_truth.alpha is not None:
+            self.mask &= rearrange(ground_truth.alpha[:-1] > 0.5, "t v 1 h w -> (t v) h w").cpu()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Errors ``[T - 1, V]`` of images ``[T, V, 3, S, S]``; NaN where no pixel is compared."""

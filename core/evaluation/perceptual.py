@@ -56,7 +56,7 @@ class ClipImages:
     def embed(self, images: Tensor) -> Tensor:
         """Unit embeddings ``[N, D]`` of images ``[N, 3, H, W]`` in [0, 1]."""
         shift, scale = (torch.tensor(values, device=self.device)[:, None, None] for values in (_CLIP_MEAN, _CLIP_STD))
-        if images.shape[-1] < self.size:  # the area filter only makes images smaller
+        if images.shape[-1] < self.size:  # the area filter is used for reduction only
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", align_corners=False).clamp(0, 1)
         images = (resize_area(images.to(self.device), (self.size, self.size)) - shift) / scale
         found = [self.model(pixel_values=part).image_embeds for part in images.split(_CLIP_BATCH)]

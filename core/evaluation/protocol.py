@@ -1,4 +1,4 @@
-"""Protocols: what a system sees and what it is compared with. A TOML file each, typed when it is read."""
+"""Protocols: inputs of a system and the images it is compared with. One TOML file each, validated when read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Protocol:
         azimuths: compared cameras, degrees; ``random``: the clip's random cameras, which no input shows.
         elevation: of the cameras at ``azimuths``, degrees above the horizon.
         size: side of the compared images in pixels; 0: ``--output_size``.
-        background: RGB in [0, 1] of the compared images; networks always see white.
+        background: RGB in [0, 1] of the compared images; networks always see a white one.
         chunk: frames that a network sees at once; 0: ``--num_frames``.
         chunks: how many, for ``autoregress``.
         rate: for ``interpolate``.
@@ -84,7 +84,7 @@ class Protocol:
 
 
 def read_protocol(path: str | Path) -> Protocol:
-    """Read a protocol file; ``list`` becomes a path that holds from here.
+    """Read a protocol file; ``list`` becomes a path relative to the current folder.
 
     Raises:
         UserError: the file is missing, is no TOML, or a field is unknown, missing or of the wrong kind (named).

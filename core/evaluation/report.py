@@ -1,4 +1,4 @@
-"""What an evaluation writes: means by system, object and view, Markdown tables, contact sheets."""
+"""Output of an evaluation: means by system, object and view, Markdown tables, contact sheets."""
 
 from __future__ import annotations
 
@@ -59,25 +59,25 @@ class ObjectScores:
 
 @dataclass
 class Scores:
-    """Everything that was measured under one protocol.
+    """All measurements under one protocol.
 
     Attributes:
         moving_below: dB; see `Protocol`.
         motion: object -> dB, see `GroundTruth.motion`.
         systems: system -> object -> its scores, in the order in which they were added.
-        sets: system -> metric -> value, for metrics of the set of all objects.
+        over_objects: system -> metric -> value, for metrics over all objects together.
     """
 
     moving_below: float
     motion: dict[str, float] = field(default_factory=dict)
     systems: dict[str, dict[str, ObjectScores]] = field(default_factory=dict)
-    sets: dict[str, Means] = field(default_factory=dict)
+    over_objects: dict[str, Means] = field(default_factory=dict)
 
-    def add(self, system: str, truth: GroundTruth, values: Mapping[str, Tensor]) -> None:
-        """Add what `core.evaluation.metrics.Metrics` gave, every value ``[T, V]``; NaN was not measured."""
+    def add(self, system: str, ground_truth: GroundTruth, values: Mapping[str, Tensor]) -> None:
+        """Add the result of `core.evaluation.metrics.Metrics`, every value ``[T, V]``; NaN: not measured."""
         scores = ObjectScores()
         for metric, table in values.items():
-            for view, column in zip(truth.views, table.unbind(1), strict=True):
+            for view, column in zip(ground_truth.views, table.unbind(1), strict=True):
                 if not bool(column.isnan().all()):
                     scores.views.setdefault(view, {})[metric] = float(column.nanmean())
             scores.counts[metric] = int((~torch.isnan(table)).sum())
@@ -85,7 +85,7 @@ class Scores:
                 scores.means[metric] = float(table.nanmean())
         if "psnr" in values:
             scores.times["psnr"] = values["psnr"].mean(1).tolist()
-        self.systems.setdefault(system, {})[truth.name] = scores
+        self.systems.setdefault(system, {})[ground_truth.name] = scores
 
     @property
     def moving(self) -> list[str]:
@@ -106,7 +106,7 @@ class Scores:
             key: {name: self.means(name, names) for name in self.systems}
             for key, names in (("all", list(self.motion)), ("moving", self.moving))
         }
-        for name, values in self.sets.items():
+        for name, values in self.over_objects.items():
             means["all"][name] |= values
         counts = {"all": len(self.motion), "moving": len(self.moving)}
         return {key: {"objects": counts[key], "systems": found} for key, found in means.items()}
@@ -181,22 +181,22 @@ def number(value: float | None, digits: int) -> str:
 class Sheet:
     """The contact sheet of one object at the ``compared`` frames: ground truth, every system, and its error."""
 
-    truth: GroundTruth
+    ground_truth: GroundTruth
     compared: Sequence[int]
     captions: list[str] = field(default_factory=list)
     rows: list[list[Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         times = [self.compared[i] for i in spread(_SHEET_FRAMES, len(self.compared))]
-        self.cells = [(t, v) for v in spread(_SHEET_VIEWS, len(self.truth.views)).tolist() for t in times]
-        shown = ", ".join(dict.fromkeys(self.truth.views[v] for _, v in self.cells))
-        self._add(f"ground truth of {self.truth.name}, cameras {shown}", self.truth.images)
+        self.cells = [(t, v) for v in spread(_SHEET_VIEWS, len(self.ground_truth.views)).tolist() for t in times]
+        shown = ", ".join(dict.fromkeys(self.ground_truth.views[v] for _, v in self.cells))
+        self._add(f"ground truth of {self.ground_truth.name}, cameras {shown}", self.ground_truth.images)
 
     def add(self, system: str, prediction: Prediction) -> None:
         """Two rows for a system, its images and their errors; nothing beyond `MAX_SYSTEMS`."""
         if len(self.rows) < 1 + 2 * MAX_SYSTEMS:
             self._add(system, prediction.images)
-            self._add(f"{system}: error", error_image(prediction.images, self.truth.images))
+            self._add(f"{system}: error", error_image(prediction.images, self.ground_truth.images))
 
     def save(self, path: Path, cell: int = 96) -> None:
         """Write the picture."""

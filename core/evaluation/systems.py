@@ -1,9 +1,10 @@
-"""Systems under test: checkpoints, what they show under a protocol, and the baselines that the same networks give.
+"""Systems under test: checkpoints, their predictions under a protocol, and baselines with the same networks.
 
 ``frozen``: the Gaussians of frame 0 at every time. ``framewise``: every frame through the network alone. ``blend`` and
 ``hold``: renders of the two neighbouring input frames, blended by time, or of the nearer one. ``first_sides`` and
-``previous_sides``: the other choice of side views for the next chunk. Oracle upper bounds, with input that no video
-has: ``oracle_sides``, true side views of every frame; ``oracle_front``, the input video at the inserted frames too.
+``previous_sides``: the other choice of side views for the next chunk. Oracle upper bounds, with inputs that are not
+available at test time: ``oracle_sides``, ground-truth side views of every frame; ``oracle_front``, the input video at
+the inserted frames too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from core.cameras import Cameras
 from core.checkpoint import TEMPORAL, look_into, stored_model_options
-from core.data.side_views import cross_fade, placeholder_views
+from core.data.side_views import inserted_fronts, placeholder_views
 from core.errors import UserError
 from core.evaluation.ground_truth import GroundTruth, Prediction
 from core.evaluation.protocol import Protocol
@@ -33,7 +34,7 @@ from core.options.side_views import ChunkSideViews
 from core.rendering import Renderer
 from core.rendering.orbit import render_in_parts
 
-# Options of the run, not of the weights: these stay those of the command line.
+# Options of the run, not of the weights: always taken from the command line.
 _RUN_OPTIONS = {"input_size", "splat_size", "attention"}
 
 Variants = Iterator[tuple[str, Callable[[], Prediction]]]
@@ -135,11 +136,11 @@ class Trial:
     """
 
     session: Session
-    truth: GroundTruth
+    ground_truth: GroundTruth
     protocol: Protocol
 
     def predictions(self, baselines: Collection[Baseline]) -> Iterator[tuple[str, Prediction]]:
-        """What the networks show, under the name ``""``; then the chosen baselines that the task has.
+        """Predictions of the networks, under the name ``""``; then the chosen baselines of the task.
 
         Raises:
             UserError: a checkpoint cannot be used, or the task is interpolation and there is none for it.
@@ -152,17 +153,17 @@ class Trial:
     @cached_property
     def front(self) -> Tensor:
         """The input video ``[T, 3, S, S]`` at the network's size."""
-        return resize_area(self.truth.front, (self.session.network.size,) * 2)
+        return resize_area(self.ground_truth.front, (self.session.network.size,) * 2)
 
     @cached_property
     def sides(self) -> Tensor | None:
         """Views 1..3 of frame 0 ``[3, 3, S, S]``, from the source that the protocol names; None: source ``none``."""
         size = self.session.network.size
         if self.protocol.side_views == "first":
-            return resize_area(self.truth.first_sides, (size, size))
+            return resize_area(self.ground_truth.first_sides, (size, size))
         if self.protocol.side_views == "none":
             return None
-        return resize_area(self.session.lift(self.truth).lifted.views, (size, size))[1:]
+        return resize_area(self.session.lift(self.ground_truth).lifted.views, (size, size))[1:]
 
     @property
     def length(self) -> int:
@@ -175,7 +176,7 @@ class Trial:
         return list(reconstruct(front, self.sides, self.length, session.network, session.orbit, source))
 
     def _draw(self, gaussians: Gaussians) -> Prediction:
-        return draw(self.session.orbit.renderer, gaussians, self.truth.cameras, self.protocol)
+        return draw(self.session.orbit.renderer, gaussians, self.ground_truth.cameras, self.protocol)
 
     def _draw_frames(self, frames: Iterable[GaussianFrame]) -> Prediction:
         return self._draw(stack(frame.gaussians for frame in frames))
@@ -190,12 +191,12 @@ class Trial:
         yield "frozen", lambda: self._draw(gaussians.map(lambda field: field[:1].expand_as(field)))
         if network.model.options.use_temp_attn:
             yield "framewise", lambda: self._draw(network.reconstruct_alone(self.front, self.sides))
-        if self.truth.oracle_sides is not None:
+        if self.ground_truth.oracle_sides is not None:
             yield "oracle_sides", self._with_oracle_sides
 
     def _with_oracle_sides(self) -> Prediction:
         network = self.session.network
-        sides = resize_area(self.truth.oracle_sides, (network.size, network.size))
+        sides = resize_area(self.ground_truth.oracle_sides, (network.size, network.size))
         chunks = zip(self.front.split(self.length), sides.split(self.length), strict=True)
         return self._draw(stack(one for chunk in chunks for one in _frames(network.reconstruct(*chunk))))
 
@@ -224,10 +225,8 @@ class Trial:
         rest = (session.options.infer.interp_batch, session.interpolation, session.orbit, session.interpolation_workers)
         if session.options.side_views.inserted_side_views != "first":
             return interpolate(ends, rate, *rest)
-        shown = self.front[::rate]
-        fades = cross_fade(shown[:-1], shown[1:], rate + 1)[:, 1:-1]
         sides = placeholder_views(self.front[0]) if self.sides is None else self.sides
-        return insert(ends, fades, sides, *rest)
+        return insert(ends, inserted_fronts(self.front[::rate], rate), sides, *rest)
 
     def _blended(self, ends: list[GaussianFrame]) -> Prediction:
         """Renders of the frames before and after, blended by time."""

@@ -1,8 +1,8 @@
-"""The first frame in 3D: Gaussians are turned, tilted and scaled until azimuth 0 shows the frame.
+"""Align Gaussians of the first frame: rotate and scale them until azimuth 0 shows the frame.
 
 The four raw views that the Gaussians were fused from need not be consistent in 3D, nor need the first of them match the
 frame. So the azimuth that looks most like the frame is searched and the Gaussians are turned by it: their renders at
-0, 90, 180 and 270 degrees are consistent side views. (Published: the cameras are turned and the Gaussians thrown away.)
+0, 90, 180 and 270 degrees are consistent side views. (Published: the cameras are rotated and the Gaussians discarded.)
 
 Poses are compared in one render call: a coarse grid of small images, then the neighbours of the best few at full size.
 (Published: 360 single renders of 512 pixels, azimuth only.)
@@ -25,11 +25,11 @@ from core.rotations import scaled, tilt, turn
 SEARCH_SIZE = 128  # pixels at which the best are compared
 COARSE_SIZE = 64
 COARSE_STEP = 6  # degrees of azimuth
-KEEP = 3  # of the coarse grid, to look closer at
+KEEP = 3  # poses of the coarse grid that are refined
 _TILTS = (-30, -20, -10, 0, 10, 20, 30)
 _SIZES = tuple(1.06**k for k in range(-6, 7))  # 0.70 ... 1.42
 _FINE = 1.015  # step of size at the end
-_ROUNDS = 12  # of single steps downhill at the end
+_ROUNDS = 12  # descent steps at the end
 
 
 @dataclass(frozen=True, order=True)
@@ -64,7 +64,7 @@ def find_pose(
     scale: bool = False,
     size: int = SEARCH_SIZE,
 ) -> PoseMatch:
-    """The pose whose render is nearest to the frame over the whole image, in whole degrees and steps of 1.5 % of size.
+    """The pose whose render has the smallest error to the frame, in whole degrees and steps of 1.5 % of size.
 
     Args:
         gaussians: of one time, leading axes ``[1]``.
@@ -74,14 +74,14 @@ def find_pose(
         size: side in pixels at which the best are compared.
 
     Returns:
-        The best pose; of equally good ones that of the smallest azimuth.
+        The best pose; ties prefer the smallest azimuth.
     """
     search = _Search(gaussians, frame, orbit)
     tilts = _TILTS if elevation else (0,)
     coarse = [Pose(a, e) for a, e in product(range(-180, 180, COARSE_STEP), tilts)]
     coarse_size = min(COARSE_SIZE, size)
     best = search.best(coarse, coarse_size, KEEP)
-    if scale:  # first, because a wrong size disturbs the other searches
+    if scale:  # first: a wrong size disturbs the other searches
         best = search.best((replace(pose, scale=s) for pose in best for s in _SIZES), coarse_size, KEEP)
     if elevation:
         around = product((-4, -2, 0, 2, 4), (-6, -3, 0, 3, 6))
@@ -122,7 +122,7 @@ class _Search:
         return errors
 
     def best(self, poses: Iterable[Pose], size: int, count: int) -> list[Pose]:
-        """The ``count`` poses of the smallest error; of equals those of the smallest azimuth."""
+        """The ``count`` poses with the smallest error; ties prefer the smallest azimuth."""
         errors = self.errors(poses, size)
         return sorted(errors, key=lambda pose: (errors[pose], pose))[:count]
 
@@ -133,7 +133,7 @@ def _moved(pose: Pose, azimuth: int = 0, elevation: int = 0, scale: float = 1.0)
 
 
 def aligned(gaussians: Gaussians, pose: Pose) -> Gaussians:
-    """Gaussians that look from azimuth and elevation 0 as they did from the pose."""
+    """Transform Gaussians so that azimuth and elevation 0 show what the pose showed."""
     return scaled(tilt(turn(gaussians, -pose.azimuth), pose.elevation), pose.scale)
 
 

@@ -1,4 +1,4 @@
-"""Which videos to run on, opened and checked before any work begins."""
+"""Inputs of a command: found and checked, then opened one by one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from core.checkpoint import file_hash
 from core.errors import UserError
 from core.files import LONGEST_NAME, check_workspace, regular_file
 from core.images import letterbox
-from core.media import Video, read_video, select_frames, windows
+from core.media import PICTURE_SUFFIXES, Video, kind_of, read_video, select_frames, windows
 from core.multiview.background import centered, check_white, foreground
 
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _NOT_INPUTS = re.compile(r"(_\d{3}|_orig)$")  # side views and copies of first frames, as infer_3d names them
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
@@ -54,7 +53,7 @@ class Source:
     @property
     def is_picture(self) -> bool:
         """Whether the file is a picture, by its name."""
-        return self.path.suffix.lower() in PICTURE_SUFFIXES
+        return kind_of(self.path) == "picture"
 
     @cached_property
     def sha256(self) -> str:
@@ -65,15 +64,15 @@ class Source:
         """The used frames one by one, letterboxed on white to ``[3, size, size]``.
 
         Raises:
-            UserError: the object of a picture is to be centred and its ground is not plain, or there is none.
+            UserError: the object of a picture is to be centred, and the background is not plain or there is no object.
         """
         return (letterbox(self._prepared(frame), size) for frame in self.video.frames(self.indices))
 
     def between(self, size: int, rate: int) -> Iterator[Tensor]:
         """What the video shows between its used frames, ``[rate - 1, 3, size, size]`` for each pair of neighbours.
 
-        At each time 1/rate, 2/rate, ... of the way a blend of the two nearest frames of the file: where every frame is
-        used those are the pair itself, where some are passed over they are nearer.
+        At 1/rate, 2/rate, ... of the interval: a blend of the two nearest frames of the file. These are the pair itself
+        if every frame is used, and closer ones if frames are skipped.
         """
         step, every = self.indices.step, range(self.indices[0], self.indices[-1] + 1)
         shown = (letterbox(self._prepared(frame), size) for frame in self.video.frames(every))
@@ -102,11 +101,14 @@ def open_sources(
     outputs: Callable[[str], Sequence[str]],
     recenter: bool = False,
     allow_background: bool = False,
-) -> list[Source]:
+) -> Iterator[Source]:
     """Open a video or a picture, or every video of a folder in the order of their names.
 
-    Other files in the folder are passed over, but for pictures where it has no video: those that are not named as the
-    views of another are then the input.
+    Names and places of all results are checked at once. Files are opened one by one; after the error of one the
+    iterator goes on.
+
+    Other files in the folder are ignored. Without a video its pictures are the inputs, except those named as views of
+    another.
 
     Args:
         test_path: the video or folder.
@@ -114,22 +116,45 @@ def open_sources(
         target_fps: videos are thinned out to about this rate.
         outputs: video name -> names of all files and folders that will be written in the workspace.
         recenter: see `Source`.
-        allow_background: take videos whose object is not on white. Of pictures `Source` and ``recenter`` decide.
+        allow_background: accept videos whose object is not on white. For pictures `Source` and ``recenter`` decide.
 
     Raises:
-        UserError: nothing there, a video cannot be read, has a background or a name that no result can have, the
-            workspace is the folder of a video, or two videos would write the same file.
+        UserError: there is no input, a video cannot be read, has a background or an unusable name, the workspace is the
+            folder of a video, or two videos would write the same file.
     """
     paths = _find_videos(test_path)
     _check_outputs(paths, Path(workspace), outputs)
-    sources = []
-    for video in map(read_video, paths):
+
+    def opened(path: Path) -> Source:
+        video = read_video(path)
         indices, rate = select_frames(video.num_frames, video.fps, target_fps)
         source = Source(video, indices, rate, recenter)
         if not (allow_background or source.is_picture):
             check_white(next(video.frames([0])), f"the first frame of {video.path}")
-        sources.append(source)
-    return sources
+        return source
+
+    return map(opened, paths)
+
+
+def run_all(sources: Iterator[Source], run: Callable[[Source], None]) -> None:
+    """Run a program on every input; one that fails does not stop those after it.
+
+    Raises:
+        UserError: of the only input; of several at the end, naming all that failed.
+    """
+    count, failed = 0, []
+    while True:
+        try:
+            source = next(sources, None)
+            if source is None:
+                break
+            run(source)
+        except UserError as error:
+            failed.append(str(error))
+        count += 1
+    if failed:
+        several = f"{len(failed)} of {count} inputs failed, the others are done: " if count > 1 else ""
+        raise UserError(several + "; ".join(dict.fromkeys(failed)))
 
 
 def _find_videos(test_path: str | None) -> list[Path]:
@@ -138,7 +163,7 @@ def _find_videos(test_path: str | None) -> list[Path]:
     path = Path(test_path)
     try:
         if not os.path.isdir(path):
-            return [regular_file(path, "video")]
+            return [regular_file(path, kind_of(path))]
         files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as error:
         raise UserError(f"cannot read --test_path {path}: {error.strerror}; check the path") from error
@@ -153,7 +178,7 @@ def _find_videos(test_path: str | None) -> list[Path]:
 def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
     check_workspace(workspace)
     claimed: dict[str, Path] = {}
-    real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
+    real = os.path.realpath  # unlike Path.resolve it does not fail on link loops
     for path in paths:
         if real(workspace) in (real(path.parent), os.path.dirname(real(path))):
             raise UserError(
@@ -164,14 +189,14 @@ def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], 
         check_name(path, names)
         for output in names:
             _check_place(workspace / output, is_folder=output == path.stem)
-            # Lower case, because some file systems do not tell x from X.
+            # Lower case, because some file systems ignore case.
             other = claimed.setdefault(output.lower(), path)
             if other != path:
                 raise UserError(f"{other} and {path} would both write {workspace / output}; rename one of the videos")
 
 
 def _check_place(place: Path, is_folder: bool) -> None:
-    """Refuse places of results that lead out of the workspace or hold something of another kind."""
+    """Refuse output paths that lead out of the workspace or are taken by something of another kind."""
     if place.is_symlink():
         raise UserError(f"{place} is a symbolic link, and results stay in the workspace; remove it")
     if place.exists() and place.is_dir() != is_folder:
@@ -182,7 +207,7 @@ def _check_place(place: Path, is_folder: bool) -> None:
 
 
 def check_name(path: Path, outputs: Sequence[str]) -> None:
-    """Check that results can be called after a video and stay in the workspace.
+    """Check that results can be named after a video and stay in the workspace.
 
     Args:
         path: the video.

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.architectures import build_model
-from core.cameras import INPUT_AZIMUTHS, Cameras, input_cameras, orbit_cameras
+from core.cameras import Cameras, input_cameras, orbit_cameras
 from core.checkpoint import file_hash, load_weights
+from core.conventions import INPUT_AZIMUTHS
 from core.data.side_views import insertion_grid, interval_grid, side_view_grid
 from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
@@ -26,25 +27,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device that ``--device`` names; ``auto``: the first CUDA device if there is one, otherwise the CPU.
-
-    Raises:
-        UserError: torch does not see that device.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    index = int(name.partition(":")[2] or 0)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if index >= count:
-        raise UserError(f"--device {name}: torch sees {count} GPUs (the first is number 0); use --device auto or cpu")
-    return torch.device(index)
-
-
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type of weights and activations; normalisation statistics and the head are float32 whatever it is.
+    """The type of weights and activations; normalisation statistics and the head are always float32.
 
-    ``auto``: float16 on a GPU, as published; on a CPU bfloat16 where it has instructions for it, otherwise float32.
+    ``auto``: float16 on a GPU, as published; on a CPU bfloat16 if it has instructions for it, otherwise float32.
     """
     if precision != "auto":
         return DTYPES[precision]
@@ -82,6 +68,12 @@ class Network:
         cameras = input_cameras(size=self.size, radius=camera.cam_radius, fovy=camera.fovy)
         self.camera, self.cameras = camera, cameras.to(self.device)
 
+    @property
+    def levels(self) -> list[nn.Module]:
+        """The levels of the U-Net, each of which runs once in a call of the network."""
+        unet = self.model.unet
+        return [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the checkpoint file."""
@@ -95,8 +87,8 @@ class Network:
         Args:
             frames: ``[T, 3, S, S]``: view 0 of each time step, RGB in [0, 1], S = ``size``.
             side_views: views 1..3: ``[3, 3, S, S]`` the same for all time steps, ``[T, 3, 3, S, S]`` of every one, None
-                where nothing but the frames is known.
-            azimuths: of the four views in degrees; view 0 is taken for the front, the others go round from there.
+                if only the frames are known.
+            azimuths: of the four views in degrees; view 0 is the front, the others are relative to it.
 
         Returns:
             Gaussians with leading axes ``[T]``.
@@ -107,7 +99,7 @@ class Network:
         return self._run(side_view_grid(frames[None].to(self.device), sides, cameras, source))[0]
 
     def reconstruct_alone(self, frames: Tensor, side_views: Tensor | None) -> Gaussians:
-        """As `reconstruct`, but every frame is a video of one: nothing passes from one time to another."""
+        """As `reconstruct`, but every frame is a video of its own: no information passes between times."""
         cameras = self.cameras.expand(len(frames), 1, *self.cameras.shape)
         front, sides = frames[:, None].to(self.device), None
         if side_views is not None:
@@ -117,8 +109,8 @@ class Network:
     def interpolate(self, ends: Tensor, rate: int, *, first: bool = True) -> Gaussians:
         """Gaussians at the times 0, 1/rate, ..., M - 1 of M successive time steps.
 
-        The network sees a pair of neighbours at a time, all pairs at once. Its inputs between the two are linear
-        blends of them, all four views alike. What lies at a time step comes from the pair that it ends.
+        The network sees a pair of neighbours at a time, all pairs at once. Inputs between the two are linear blends,
+        for all four views. The result at a time step comes from the pair that ends there.
 
         Args:
             ends: the four views ``[M, 4, 3, S, S]`` of each time step, M > 1.
@@ -172,11 +164,12 @@ class Network:
 
 
 def _load(path: Path, options: ModelOptions, device: torch.device, dtype: torch.dtype) -> FastL4GM:
-    """The network with the checkpoint's tensors; its own start, for `big` seconds and gigabytes, is never made."""
+    """The network with the checkpoint's tensors; it is made without initial values, which for `big` cost seconds and
+    gigabytes."""
     with torch.device("meta"):
         model = build_model(options)
     model.to(dtype).requires_grad_(False).eval()
-    # What follows the last feature map is cheap and makes the values: it stays float32.
+    # The layers after the last feature map are cheap and determine the values: they stay float32.
     for last in (model.unet.norm_out, model.unet.conv_out, model.conv):
         last.float()
     load_weights(model, path)

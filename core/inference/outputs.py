@@ -1,4 +1,4 @@
-"""The files of a result: which there are, the sequence as it streams by, and the record of where it comes from."""
+"""The files of a result: names, writers of the streamed sequence, and metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy
 import torch
@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from core.checkpoint import file_hash
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.files import atomic_path, read_json, remove_stale_parts
 from core.images import contact_sheet, letterbox, save_image
@@ -29,18 +30,19 @@ from core.multiview.files import view_paths
 from core.ply import Layout, save_ply
 
 Kind = Literal["wo_interp", "w_interp"]
+Program = Literal["infer_3d", "infer_4d"]
 Sink = Callable[[int, GaussianFrame], None]
 """Takes the frames of a sequence in order, with their numbers."""
 
-MIN_OPACITY = 0.005  # fainter Gaussians stay out of the .ply files, as published
+MIN_OPACITY = 0.005  # fainter Gaussians are not written to .ply files, as published
 SHEET_COLUMNS, SHEET_CELL = 8, 128
-_PROGRAMS = {"infer_3d", "infer_4d"}
 
 
 def lift_outputs(name: str) -> list[str]:
     """Everything that infer_3d writes into the workspace for a video."""
     views = [*view_paths(Path(), name), *view_paths(Path(), name, "_mv")]
-    return [f"{name}.mp4", f"{name}.ply", f"{name}_orig.png", f"{name}_metadata.json", *map(str, views)]
+    metadata = metadata_path(Path(), name, "infer_3d")
+    return [f"{name}.mp4", f"{name}.ply", f"{name}_orig.png", *map(str, [metadata, *views])]
 
 
 def sequence_outputs(name: str) -> list[str]:
@@ -59,16 +61,15 @@ def sheet_path(workspace: Path, name: str) -> Path:
     return workspace / f"{name}_contact_sheet.png"
 
 
-def metadata_path(workspace: Path, name: str) -> Path:
-    """The metadata file of a video's results."""
-    return workspace / f"{name}_metadata.json"
+def metadata_path(workspace: Path, name: str, program: Program = "infer_4d") -> Path:
+    """The metadata file of a video's results; each program has its own."""
+    return workspace / f"{name}_metadata{'_3d' if program == 'infer_3d' else ''}.json"
 
 
 def clear_previous(workspace: Path, name: str) -> None:
-    """Remove the sequence of an earlier run, so that two runs never mix, and what a killed run left.
+    """Remove the sequence of an earlier run, so that two runs never mix, and files of a killed run.
 
-    Viewers refuse a folder that holds anything but .ply files: the two other files that earlier versions wrote there
-    go as well.
+    Viewers refuse a folder that holds anything but .ply files: the two other files of earlier versions are removed too.
     """
     for output in sequence_outputs(name):
         if output.endswith(".mp4"):
@@ -78,7 +79,7 @@ def clear_previous(workspace: Path, name: str) -> None:
     for path in folder.glob("frame*.ply"):
         if re.fullmatch(r"frame\d{4,}\.ply", path.name):
             path.unlink()
-    if _read_metadata(folder / "metadata.json").get("program") in _PROGRAMS:
+    if _read_metadata(folder / "metadata.json").get("program") in get_args(Program):
         (folder / "metadata.json").unlink()
         (folder / "contact_sheet.png").unlink(missing_ok=True)
     clear_parts(workspace, name)
@@ -91,7 +92,7 @@ def clear_parts(workspace: Path, name: str) -> None:
 
 
 def passing(frames: Iterator[GaussianFrame], sink: Sink) -> Iterator[GaussianFrame]:
-    """Show every frame to ``sink`` on its way."""
+    """Pass every frame to ``sink``, then on."""
     for index, frame in enumerate(frames):
         sink(index, frame)
         yield frame
@@ -105,7 +106,7 @@ def sequence_videos(
 
     Args:
         workspace, kind, name: the files are ``<kind>_<name>_fixed.mp4`` and ``<kind>_<name>.mp4``.
-        count: number of frames that will come.
+        count: number of frames of the sequence.
         rate: of the frames, per second.
         canvas: the pictures' size.
     """
@@ -130,7 +131,7 @@ class PlyFiles:
         self.rate = rate
 
     def __call__(self, index: int, frame: GaussianFrame) -> None:
-        """Write one file; it is whole or not there at all."""
+        """Write one file, atomically."""
         save_ply(
             frame.gaussians,
             ply_path(self.workspace, self.name, index),
@@ -145,7 +146,7 @@ class ContactSheet:
     """A sink that keeps up to eight evenly spaced frames for one picture: the video's image above the four views.
 
     Args:
-        num_frames: of the video; what lies between its frames is passed over.
+        num_frames: of the video; inserted frames are skipped.
         size: side of the renders in pixels.
     """
 
@@ -156,25 +157,31 @@ class ContactSheet:
         self.columns: list[Sequence[Tensor]] = []
 
     def __call__(self, index: int, frame: GaussianFrame) -> None:
-        """Keep the frame, made small, if it is one of the chosen."""
+        """Add a column for the frame if it is one of the chosen."""
         if frame.time in self.times:
             images = [frame.image, *frame.views(self.size)]
             self.columns.append([letterbox(image.cpu(), SHEET_CELL) for image in images])
 
     def save(self, path: Path) -> None:
         """Write the picture."""
-        captions = ["input", *(f"azimuth {azimuth}" for azimuth in (0, 90, 180, 270))]
+        captions = ["input", *(f"azimuth {azimuth:g}" for azimuth in INPUT_AZIMUTHS)]
         save_image(contact_sheet(list(zip(*self.columns, strict=True)), captions, SHEET_CELL), path)
 
 
 def write_metadata(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON, whole or not at all. Raises `UserError` where it cannot be written."""
+    """Write JSON, atomically. Raises `UserError` where it cannot be written."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def write_record(workspace: Path, name: str, program: Program, record: Mapping[str, object]) -> None:
+    """Metadata of a result that is not complete: the record of the side views, before these are written."""
+    content = {"program": program, "complete": False, "side_views": record}
+    write_metadata(metadata_path(workspace, name, program), content)
+
+
 def versions() -> dict[str, str]:
-    """Versions of what shapes the numbers."""
+    """Versions of the packages that affect results."""
     own = "unknown"
     with suppress(PackageNotFoundError):  # run from a checkout without installing
         own = version("l4gm")
@@ -186,15 +193,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def side_view_record(program: str, origin: str, source_sha256: str, files: Mapping[Path, bytes]) -> dict[str, object]:
-    """What the metadata file records about side views that a program writes.
+def side_view_record(
+    program: Program, origin: str, source_sha256: str, files: Mapping[Path, bytes]
+) -> dict[str, object]:
+    """The metadata of side views that a program writes.
 
-    It is kept before the images are written: those of an interrupted run are then known as such, not taken for the
-    user's own.
+    It is written before the images, so that images of an interrupted run are not mistaken for the user's own.
 
     Args:
         program: ``infer_3d`` or ``infer_4d``.
-        origin: what they were made with, in words.
+        origin: what made them, as text.
         source_sha256: of the video.
         files: the images, as `core.multiview.files.encoded_views` gives them.
     """
@@ -203,13 +211,14 @@ def side_view_record(program: str, origin: str, source_sha256: str, files: Mappi
 
 
 def read_record(workspace: Path, name: str, files: list[Path]) -> Mapping[str, object] | None:
-    """The record of exactly these image files in an earlier run's metadata; None if no run of ours wrote them.
+    """The record of exactly these image files in the metadata of an earlier run; None if no run wrote them.
 
     Earlier versions kept the metadata in the folder of the .ply files; it is read there too.
     """
-    for path in (metadata_path(workspace, name), workspace / name / "metadata.json"):
+    own = [metadata_path(workspace, name, program) for program in get_args(Program)]
+    for path in (*own, workspace / name / "metadata.json"):
         record = _read_metadata(path).get("side_views")
-        with suppress(KeyError, TypeError, AttributeError):  # a file of another making
+        with suppress(KeyError, TypeError, AttributeError):  # a file of another program
             ours = all(record["files"][file.name] == file_hash(file) for file in files)
             if ours and {"program", "source_sha256"} <= record.keys():
                 return record
@@ -217,7 +226,7 @@ def read_record(workspace: Path, name: str, files: list[Path]) -> Mapping[str, o
 
 
 def _read_metadata(path: Path) -> dict[str, object]:
-    """A metadata file; empty where there is none, or one of another making."""
+    """A metadata file; empty if it is missing or not readable."""
     try:
         return read_json(path)
     except UserError:

@@ -1,4 +1,4 @@
-"""infer_3d and infer_4d for one video: what is done, in order, and which files are written."""
+"""infer_3d and infer_4d for one video: the steps in order, and the files that are written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
-from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.images import resize_area, save_image
 from core.inference.align import Lifted, Pose
+from core.inference.first_frame import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
 from core.inference.inputs import Source
 from core.inference.outputs import (
     MIN_OPACITY,
@@ -32,14 +33,14 @@ from core.inference.outputs import (
     sheet_path,
     side_view_record,
     write_metadata,
+    write_record,
 )
 from core.inference.progress import Progress
-from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
+from core.inference.sequence import GaussianFrame, insert, interpolate, num_calls, reconstruct
 from core.inference.session import Session
-from core.inference.side_views import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
 from core.inference.turntable import Canvas, write_still_turntable
 from core.multiview.background import centered, foreground
-from core.multiview.files import NUM_VIEWS, encoded_views, load_views, write_views
+from core.multiview.files import encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
 
@@ -50,7 +51,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
     """The whole video in 4D: numbered .ply files, two videos with and two without interpolation, a contact sheet.
 
     Raises:
-        UserError: side views, checkpoints or disk, see the parts. What was finished stays and is valid.
+        UserError: of side views, checkpoints or disk. Finished files stay and are valid.
     """
     start = perf_counter()
     workspace, name, infer = session.workspace, source.name, session.options.infer
@@ -65,7 +66,8 @@ def reconstruct_video(session: Session, source: Source) -> None:
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
-        _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+        with progress.over_calls(*_network_calls(session, num_frames), steps=num_frames):
+            _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
     write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
     kind = "w_interp" if session.interpolation else "wo_interp"
     _log.info(
@@ -81,7 +83,7 @@ def _write_sequence(
     """Reconstruct, interpolate and draw the sequence as a stream, and write it."""
     (factor, count, rate), num_frames = timing, len(source.indices)
     workspace, name, infer = session.workspace, source.name, session.options.infer
-    canvas = Canvas.of(infer.output_size, source.video.size)
+    canvas = _canvas(session, source)
     ply = PlyFiles(workspace, name, rate, infer.orientation, infer.ply_layout)
     sheet = ContactSheet(num_frames, canvas.size)
     with ExitStack() as stack:
@@ -90,7 +92,7 @@ def _write_sequence(
             return stack.enter_context(sequence_videos(workspace, kind, name, count, rate, canvas))
 
         frames = _reconstructed(session, source, sides)
-        frames = progress.over(frames, "reconstructing", count=True)
+        frames = progress.over(frames, "reconstructing")
         frames = passing(frames, progress.around(videos("wo_interp", num_frames, source.rate), "drawing"))
         if session.interpolation:
             frames = progress.over(_interpolated(session, source, sides, frames, factor), "interpolating")
@@ -101,6 +103,21 @@ def _write_sequence(
             progress.advance()
         progress.show("writing the turntables")
     sheet.save(sheet_path(workspace, name))
+
+
+def _network_calls(session: Session, num_frames: int) -> tuple[list[nn.Module], int]:
+    """The levels of the networks, and how many calls of levels a video takes."""
+    infer, length = session.options.infer, session.options.data.num_frames
+    pairs = infer.interp_batch if session.interpolation else 0
+    networks = dict.fromkeys(filter(None, (session.network, session.interpolation)))
+    calls = len(session.network.levels) * num_calls(num_frames, length, pairs, session.interpolation_workers)
+    return [level for network in networks for level in network.levels], calls
+
+
+def _canvas(session: Session, source: Source) -> Canvas:
+    """Pictures in the shape of the video; of a picture whose object is cut out and centred they are square."""
+    square = source.recenter and source.is_picture
+    return Canvas.of(session.options.infer.output_size, (1, 1) if square else source.video.size)
 
 
 def _reconstructed(session: Session, source: Source, sides: Tensor) -> Iterator[GaussianFrame]:
@@ -134,14 +151,14 @@ def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, 
             views, origin, ranking = best.lifted.views, best.origin, best.ranking
         encoded = encoded_views(views, workspace, name)
         record = {**side_view_record("infer_4d", origin, source.sha256, encoded), "candidates": ranking}
-        _write_record(workspace, name, "infer_4d", record)
+        write_record(workspace, name, "infer_4d", record)
         write_views(encoded)
     size = (session.network.size, session.network.size)
     return resize_area(views, size), dict(record)
 
 
 def describe_source(source: Source) -> dict[str, object]:
-    """What metadata say of a video."""
+    """Metadata of a video."""
     video = source.video
     return {
         "file": source.path.name,
@@ -162,7 +179,7 @@ def _describe_sequence(
         "complete": False,
         "source": describe_source(source),
         "frame_rate": str(rate),
-        "num_sets": count,
+        "num_frames": count,
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
         "chunk_side_views": sides.chunk_side_views,
@@ -178,29 +195,27 @@ def lift_video(session: Session, source: Source) -> None:
     """Frame 0 in 3D: four aligned side views, their raw versions, one .ply, a turntable.
 
     Raises:
-        UserError: side views, checkpoint or disk, see the parts.
+        UserError: of side views, checkpoint or disk.
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     best = session.lift(source, files)
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
-    record = _save_lift(session, name, best, source.sha256, keep_raw=keep_raw)
+    record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")
     _write_lift_metadata(session, name, {"source": describe_source(source)}, best, record)
 
 
 def lift_prompt(session: Session, prompt: str) -> None:
-    """What a text says in 3D: its four views as MVDream draws them, cut out and centred; else as `lift_video`.
+    """A text in 3D: four views by MVDream, cut out and centred; then as `lift_video`.
 
     Raises:
         UserError: the pipeline, the checkpoint or the disk; a view that MVDream did not draw on a plain ground.
     """
     name, seed = prompt_name(prompt), session.options.run.seed
     if session.options.views.candidates > 1:
-        raise UserError(
-            "--candidates are ranked by how well they repeat a frame, and --prompt has no frame; try --seed"
-        )
+        raise UserError("--candidates are ranked against a frame, and --prompt has none; try --seed")
     clear_parts(session.workspace, name)
     drawn = session.diffusion("mvdream").views(None, prompt, [seed], session.sampling(7.5))[0]
     what = f"view {{}} of {prompt!r} (seed {seed})"
@@ -210,30 +225,26 @@ def lift_prompt(session: Session, prompt: str) -> None:
     gaussians = network.reconstruct(images[:1], images[1:])
     lifted = Lifted(gaussians[0], Pose(), 0.0, session.orbit(gaussians)[0])
     best = BestCandidate(lifted, CandidateViews(f"seed {seed}", views), "MVDream", [])
-    record = _save_lift(session, name, best, "")
+    side = session.options.infer.output_size
+    record = _save_lift(session, name, best, "", Canvas(side, side))
     _write_lift_metadata(session, name, {"prompt": prompt}, best, record)
 
 
 def _save_lift(
-    session: Session, name: str, best: BestCandidate, source_sha256: str, keep_raw: bool = False
+    session: Session, name: str, best: BestCandidate, source_sha256: str, canvas: Canvas, keep_raw: bool = False
 ) -> dict[str, object]:
-    """Write everything of a lift but its final metadata; the record of the views."""
+    """Write all files of a lift except its final metadata; returns the record of the views."""
     workspace, gaussians, infer = session.workspace, best.lifted.gaussians, session.options.infer
     encoded = encoded_views(best.lifted.views, workspace, name)
     if not keep_raw:
         encoded |= encoded_views(best.views.images, workspace, name, "_mv")
     record = side_view_record("infer_3d", best.origin, source_sha256, encoded)
-    _write_record(workspace, name, "infer_3d", record)
+    write_record(workspace, name, "infer_3d", record)
     write_views(encoded)
     layout = {"orientation": infer.orientation, "layout": infer.ply_layout}
     save_ply(gaussians, workspace / f"{name}.ply", **layout, min_opacity=MIN_OPACITY)
-    write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, infer.output_size)
+    write_still_turntable(gaussians[None], workspace / f"{name}.mp4", session.orbit, canvas)
     return record
-
-
-def _write_record(workspace: Path, name: str, program: str, record: dict[str, object]) -> None:
-    """Metadata of a result that is not complete: the record of the side views, before these are written."""
-    write_metadata(metadata_path(workspace, name), {"program": program, "complete": False, "side_views": record})
 
 
 def _write_lift_metadata(
@@ -243,14 +254,14 @@ def _write_lift_metadata(
     content = {"program": "infer_3d", "complete": True, **source, **session.describe()}
     content |= {"azimuth": pose.azimuth, "elevation": pose.elevation, "scale": pose.scale, "error": best.lifted.error}
     content |= {"orientation": session.options.infer.orientation, "candidates": best.ranking, "side_views": record}
-    write_metadata(metadata_path(workspace, name), content)
+    write_metadata(metadata_path(workspace, name, "infer_3d"), content)
     _log.info("%s: azimuth %g, mean squared error %.4f against the frame", name, pose.azimuth, best.lifted.error)
     written = [workspace / f"{name}{end}" for end in (".ply", ".mp4", "_000.png")]
     _log.info("%s: wrote %s, %s and the side views %s ...", name, *written)
 
 
 def prompt_name(prompt: str) -> str:
-    """What results of a text are called: its words, at most 60 letters. Raises `UserError` if it has none."""
+    """Name of the results of a text: its words, at most 60 letters. Raises `UserError` if it has none."""
     name = re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60].rstrip("_")
     if not name:
         raise UserError(f"--prompt {prompt!r} has no letters; say in English what is to be made")

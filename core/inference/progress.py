@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import TypeVar
 
+from torch import nn
 from tqdm import tqdm
 
 Item = TypeVar("Item")
-_TICK = 1.0  # seconds between two looks of the clock
+_TICK = 1.0  # seconds between updates of the clock
 
 
 class Progress:
-    """One bar for a video, on a terminal only. While a stage takes long its clock runs.
+    """One bar per video, on terminals only. Its clock runs during long stages.
 
     Args:
         name: of the video.
-        total: frames to reconstruct and frames to draw.
+        total: steps of the bar: one for a frame that is drawn, and those given to `over_calls`.
     """
 
     def __init__(self, name: str, total: int) -> None:
         self.name, self.current = name, ""
-        # Without a rate: stages differ too much for a forecast.
-        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+        # Without a rate: stages differ too much for an estimate.
+        form = "{l_bar}{bar}| [{elapsed}]"
+        self._lock = Lock()
         self.bar = tqdm(total=total, desc=name, bar_format=form, disable=None)
         self._done = Event()
 
@@ -41,18 +43,30 @@ class Progress:
         while not self._done.wait(_TICK):
             self.bar.refresh()
 
-    def advance(self) -> None:
-        """One frame is done."""
-        self.bar.update()
+    def advance(self, steps: float = 1) -> None:
+        """Advance the bar; from any thread."""
+        with self._lock:
+            self.bar.update(min(steps, self.bar.total - self.bar.n))
+
+    @contextmanager
+    def over_calls(self, modules: Iterable[nn.Module], calls: int, steps: float) -> Iterator[None]:
+        """In this context every call of a module advances the bar; ``calls`` calls advance it by ``steps``."""
+        hook = lambda *_: self.advance(steps / calls)  # noqa: E731
+        handles = [] if self.bar.disable else [module.register_forward_hook(hook) for module in modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def show(self, stage: str) -> None:
-        """Name what runs now."""
+        """Show the current stage."""
         self.current = stage
         self.bar.set_description(f"{self.name}, {stage}" if stage else self.name)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Name what runs inside the block; afterwards the stage around it is named again."""
+        """Show a stage inside the block; afterwards the enclosing stage."""
         around = self.current
         self.show(stage)
         try:
@@ -60,20 +74,18 @@ class Progress:
         finally:
             self.show(around)
 
-    def over(self, items: Iterator[Item], stage: str, count: bool = False) -> Iterator[Item]:
-        """The items of a stream; while one is waited for, its stage is named. ``count``: each is a step."""
+    def over(self, items: Iterator[Item], stage: str) -> Iterator[Item]:
+        """The items of a stream; the stage is shown while the next item is computed."""
         while True:
             with self.stage(stage):
                 try:
                     item = next(items)
                 except StopIteration:
                     return
-            if count:
-                self.advance()
             yield item
 
     def around(self, call: Callable[[int, Item], None], stage: str) -> Callable[[int, Item], None]:
-        """The same call, during which its stage is named."""
+        """The same call, during which its stage is shown."""
 
         def staged(index: int, item: Item) -> None:
             with self.stage(stage):

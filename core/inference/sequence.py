@@ -5,15 +5,16 @@
                    ^                                    └─> interpolation network ─> one per 1/rate frame
                    └── the next chunk's side views: renders of this one's last frame, or frame 0's again
 
-The interpolation network sees both neighbours and their renders (`interpolate`), or what the video shows between them
-and frame 0's side views again (`insert`).
+The interpolation network sees both neighbours and their renders (`interpolate`), or the video between them and frame
+0's side views (`insert`).
 
-Everything is a stream: one chunk for each worker and one batch of pairs are held at a time, with several workers the
-results of the batch before as well, whatever the length of the video.
+Everything is a stream: memory holds one chunk per worker and one batch of pairs (with several workers also the previous
+results), independent of the length of the video.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class GaussianFrame:
 
     Attributes:
         time: in frames of the thinned-out video, exact: 0, 1, 2, ..., or 0, 1/3, 2/3, 1, ... after interpolation.
-        gaussians: of this time, no leading axes; those that no renderer draws are left out.
+        gaussians: of this time, no leading axes; without those too faint to be drawn.
         orbit: renders them.
         image: the video frame ``[3, H, H]`` at this time; None between two frames.
     """
@@ -77,10 +78,10 @@ def _gaussian_frames(
 
 
 def overlapping_chunks(items: Iterable[Item], length: int) -> Iterator[tuple[Sequence[Item], int]]:
-    """Cut a stream into chunks, each with how many of its results are known from the one before.
+    """Cut a stream into chunks, each with the number of its results that are known from the previous one.
 
-    A chunk begins with the last item of the one before, to join the two. Chunks of one item do not overlap. The last
-    chunk may be shorter; none is made that brings nothing new.
+    A chunk begins with the last item of the previous one. Chunks of one item do not overlap. The last chunk may be
+    shorter, and every chunk adds a new item.
     """
     overlap = min(1, length - 1)
     for number, chunk in enumerate(windows(items, length, overlap)):
@@ -111,13 +112,13 @@ def refine_pairs(
 ) -> Iterator[Item]:
     """Refine a stream by its pairs of neighbours: n items give r (n - 1) + 1 results where a pair gives r + 1.
 
-    The first result of every pair but the very first is not asked for: it lies at the time of the last one before it.
-    A single item has no pair and stays as it is.
+    The first result of every pair but the very first is not computed: it repeats the last result of the previous pair.
+    A single item is returned unchanged.
 
     Args:
         items: the stream.
         pairs: how many pairs go into one call of ``run``.
-        run: (successive items, whether the first result is asked for) -> the results from one end to the other.
+        run: (successive items, whether to return the first result) -> the results from one end to the other.
         workers: calls of ``run`` at once.
     """
 
@@ -127,6 +128,12 @@ def refine_pairs(
 
     for results in map_in_threads(refined, enumerate(windows(items, pairs + 1)), workers):
         yield from results
+
+
+def num_calls(frames: int, length: int, pairs: int, workers: int) -> int:
+    """Number of network calls for a video: chunks of ``length``, and batches of pairs; 0 pairs: no interpolation."""
+    chunks = 1 + max(0, math.ceil((frames - length) / max(1, length - 1)))
+    return chunks + (math.ceil((frames - 1) / max(1, pairs // workers)) if pairs else 0)
 
 
 def reconstruct(
@@ -142,14 +149,13 @@ def reconstruct(
 
     Args:
         frames: ``[3, S, S]`` in [0, 1], S = ``network.size``.
-        side_views: views 1..3 of the first frame ``[3, 3, S, S]``; None: nothing but the frames is known.
+        side_views: views 1..3 of the first frame ``[3, 3, S, S]``; None: only the frames are known.
         length: T, frames that the network sees at once.
         network: the reconstruction model.
         orbit: renders.
-        chunk_side_views: those of the next chunk: renders of the ``previous`` one's last frame, or those of the
-            ``first`` frame again, which come with the frame that they belong to, in the place of the one that joins two
-            chunks.
-        workers: chunks at once, where none waits for the one before it.
+        chunk_side_views: side views of the next chunk. ``previous``: renders of the previous chunk's last frame.
+            ``first``: those of the first frame, which then replaces the frame that joins two chunks.
+        workers: concurrent chunks, for ``first``.
     """
 
     def run(chunk: Numbered, images: Sequence[Tensor], sides: Tensor | None) -> list[GaussianFrame]:
@@ -178,12 +184,13 @@ def reconstruct(
 def interpolate(
     frames: Iterable[GaussianFrame], rate: int, pairs: int, network: Network, orbit: OrbitRenderer, workers: int = 1
 ) -> Iterator[GaussianFrame]:
-    """``rate`` times with Gaussians for every interval of two frames, all from the interpolation network, as published.
+    """Interpolate ``rate`` - 1 frames in every interval; all Gaussians come from the interpolation network, as
+    published.
 
-    It sees both frames with renders of their Gaussians from the side, and blends of these.
+    It sees both frames with side views rendered from their Gaussians, and blends of these.
 
     Args:
-        frames: neighbouring ones, from `reconstruct`.
+        frames: successive ones, from `reconstruct`.
         rate: the network was trained with 3; it sees ``rate`` + 1 time steps.
         pairs: intervals that run at once, over all workers.
         network: the interpolation model.
@@ -213,11 +220,12 @@ def insert(
     orbit: OrbitRenderer,
     workers: int = 1,
 ) -> Iterator[GaussianFrame]:
-    """Further Gaussians in every interval of two frames; those at frames stay.
+    """Insert Gaussians in every interval of two frames; those at frames are unchanged.
 
     Args:
-        frames: neighbouring ones from the video's first one on, from `reconstruct`.
-        fronts: view 0 at K times between a frame and the next ``[K, 3, S, S]``, for each two; more are not read.
+        frames: successive ones from the first frame on, from `reconstruct`.
+        fronts: view 0 at K times between a frame and the next ``[K, 3, S, S]``, per interval; surplus items are not
+            read.
         side_views: views 1..3 of the first frame ``[3, 3, S, S]``, which the network sees at all times.
         pairs, network, orbit, workers: as of `interpolate`.
     """
@@ -245,15 +253,16 @@ def map_in_threads(
 ) -> Iterator[Result]:
     """The results of ``run`` for a stream, in order.
 
-    Up to ``workers`` calls run at once, each with its share of torch's threads: networks with one thread each waste
-    less than one network with all of them. A call that is left alone at the end has all threads. While the stream makes
-    its next items no call runs, so that neither adds to the other's memory. Exceptions propagate in order.
+    Up to ``workers`` calls run at once, each with its share of torch's threads, which is more efficient than one call
+    with all of them. A single last call gets all threads. No call runs while the stream computes its next items, which
+    bounds the memory. Exceptions propagate in order.
 
     Args:
         run: safe to be called from several threads.
         items: the stream.
         workers: calls at once; 1: in this thread, one after the other.
-        ahead: whether the next calls run while results are taken; the taking thread then has a worker's share too.
+        ahead: whether the next calls run while results are consumed; the consuming thread then has a worker's share
+            too.
     """
     if workers == 1:
         yield from map(run, items)
@@ -274,5 +283,5 @@ def map_in_threads(
                 yield from (call.result() for call in running if not ahead)
                 yield from (run(item) for item in group if not running)
             yield from (call.result() for call in done)
-    finally:  # behind the last worker: new threads would take over whatever was set last
+    finally:  # after the last worker: new threads inherit the last setting
         torch.set_num_threads(threads)

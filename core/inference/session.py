@@ -1,4 +1,4 @@
-"""Puts the parts of inference together; one session serves all videos of a command."""
+"""Networks, renderer and options of an inference command, shared by all its videos."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS
 from core.checkpoint import TEMPORAL, look_into
+from core.conventions import INPUT_AZIMUTHS
+from core.devices import choose_device
 from core.errors import UserError
-from core.inference.network import Network, choose_device, choose_dtype
+from core.inference.first_frame import BestCandidate, lift_frame
+from core.inference.network import Network, choose_dtype
 from core.inference.outputs import versions
-from core.inference.side_views import BestCandidate, lift_frame
 from core.multiview.diffusion import MultiViewDiffusion, Sampling
 from core.multiview.generators import ImageDreamGenerator, SingleViewGenerator, ViewGenerator, choose_generator
 from core.multiview.hub import Kind
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Frames(Protocol):
-    """What has a name and a first frame: a video, or the ground truth of an evaluation."""
+    """Something with a name and a first frame: a video, or the ground truth of an evaluation."""
 
     @property
     def name(self) -> str:
@@ -43,7 +44,7 @@ class Frames(Protocol):
 
 
 class Session:
-    """Networks, renderer and options of one command. Networks are loaded when they are first used, and once.
+    """Networks, renderer and options of one command. Networks are loaded once, at first use.
 
     Only ImageDream and MVDream draw random numbers, from ``--seed``: the same files, options and machine give the same
     results.
@@ -54,7 +55,7 @@ class Session:
             enough, without temporal attention.
 
     Raises:
-        UserError: an option cannot be, or the reconstruction checkpoint cannot be used.
+        UserError: an option is invalid, or the reconstruction checkpoint cannot be used.
     """
 
     def __init__(self, options: Options, *, still: bool = False) -> None:
@@ -81,7 +82,7 @@ class Session:
 
     @cached_property
     def interpolation(self) -> Network | None:
-        """The interpolation model; None where none is asked for. It may be the reconstruction model itself."""
+        """The interpolation model; None without --interpresume. It may be the reconstruction model itself."""
         path = self.options.infer.interpresume
         if path and path == self.options.run.resume:
             return self.network
@@ -89,7 +90,8 @@ class Session:
 
     @property
     def interpolation_workers(self) -> int:
-        """Calls of the interpolation model at once: one on a GPU, on a CPU up to one a pair, with no thread idle."""
+        """Calls of the interpolation model at once: one on a GPU; on a CPU up to one per pair, such that the threads
+        divide evenly."""
         return self._workers(self.options.infer.interp_batch)
 
     @property
@@ -116,7 +118,7 @@ class Session:
 
     @cached_property
     def view_generator(self) -> ViewGenerator:
-        """Makes views of a frame where there are no image files; a line names it, at debug level also why."""
+        """Makes views of a frame if there are no image files; a log line names it, at debug level with the reason."""
         name, why = choose_generator(self.options.side_views, self.options.views)
         _log.info("side views are made by %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"))
         _log.debug("chosen because %s", why)
@@ -126,7 +128,7 @@ class Session:
         return ImageDreamGenerator(self.diffusion("imagedream"), self.sampling(5.0), self.options.run.seed)
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
-        """ImageDream or MVDream. On a CPU it is float32 unless another type is asked for."""
+        """ImageDream or MVDream. On a CPU it is float32 unless --precision is given."""
         views = self.options.views
         repository = open_repository(views.imagedream if kind == "imagedream" else views.mvdream, kind)
         on_cpu = self.device.type == "cpu" and self.options.infer.precision == "auto"
@@ -135,13 +137,13 @@ class Session:
         return MultiViewDiffusion(repository, self.device, dtype, offload=views.offload)
 
     def sampling(self, guidance: float) -> Sampling:
-        """How ImageDream and MVDream draw; ``guidance`` where the options do not say."""
+        """Sampling of ImageDream and MVDream; ``guidance`` is the default scale."""
         views = self.options.views
         chosen = guidance if views.guidance_scale is None else views.guidance_scale
         return Sampling(views.diffusion_steps, chosen, views.negative_prompt)
 
     def lift(self, source: Frames, files: Mapping[int, Path] | None = None) -> BestCandidate:
-        """Frame 0 in 3D, from own raw views or generated ones; see `core.inference.side_views.lift_frame`."""
+        """Frame 0 in 3D, from given raw views or generated ones; see `core.inference.first_frame.lift_frame`."""
         return lift_frame(
             source.name,
             source.first_frame,
@@ -153,7 +155,7 @@ class Session:
         )
 
     def describe(self) -> dict[str, object]:
-        """What shaped the results beside the video, for their metadata."""
+        """Metadata of everything that affects results except the video."""
         camera = self.options.camera
         networks = ("network", "interpolation", "single_view")
         used = {name: self.__dict__[name] for name in networks if self.__dict__.get(name)}

@@ -1,4 +1,4 @@
-"""A camera that goes round the object while time runs, and stays a while at four sides."""
+"""Turntable videos: the camera orbits the object while time runs, and pauses at four sides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.images import to_uint8
@@ -32,10 +32,10 @@ _COMPRESSION = 1  # of zlib: a fast one makes renders on white five to ten times
 
 @dataclass(frozen=True)
 class Canvas:
-    """The pictures that people look at: square renders, less the rows above and below a wide video.
+    """Size of rendered pictures: square renders, cropped to the height of a wide video.
 
-    A network sees a wide video with white bars above and below. From every azimuth the object is about as high as in
-    the video, so the bars are left out. It may be wider from the side than in a tall video: the width stays.
+    A network sees a wide video with white bars above and below. The object is about as high from every azimuth, so the
+    bars are cropped. Tall videos are not cropped: the object may be wider from the side.
 
     Attributes:
         size: side of the square renders, and width of the pictures, in pixels.
@@ -48,7 +48,7 @@ class Canvas:
     @classmethod
     def of(cls, size: int, video: tuple[int, int]) -> Canvas:
         """For a video of this (height, width)."""
-        height = 2 * round(size * min(1.0, video[0] / video[1]) / 2)  # even, as video files want it
+        height = 2 * round(size * min(1.0, video[0] / video[1]) / 2)  # even, as H.264 requires
         return cls(size, min(size, max(2, height)))
 
     def crop(self, images: Tensor) -> Tensor:
@@ -66,11 +66,11 @@ def frame_indices(count: int, rate: Fraction) -> list[int]:
     return [int(frame * rate / FPS) % count for frame in range(len(AZIMUTHS))]
 
 
-def write_still_turntable(gaussians: Gaussians, path: str | Path, orbit: OrbitRenderer, size: int) -> None:
-    """Once round Gaussians of one time (leading axes ``[1]``): 90 frames of 4 degrees at 30 frames per second."""
-    with write_video(path, FPS, (size, size)) as video:
-        for image in _render(gaussians, STILL_AZIMUTHS, orbit, size):
-            video.write(image)
+def write_still_turntable(gaussians: Gaussians, path: str | Path, orbit: OrbitRenderer, canvas: Canvas) -> None:
+    """One orbit around Gaussians of one time (leading axes ``[1]``): 90 frames of 4 degrees at 30 frames per second."""
+    with write_video(path, FPS, (canvas.height, canvas.size)) as video:
+        for image in _render(gaussians, STILL_AZIMUTHS, orbit, canvas.size):
+            video.write(canvas.crop(image))
 
 
 def _render(gaussians: Gaussians, azimuths: Sequence[int], orbit: OrbitRenderer, size: int) -> Iterator[Tensor]:
@@ -80,15 +80,15 @@ def _render(gaussians: Gaussians, azimuths: Sequence[int], orbit: OrbitRenderer,
 
 
 class Turntable:
-    """The video of a camera going round a sequence, which takes its frames as they come.
+    """The turntable video of a sequence; frames are added as a stream.
 
-    A frame is rendered once from each azimuth at which the video will show it; its four fixed views are reused. As a
-    short sequence is shown many times over, images come out of order; they wait compressed in a temporary file, whose
-    size (536 images) does not depend on the length of the sequence.
+    A frame is rendered once from each azimuth at which the video shows it; its four fixed views are reused. Since a
+    short sequence loops, images come out of order; they are buffered, compressed, in a temporary file of at most 536
+    images.
 
     Args:
         path: the video file.
-        count: number of frames that will come.
+        count: number of frames of the sequence.
         rate: frames per second.
         canvas: the pictures' size.
     """
@@ -105,7 +105,7 @@ class Turntable:
             self.spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed with this object
 
     def add(self, index: int, frame: GaussianFrame) -> None:
-        """Render frame number ``index`` from wherever the video shows it."""
+        """Render frame number ``index`` from all azimuths at which the video shows it."""
         shown_at: dict[int, list[int]] = {}  # azimuth -> frames of the video
         for shown in self.shown.get(index, []):
             shown_at.setdefault(AZIMUTHS[shown], []).append(shown)
@@ -127,7 +127,7 @@ class Turntable:
         self.places.update(dict.fromkeys(frames, place))
 
     def finish(self) -> None:
-        """Write the video; every frame must have come."""
+        """Write the video, after all frames have been added."""
         shape = (self.canvas.height, self.canvas.size, 3)
         with self.spool, write_video(self.path, FPS, shape[:2]) as video:
             for frame in range(len(AZIMUTHS)):

@@ -1,4 +1,4 @@
-"""One attention function for the whole network: PyTorch's SDPA, or xformers where it is installed and asked for."""
+"""One attention function for the whole network: PyTorch's SDPA, or xformers on request."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, backend: AttentionBackend = "sdpa
         ``[batch, heads, tokens, d]``.
 
     Raises:
-        UserError: xformers was asked for and is not installed, or the tensors are on the CPU.
+        UserError: xformers is requested but not installed, or the tensors are on the CPU.
     """
     if backend == "sdpa":
         return F.scaled_dot_product_attention(q, k, v)
+    if not q.is_cuda:
+        raise UserError("--attention xformers works on CUDA only; use --attention sdpa on this device")
     try:
         from xformers.ops import memory_efficient_attention
     except ImportError as error:
         raise UserError("--attention xformers: the package xformers is not installed; use --attention sdpa") from error
-    if not q.is_cuda:
-        raise UserError("--attention xformers works on CUDA only; use --attention sdpa on this device")
     # xformers wants [batch, tokens, heads, d].
     return memory_efficient_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +41,9 @@ class _FastResidualBlock(ResidualBlock):
 
 class _FastSelfAttention(SelfAttention):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return dispatch.attention(q, k, v, partial(attention, backend=self.backend))
+        if self.backend != "sdpa":
+            return attention(q, k, v, self.backend)
+        return dispatch.attention(q, k, v, attention)
 
 
 class FastDecoderLevel(DecoderLevel):
@@ -81,11 +82,11 @@ class FastUNet(UNet):
 
         Args:
             images, index: as in `ViewGrid`.
-            frame_mask: the K time steps whose result is asked for, ``[B,T]`` bool, best on the CPU, where choosing them
-                makes no device wait. The result is then ``[K,1,V,C',h,w]``.
+            frame_mask: the K requested time steps, ``[B,T]`` bool, best on the CPU: selecting on a GPU would
+                synchronise it. The result is then ``[K,1,V,C',h,w]``.
         """
         (frames, views), place = index.shape[1:], index.flatten()
-        # Channels-last is what the convolution libraries like on CPU and GPU alike.
+        # Channels-last is the fastest layout on CPU and GPU.
         x = self.conv_in(images.to(self.conv_in.weight.dtype, memory_format=torch.channels_last))
         # Rows of the grid's places among the images; None once every place has its own features. Images that do not
         # repeat are in the order of their places (`ViewGrid`).
@@ -114,17 +115,17 @@ class FastUNet(UNet):
             if coarse is not None and len(coarse) != len(x):
                 coarse = select(coarse, rows)
             coarse = self.coarse_output(i, x, coarse)
-        # Inference may keep these last layers in a finer type than the rest.
+        # Inference may keep these last layers in a more precise type.
         x = self.conv_out(dispatch.group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
         return x if coarse is None else x + coarse
 
     def coarse_output(self, i: int, x: Tensor, coarse: Tensor | None) -> Tensor | None:
-        """What decoder level ``i`` adds to the output, for subclasses: here nothing.
+        """Contribution of decoder level ``i`` to the output, for subclasses: here none.
 
         Args:
             i: number of the level.
             x: its features.
-            coarse: what the levels before it add.
+            coarse: the sum of the levels before it.
         """
 
 
@@ -138,7 +139,7 @@ class FastL4GM(L4GM):
 
         Args:
             grid: what the network sees.
-            frame_mask: time steps whose Gaussians are asked for, ``[B,T]`` bool; None: all. The others are still seen.
+            frame_mask: time steps whose Gaussians are returned, ``[B,T]`` bool; None: all. The others are still inputs.
             min_opacity: Gaussians below need not be made; this architecture makes all of them.
 
         Returns:
@@ -163,7 +164,7 @@ class FastL4GM(L4GM):
 
 def select(x: Tensor, rows: Tensor) -> Tensor:
     """``x[rows]`` for features ``[n, C, H, W]``, channels-last; gradients of equal rows are summed in float32."""
-    if torch.compiler.is_compiling():  # the same in operations that torch.compile fuses
+    if torch.compiler.is_compiling():  # equivalent operations that torch.compile fuses
         return x.to(torch.promote_types(x.dtype, torch.float32))[rows].to(x.dtype)
     return _Select.apply(x, rows)
 

@@ -1,7 +1,7 @@
 """The asymmetric U-Net of LGM and L4GM: residual blocks with attention across views and across time.
 
-Every image of the grid goes through the same convolutions; views and frames meet in attention
-only. T and V come with the data. Attribute names are those of the published checkpoints: a public format.
+The same convolutions process every image of the grid; views and frames interact in attention only. T and V come from
+the data. Attribute names are those of the published checkpoints: a public format.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ResidualBlock(nn.Module):
 
 
 class Level(nn.Module):
-    """What encoder, middle and decoder share: residual blocks ``nets``, each optionally followed by attention."""
+    """Base of encoder, middle and decoder: residual blocks ``nets``, each optionally followed by attention."""
 
     recompute = False  # activation checkpointing: the backward pass computes each layer again, which saves memory
 

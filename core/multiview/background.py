@@ -1,4 +1,4 @@
-"""Pictures of one object on a plain ground, made as the networks want them: on white, in the middle, of one size."""
+"""Pictures of one object on a plain background, normalised for the networks: on white, centred, of one size."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 from core.errors import UserError
 from core.images import resize_area
 
-BORDER = 0.2  # of the side, left free around the object; published
-_TOLERANCE = 0.1  # from the ground's colour, in the channel that differs most
+BORDER = 0.2  # border ratio around the object; published
+_TOLERANCE = 0.1  # distance to the background colour, largest over channels
 _PLAIN = 0.6  # minimum share of the picture's edge that is background
-_WHITE = 0.9  # darker than this in its darkest channel, a pixel is taken for the object
+_WHITE = 0.9  # pixels darker than this in their darkest channel are foreground
 
 
 def check_white(picture: Tensor, what: str) -> None:
-    """Check that a video's frame shows its object on white, which transparency has become.
+    """Check that a frame shows its object on white; transparency has been composited.
 
     Args:
         picture: ``[3, H, W]`` in [0, 1].
-        what: what it is called in an error.
+        what: its name in errors.
 
     Raises:
         UserError: most of the frame's edge is not white.
@@ -36,14 +36,14 @@ def check_white(picture: Tensor, what: str) -> None:
 
 
 def foreground(picture: Tensor, what: str) -> Tensor:
-    """Which pixels are not the plain ground that reaches in from the edge: ``[H, W]`` bool.
+    """Mask ``[H, W]`` of the pixels outside the plain background that touches the edge.
 
     Args:
         picture: ``[3, H, W]`` in [0, 1].
-        what: what the picture is called in an error.
+        what: its name in errors.
 
     Raises:
-        UserError: the ground is not of one colour, or there is nothing on it.
+        UserError: the background is not of one colour, or there is no object.
     """
     edge = _edge(picture)
     ground = edge.median(dim=1).values
@@ -59,14 +59,14 @@ def foreground(picture: Tensor, what: str) -> Tensor:
 
 
 def centered(picture: Tensor, mask: Tensor) -> Tensor:
-    """The object cut out, on white, in the middle of a square whose side is the longer one of the picture's.
+    """The object cut out and centred on a white square, whose side is the picture's longer side.
 
     Its longer side becomes 80 % of the square's. (Published: LGM's ``recenter`` with its border ratio 0.2; here the
     last row and column of the object are not lost.)
 
     Args:
         picture: ``[3, H, W]`` in [0, 1].
-        mask: ``[H, W]`` bool, what belongs to the object.
+        mask: ``[H, W]`` bool, the object.
     """
     side = max(picture.shape[-2:])
     rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
@@ -81,8 +81,8 @@ def centered(picture: Tensor, mask: Tensor) -> Tensor:
 
 
 def _connected_to_edge(region: Tensor) -> Tensor:
-    """The pixels of a region ``[H, W]`` from which a path within it leads to the edge of the picture."""
-    framed = F.pad(region, (1, 1, 1, 1), value=True)  # so that one fill reaches all of the edge
+    """The pixels of a region ``[H, W]`` that are connected to the edge of the picture."""
+    framed = F.pad(region, (1, 1, 1, 1), value=True)  # so that one flood fill reaches the whole edge
     picture = Image.fromarray(framed.byte().numpy()).copy()  # the fill does not reach memory shared with an array
     ImageDraw.floodfill(picture, (0, 0), 2)
     return torch.from_numpy(np.array(picture))[1:-1, 1:-1] == 2

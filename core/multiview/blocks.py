@@ -1,7 +1,7 @@
 """The parts of the multi-view U-Net. Attribute names are those of the published checkpoints: a public format.
 
 Every image of a batch of B groups of F frames goes through the same layers, as ``[(b f), C, H, W]``; frames of a group
-meet in the self-attention of the transformers only.
+interact in the self-attention of the transformers only.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
             -> VAE ─> latent of the extra frame ────┤
     text ───-> CLIP text encoder ──-> text tokens ──┴-> U-Net, DDIM steps with guidance -> latents -> VAE -> views
 
-Each stage runs for all seeds before the next begins, so that one part at a time need be in memory.
+Each stage runs for all seeds before the next begins, so only one part need be in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.images import resize_area, to_uint8
 from core.multiview.poses import VIEW_ORDER, camera_numbers
 from core.multiview.repository import Repository
 
-NUM_VIEWS = 4
-PICTURE_SIZE = 256  # pixels of the picture that is asked for; what the published one was trained on
+PICTURE_SIZE = 256  # pixels; the size of the published training
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How views are drawn.
+    """Settings of the diffusion sampling.
 
     Attributes:
         steps: of denoising.
-        guidance: weight of the conditional against the unconditional noise; 1 leaves the unconditional half out.
-        negative_prompt: what the views should not be.
+        guidance: weight of the conditional against the unconditional noise; 1 skips the unconditional half.
+        negative_prompt: what the views should avoid.
         elevation: of the cameras in degrees, positive above the horizon.
     """
 
@@ -49,13 +49,13 @@ class Sampling:
 
 
 class MultiViewDiffusion:
-    """A pipeline that is ready to draw.
+    """A diffusion pipeline.
 
     Args:
         repository: where the parts are read from, when they are first used.
-        device, dtype: where it runs, and the type of all parts. A stage whose result is NaN or infinite in a half
-            type is run again in float32, and a line says so.
-        offload: keep no part in memory after its stage; they are read anew when needed again.
+        device, dtype: where it runs, and the type of all parts. A stage whose result is NaN or infinite in a half type
+            is run again in float32, and this is logged.
+        offload: drop each part after its stage; parts are loaded again when needed.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class MultiViewDiffusion:
         self.tokenizer, self.scheduler = repository.tokenizer(), repository.scheduler()
         self.feature_extractor = repository.feature_extractor() if repository.kind == "imagedream" else None
         self._held: dict[str, Any] = {}
-        self._dtypes: dict[str, torch.dtype] = {}  # of parts that the half type was too small for
+        self._dtypes: dict[str, torch.dtype] = {}  # of parts that overflowed in the half type
 
     @torch.inference_mode()
     def views(
@@ -81,7 +81,7 @@ class MultiViewDiffusion:
 
         Args:
             picture: ``[3, S, S]`` in [0, 1] on white, for ImageDream; None for MVDream.
-            prompt: what is to be seen; may be empty with a picture.
+            prompt: description; may be empty with a picture.
             seeds: a seed's views do not depend on the other seeds.
             sampling: steps and guidance.
 
@@ -111,7 +111,7 @@ class MultiViewDiffusion:
 
     def _sample(self, unet: Any, context: Tensor, moments: Tensor | None, seed: int, sampling: Sampling) -> Tensor:
         """One seed's latents ``[1, 4, C, h, w]``, float32."""
-        noise = torch.Generator().manual_seed(seed)  # on the CPU, so that a seed means the same on every device
+        noise = torch.Generator().manual_seed(seed)  # on the CPU, so that seeds are reproducible on every device
         latents = torch.randn(1, NUM_VIEWS, *self._latent_size(), generator=noise).to(self.device)
         halves = slice(1, None) if sampling.guidance == 1 else slice(None)
         context, extra = context[halves], self._extra_frame(moments, noise)[halves]
@@ -119,7 +119,7 @@ class MultiViewDiffusion:
         cameras = cameras.to(latents).expand(len(context), -1, -1)
         self.scheduler.set_timesteps(sampling.steps, device=self.device)
         for time in tqdm(self.scheduler.timesteps, f"seed {seed}", unit="step", disable=None, leave=False):
-            # Both halves of the guidance are one batch; the extra frame is without noise at every step.
+            # Both halves of the guidance form one batch; the extra frame stays free of noise.
             batch = torch.cat([latents.expand(len(context), -1, -1, -1, -1), extra], dim=1)
             predicted = unet(batch.to(unet.dtype), time.expand(len(batch)), context, cameras)[:, :NUM_VIEWS].float()
             guided = predicted[:1] + sampling.guidance * (predicted[-1:] - predicted[:1])
@@ -135,7 +135,8 @@ class MultiViewDiffusion:
         return encoder(tokens.input_ids.to(self.device)).last_hidden_state
 
     def _look_at(self, encoder: Any, picture: Tensor) -> Tensor:
-        """Features of the picture, those of nothing (zeros) first: ``[2, L, D]``, before the encoder's last layer."""
+        """Features of the picture, after those of the unconditional half (zeros): ``[2, L, D]``, before the encoder's
+        last layer."""
         pixels = self.feature_extractor(Image.fromarray(to_uint8(picture)), return_tensors="pt").pixel_values
         features = encoder(pixels.to(self.device, encoder.dtype), output_hidden_states=True).hidden_states[-2]
         return torch.cat([torch.zeros_like(features), features])
@@ -148,7 +149,8 @@ class MultiViewDiffusion:
         return torch.cat([moments.mean, moments.std]) * vae.config.scaling_factor
 
     def _extra_frame(self, moments: Tensor | None, noise: torch.Generator) -> Tensor:
-        """The latent of nothing (zeros), and one drawn from the picture's distribution: ``[2, 1 or 0, C, h, w]``."""
+        """A zero latent for the unconditional half, and a sample of the picture's distribution: ``[2, 1 or 0, C, h,
+        w]``."""
         if moments is None:
             return torch.zeros(2, 0, *self._latent_size(), device=self.device)
         mean, std = moments.float()

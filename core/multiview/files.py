@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.files import atomic_path
 from core.images import load_image, resize_area, to_uint8
 
-NUM_VIEWS = 4
 _COMPARE_SIZE = 64  # pixels
 
 
@@ -24,7 +24,7 @@ def view_paths(folder: Path, name: str, tag: str = "") -> list[Path]:
 
 
 def find_views(folder: Path, name: str, tag: str = "") -> dict[int, Path]:
-    """Those of the four view images of ``name`` that are there, by number."""
+    """The existing ones of the four view images of ``name``, by number."""
     return {view: path for view, path in enumerate(view_paths(folder, name, tag)) if path.is_file()}
 
 
@@ -47,7 +47,7 @@ def load_views(paths: list[Path]) -> Tensor:
 
 
 def encoded_views(views: Tensor, folder: Path, name: str, tag: str = "") -> dict[Path, bytes]:
-    """Views ``[4, 3, S, S]`` as the contents of their files, not yet written."""
+    """Views ``[4, 3, S, S]`` encoded as file contents, not yet written."""
     found = {}
     for view, path in zip(views, view_paths(folder, name, tag), strict=True):
         buffer = BytesIO()
@@ -62,7 +62,7 @@ def save_views(views: Tensor, folder: Path, name: str, tag: str = "") -> list[Pa
 
 
 def write_views(encoded: Mapping[Path, bytes]) -> list[Path]:
-    """Write what `encoded_views` gives, each file whole or not at all, and return the paths."""
+    """Write the result of `encoded_views`, each file atomically, and return the paths."""
     for path, content in encoded.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
@@ -70,9 +70,9 @@ def write_views(encoded: Mapping[Path, bytes]) -> list[Path]:
 
 
 def unlikeness(view: Tensor, frame: Tensor) -> float:
-    """How far a view is from a frame, both square ``[3, *, *]`` on white: 0 for the same, 1 for a blank view.
+    """Distance of a view from a frame, both square ``[3, *, *]`` on white: 0 for equal ones, 1 for a blank view.
 
-    The squared error at 64 pixels over that of a blank view. Frames of different objects were seen at 0.75 and more.
+    The squared error at 64 pixels over that of a blank view. Frames of different objects had 0.75 and more.
     """
     size = (_COMPARE_SIZE, _COMPARE_SIZE)
     view, frame = resize_area(view, size), resize_area(frame, size)

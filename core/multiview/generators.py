@@ -1,4 +1,4 @@
-"""View generators: who makes the first frame's other views where there are no image files."""
+"""View generators: models that make the first frame's other views where there are no image files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.gaussians import Gaussians
 from core.multiview.diffusion import PICTURE_SIZE, MultiViewDiffusion, Sampling
@@ -20,7 +20,7 @@ from core.options.views import ViewOptions
 from core.rendering.orbit import OrbitRenderer
 
 Frame = Callable[[int], Tensor]
-"""Side in pixels -> the first frame ``[3, side, side]``."""
+"""Side in pixels -> the first frame ``[3, side, side]`` in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CandidateViews:
     """Four views of the first frame that need not be consistent in 3D.
 
     Attributes:
-        label: which candidate this is, in words.
+        label: name of the candidate.
         images: ``[4, 3, S, S]`` in [0, 1].
     """
 
@@ -42,13 +42,19 @@ class ViewGenerator(Protocol):
     origin: str
 
     def generate(self, frame: Frame, count: int, azimuths: Sequence[float]) -> Iterator[CandidateViews]:
-        """Up to ``count`` different candidates; ``azimuths``: degrees from the frame's own direction."""
+        """Up to ``count`` different candidates.
+
+        Args:
+            frame: the first frame at any size.
+            count: number of candidates.
+            azimuths: of the four views, degrees from the frame's own direction.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class SingleViewGenerator:
-    """The single-view model. It is not random: candidates show it the picture mirrored and in other sizes.
+    """The single-view model. It is deterministic: candidates differ in the input, which is mirrored or scaled.
 
     Attributes:
         size: side of the model's input in pixels.
@@ -57,7 +63,7 @@ class SingleViewGenerator:
     """
 
     size: int
-    reconstruct: Callable[[Tensor, Tensor], Gaussians]
+    reconstruct: Callable[[Tensor], Gaussians]
     orbit: OrbitRenderer
     origin: str = "single-view model"
 
@@ -99,7 +105,7 @@ class ImageDreamGenerator:
 def choose_generator(
     side_views: SideViewOptions, options: ViewOptions
 ) -> tuple[Literal["imagedream", "single-view"], str]:
-    """The view generator that the options name, or for ``auto`` the one that can run here; and why."""
+    """The view generator of the options, for ``auto`` the one that can run here; and the reason."""
     if side_views.view_generator in ("imagedream", "single-view"):
         return side_views.view_generator, "as asked for with --view_generator"
     folder, missing = find_folder(options.imagedream), missing_libraries()

@@ -30,7 +30,7 @@ def fetch_command(name: str) -> str:
 
 
 def find_folder(name: str) -> Path | None:
-    """Where a pipeline lies on this machine: as a folder, below ``pretrained/``, or in the hub's cache; else None."""
+    """Location of a pipeline: a folder, below ``pretrained/``, or in the hub's cache; else None."""
     for folder in (find(name), find(LOCAL_FOLDER / Path(name).name)):
         if folder.is_dir():
             return folder
@@ -50,10 +50,10 @@ def missing_libraries() -> list[str]:
 
 
 def find_or_fetch(name: str, kind: Kind) -> Path:
-    """The pipeline's folder, downloaded where it is not here yet.
+    """The pipeline's folder, downloaded if necessary.
 
     Raises:
-        UserError: a package is not installed, or the pipeline is not here and cannot be fetched.
+        UserError: a package is not installed, or the pipeline cannot be downloaded.
     """
     if missing := missing_libraries():
         raise UserError(f"{kind} needs the packages {' and '.join(missing)}: {INSTALL}")

@@ -1,11 +1,12 @@
-"""Camera numbers as MVDream and ImageDream want them."""
+"""Camera input of MVDream and ImageDream."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS, flip_opengl_opencv, orbit_cameras
+from core.cameras import flip_opengl_opencv, orbit_cameras
+from core.conventions import INPUT_AZIMUTHS
 
 # The picture of ImageDream is seen from azimuth 90 of the model's frame: output 1. It comes first, the others follow.
 VIEW_ORDER = (1, 2, 3, 0)
@@ -19,7 +20,7 @@ def camera_numbers(elevation: float = 0.0, *, extra_frames: int = 0) -> Tensor:
 
     Args:
         elevation: degrees, positive above the horizon. (The published L4GM and LGM pass the negative of it.)
-        extra_frames: rows of zeros at the end; ImageDream wants one, for the picture.
+        extra_frames: rows of zeros at the end; ImageDream needs one, for the picture.
 
     Returns:
         ``[4 + extra_frames, 16]`` float32.

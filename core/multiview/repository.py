@@ -1,4 +1,4 @@
-"""The published multi-view pipelines as folders of files: checked, and read part by part. Their code is never run."""
+"""The published multi-view pipelines as folders: checked, and loaded part by part. Code in them is never run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 
 
 def open_repository(name: str, kind: Kind) -> Repository:
-    """Find a pipeline, fetch it from the hub where that is possible, and check that its files are there and whole.
+    """Find a pipeline or download it from the hub, and check that its files are complete.
 
     Args:
         name: a folder, or a hub repository ``owner/name``.
@@ -62,7 +62,8 @@ class Repository:
     kind: Kind
 
     def check(self) -> None:
-        """Everything there, JSON readable, weight files whole, and the expected kind. Raises `UserError`."""
+        """Check that all files exist, JSON is readable, weight files are complete and the kind is right. Raises
+        `UserError`."""
         texts = _TEXT_FILES + (_IMAGE_FILES if self.kind == "imagedream" else ())
         if (self.folder / _TEXT_FILES[0]).is_file():
             self._check_kind()
@@ -198,7 +199,7 @@ class Repository:
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """No bars and reports on stderr: what they tell becomes an error here."""
+    """Silence progress bars and reports on stderr: problems are raised as errors here."""
     from transformers.utils import logging as transformers_logging
 
     verbosity: Callable[[], int] = transformers_logging.get_verbosity

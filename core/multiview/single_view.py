@@ -13,12 +13,12 @@ from core.gaussians import Gaussians
 from core.images import resize_area
 from core.rotations import mirrored, scaled
 
-_FOREGROUND = 0.05  # how far from white a pixel of the object is
+_FOREGROUND = 0.05  # minimum distance from white of an object pixel
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How the picture is shown to the model; what it makes of it is changed back. The model's guess differs each time.
+    """A transform of the input picture; the reconstruction is transformed back. Each variant gives another guess.
 
     Attributes:
         mirror: left and right exchanged.
@@ -50,18 +50,18 @@ def views_from_frame(
     render: Callable[[Gaussians], Tensor],
     variant: Variant = Variant(),
 ) -> Tensor:
-    """Reconstruct from view 0 alone and look at the result from four sides.
+    """Reconstruct from the front view alone and render the result from other azimuths.
 
-    The model sees what it saw when views were dropped in training.
+    The side views are those of the source ``none`` (`core.data.side_views`), as under view dropout in training.
 
     Args:
         frame: view 0, ``[3, S, S]`` in [0, 1].
-        reconstruct: view 0 ``[1, 3, S, S]``, with side views from the source ``none``, to Gaussians ``[1]``.
-        render: Gaussians ``[1]`` to images ``[1, 4, 3, R, R]``, the first at azimuth 0.
+        reconstruct: one frame ``[1, 3, S, S]`` without side views to Gaussians, leading axes ``[1]``.
+        render: these Gaussians to images ``[1, V, 3, R, R]``, the first at azimuth 0.
         variant: how the picture is shown to the model.
 
     Returns:
-        ``[4, 3, R, R]``: the frame, as no render of it could be better, and the renders after the first.
+        ``[V, 3, R, R]``: the frame itself in place of the first render, then the other renders.
     """
     shown = _zoomed(frame.flip(-1) if variant.mirror else frame, variant.zoom)
     gaussians = scaled(reconstruct(shown[None]), 1 / variant.zoom)
@@ -71,7 +71,7 @@ def views_from_frame(
 
 
 def _zoomed(frame: Tensor, zoom: float) -> Tensor:
-    """The picture magnified about its centre; what comes in from outside is white."""
+    """The picture scaled about its centre, padded with white."""
     if zoom == 1:
         return frame
     side = frame.shape[-1]

@@ -4,7 +4,7 @@
         time + camera of each frame ─┴──── in every residual block ────┘
         text and image tokens ───────┴──── in every transformer ───────┘
 
-Frames of a group share one self-attention. ImageDream has a frame more than views: the latent of the picture itself.
+Frames of a group share one self-attention. ImageDream has one more frame than views: the latent of the picture itself.
 """
 
 from __future__ import annotations

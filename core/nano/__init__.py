@@ -1,1 +1,1 @@
-"""What is this project's own in `nano`: visual hull, cost volume, ray head."""
+"""The parts of `nano` beyond the published network: visual hull, cost volume, ray head."""

@@ -1,7 +1,7 @@
-"""What neighbouring views show where a pixel's surface may lie: a small cost volume, as more input channels.
+"""A small cost volume as additional input channels: colours of the neighbouring views at possible depths of a pixel.
 
-A point in front of an object is usually seen by one of the two views a quarter turn away. Where its colour there is the
-pixel's own, the surface may lie at that depth. So a network that is too small to find it by attention can read it off.
+A surface point is usually visible in one of the two views a quarter turn away. If its colour there matches the pixel's,
+the surface may lie at that depth. This helps networks that are too small to find correspondences by attention.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SCENE_CHANNELS = 2 + len(NEIGHBOURS) * (len(OFFSETS) + 3)
 
 @torch.no_grad()
 def scene_channels(scene: Scene) -> Tensor:
-    """The hull, and every view beside the next and the previous one (they follow each other round the object).
+    """Hull channels, and the comparison of every view with the next and the previous one around the object.
 
-    An image has the channels that it has at the time step where it first occurs: beside the front of a later time step
-    an older side view would not fit. So one encoding of it serves all times (`core.model.fast`).
+    The channels of an image are those of the time step where it first occurs: older side views would not match later
+    front views. One encoding therefore serves all times (`core.model.fast`).
 
     Returns:
         of the images ``[N, 22, H, W]``: the hull's depth and whether the ray hits it; then for the next view, and for
@@ -66,7 +66,7 @@ def _compared_in_numba(scene: Scene, rays: Rays, images: Tensor, size: tuple[int
 
 
 def _compared(scene: Scene, rays: Rays, images: Tensor, size: tuple[int, int]) -> Tensor:
-    """As the kernel, for any device and type."""
+    """The kernel in plain torch, for any device and type."""
     views = images.shape[1]
     cameras = scene.cameras.reshape(*images.shape[:2])
     own = resize_area(images, size).flatten(3).take_along_dim(rays.pixels[:, :, None], dim=3)[:, :, :, None]

@@ -1,4 +1,4 @@
-"""What neighbouring views show along rays, compared with the ray's own colour."""
+"""Colour differences of neighbouring views along rays."""
 
 from __future__ import annotations
 

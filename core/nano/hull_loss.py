@@ -1,4 +1,4 @@
-"""A training term that finds depths early: how far Gaussians lie from the front of the visual hull."""
+"""A training term that finds depths early: distance of Gaussians from the front of the visual hull."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def hull_depth_error(
 ) -> Tensor:
     """Mean distance, along their pixels' rays, of Gaussians from the front of the visual hull; world units.
 
-    A rendered loss moves a Gaussian by what happens within a few pixels of it, so depths are found slowly. The hull,
-    the points inside all silhouettes, gives a first depth for every ray that hits it; the more views, the nearer to the
-    surface. Other rays and faint Gaussians do not count. The mean is over the hits of a sample, then over samples:
+    Gradients of a rendered loss are local to a few pixels, so depths are found slowly. The hull gives an initial depth
+    for every ray that hits it; with more views it is closer to the surface. Other rays and faint Gaussians do not
+    count. The mean is over the hits of a sample, then over samples:
     results are batch-independent.
 
     Args:
@@ -28,7 +28,7 @@ def hull_depth_error(
         cameras: leading axes ``[B, T, V]``; the first ``num_inputs`` are the input views.
         masks: ``[B, T, V, 1, H, W]`` in [0, 1].
         num_inputs: I, the number of input views.
-        generator: draws the Gaussians that are looked at, ``HULL_RAYS`` of each view.
+        generator: samples the Gaussians, ``HULL_RAYS`` of each view.
     """
     means = rearrange(gaussians.means, "b t (v n) c -> (b t) v n c", v=num_inputs)
     seen = rearrange(gaussians.opacities.detach() > 0.5, "b t (v n) -> (b t) v n", v=num_inputs)

@@ -1,4 +1,4 @@
-"""`nano`: the network of `core.model` made to learn from little data.
+"""`nano`: the network of `core.model`, adapted to learn from little data.
 
 ViewGrid -> Scene ─> cost volume ─> U-Net with an output at every decoder level ─> raw channels ─> ray head
               └───────────────────── depths on the visual hull ──────────────────────────────────────┘
@@ -25,8 +25,7 @@ from core.view_grid import ViewGrid
 class NanoUNet(FastUNet):
     """A U-Net that also sees the scene's channels, and to whose output every decoder level adds its own part.
 
-    The coarse parts and the temporal layers start as zero: the network gains time and keeps what it knew of single
-    frames.
+    The coarse parts and the temporal layers start at zero, so that a network trained on single frames keeps its output.
     """
 
     def __init__(self, in_channels: int, out_channels: int, options: ModelOptions) -> None:
@@ -73,17 +72,17 @@ class NanoL4GM(FastL4GM):
         return gaussians if frame_mask is None else gaussians[:, 0]
 
     def raw_channels(self, grid: ViewGrid, frame_mask: Tensor | None = None, scene: Scene | None = None) -> Tensor:
-        """As `FastL4GM`; a scene of the grid that is at hand is not made again."""
+        """As `FastL4GM`; ``scene``, if given, is reused."""
         return self._raw_channels(self.inputs(grid, scene or self.scene(grid)), grid.index, frame_mask)
 
     def inputs(self, grid: ViewGrid, scene: Scene) -> Tensor:
-        """What the U-Net sees of every distinct image ``[N, 9 + 22, H, W]``."""
+        """Input of the U-Net for every distinct image ``[N, 9 + 22, H, W]``."""
         with torch.autocast(grid.images.device.type, enabled=False):
             features = grid.features()
             return torch.cat([features, scene_channels(scene).to(features)], dim=1)
 
     def scene(self, grid: ViewGrid) -> Scene:
-        """What the grid shows without a network, with as many hull rays as there are Gaussians."""
+        """Geometry of the grid without a network, with one hull ray per Gaussian."""
         levels = len(self.options.down_channels) - len(self.options.up_channels)
         sub_pixels = math.isqrt(self.options.gaussian_perpixel)
         height, width = (side // 2**levels * sub_pixels for side in grid.size)

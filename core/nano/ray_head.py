@@ -1,10 +1,10 @@
-"""The head of `nano`: how raw channels become Gaussians near the surfaces that the silhouettes allow.
+"""The head of `nano`: from raw channels to Gaussians near the front of the visual hull.
 
     ViewGrid -> Scene: foreground, rays, where they enter the visual hull
                   ├─> more input channels, see core/nano/cost_volume.py
     raw [B,T,V,14 k,S,S] ─┴─> k = s s sub-pixels a pixel -> depth on the hull + residual, pixel colour + residual, ...
 
-Far less to learn than with absolute positions, which is what a small network on a small budget needs.
+This is much easier to learn than absolute positions, for a small network with little training.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from core.nano.scene import Scene, foreground
 from core.nano.surface_filter import filled_opacities, filled_scales
 from core.nano.visual_hull import REACH, first_places
 
-_ACROSS, _ACROSS_GAIN = 0.6, 0.1  # world units: the largest shift across a ray, and that of a raw one near zero
-_SHOWN, _HIDDEN = 8.0, -6.0  # logits: what shows foreground on the hull; white alone is below what is drawn
+_ACROSS, _ACROSS_GAIN = 0.6, 0.1  # world units: largest shift across a ray, and gain near zero
+_SHOWN, _HIDDEN = 8.0, -6.0  # logits: foreground on the hull; white, below the drawing threshold
 
 
 def activate_on_rays(raw: Tensor, scene: Scene, min_opacity: float = 0.0) -> Gaussians:
@@ -32,7 +32,7 @@ def activate_on_rays(raw: Tensor, scene: Scene, min_opacity: float = 0.0) -> Gau
 
     With the ray's moment m = o x d and unit direction d, the ray's point nearest to the origin is p = d x m
     (Plücker). Position = p + (h + 0.9 tanh(raw)) d + a shift across; h is where the ray enters the visual hull of the
-    other views' foregrounds, because rendered losses alone hardly moved depths. The shift, 0.6 tanh(raw / 6) in two
+    other views' foregrounds: rendered losses alone hardly change depths. The shift, 0.6 tanh(raw / 6) in two
     directions, lets the side views of the first frame follow a motion. Standard deviation = the pixel's spacing there
     times exp of a bounded number; colour = pixel colour + residual. Opacity is biased by how far the pixel is from
     white, the background, and in views 1, 2, ..., which may be older than view 0, by whether the ray hits the hull.
@@ -49,7 +49,7 @@ def activate_on_rays(raw: Tensor, scene: Scene, min_opacity: float = 0.0) -> Gau
     depth, image, pixel = scene.hull.depth.flatten(3)[..., None], scene.index, slice(None)
     opacities = _opacities(split_raw(raw).opacity.squeeze(-1), scene)
     if min_opacity > 0:
-        pixel = first_places(~(opacities < min_opacity))  # NaN stays, to be found
+        pixel = first_places(~(opacities < min_opacity))  # NaN is kept and reported later
         opacities, image = opacities.take_along_dim(pixel, dim=3), image[..., None]
         raw, depth = (field.take_along_dim(pixel[..., None], dim=3) for field in (raw, depth))
     rgb, nearest, directions, spacing = _of_images(scene)
@@ -71,10 +71,9 @@ def activate_on_rays(raw: Tensor, scene: Scene, min_opacity: float = 0.0) -> Gau
 
 
 def _opacities(logits: Tensor, scene: Scene) -> Tensor:
-    """Opacities ``[B,T,V,P]`` from raw ones, by what is foreground and what the hull keeps of the side views."""
+    """Opacities ``[B,T,V,P]`` from raw ones, foreground, and hull hits of the side views."""
     grid = scene.grid
-    masks = None if grid.masks is None else resize_area(grid.masks, scene.size)
-    shown = foreground(resize_area(grid.images, scene.size), masks)[:, 0]
+    shown = foreground(resize_area(grid.images, scene.size))[:, 0]
     hit = scene.hull.hit.clone()
     hit[:, :, 0] = 1.0
     return filled_opacities((logits + (_SHOWN * shown[scene.index] * hit).flatten(3) + _HIDDEN).sigmoid())

@@ -1,4 +1,4 @@
-"""What kernels that follow rays through other views share: their pieces of work, and a ray as a view sees it."""
+"""Shared by kernels that follow rays through other views: work items, and a ray projected into a view."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 from core.cpu.jit import kernel
 
-_RAYS = 256  # of one view, a piece of work
+_RAYS = 256  # rays of one view in a work item
 
 
 def pieces_of(rays: Tensor) -> int:
-    """Pieces of work that rays ``[N, V, R]`` make."""
+    """Number of work items of rays ``[N, V, R]``."""
     return rays.shape[:2].numel() * -(-rays.shape[2] // _RAYS)
 
 
 @kernel
 def piece_at(unit: int, views: int, rays: int) -> tuple:
-    """Time step, view, first ray and the ray behind the last of a piece of work."""
+    """Time step, view, first ray and end ray of a work item."""
     pieces = (rays + _RAYS - 1) // _RAYS
     first = unit % pieces * _RAYS
     return unit // (views * pieces), unit // pieces % views, first, min(rays, first + _RAYS)

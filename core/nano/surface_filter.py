@@ -1,4 +1,4 @@
-"""What makes `nano`'s surfaces solid at every image size: a 3D smoothing filter and denser Gaussians.
+"""A 3D smoothing filter and higher opacities, which make `nano`'s surfaces solid at every image size.
 
 The shipped weights were trained on 128 px images with the classic rasteriser. There the blur of 0.3 px^2 closes the gap
 between Gaussians of a fifth of a pixel; at 512 px it is a quarter as wide, and the surface is a lattice. Here the blur
@@ -21,6 +21,6 @@ def filled_scales(scales: Tensor, spacing: Tensor) -> Tensor:
 
 
 def filled_opacities(opacities: Tensor) -> Tensor:
-    """Opacities nearly as if every Gaussian but the faintest stood at its place twice; doubled in full, novel views of
-    the validation clips lose more than input views gain."""
+    """Opacities as if every Gaussian but the faintest existed almost twice; with full doubling novel views of the
+    validation clips lose more than input views gain."""
     return opacities + _SHARE * opacities.square() * (1 - opacities) / (opacities + _FAINT)

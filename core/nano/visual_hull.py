@@ -20,7 +20,7 @@ _PARALLEL = 0.94  # cosine: closer than 20 degrees to each other's axis
 
 
 class HullFront(NamedTuple):
-    """What rays ``[..., h, w]`` know of the hull; both zero where the own view shows nothing within a pixel.
+    """Intersection of rays ``[..., h, w]`` with the hull; both fields are zero without foreground within a pixel.
 
     Attributes:
         depth: signed distance from the ray's point nearest to the origin to where it enters, within ``REACH``.
@@ -33,11 +33,11 @@ class HullFront(NamedTuple):
 
 
 class Rays(NamedTuple):
-    """R rays of each view: as many as the view with the largest foreground has.
+    """R rays of each view, R being the number of the view with the largest foreground.
 
     Attributes:
-        pixels: ``[N, V, R]``: places in a view's rows and columns.
-        valid: ``[N, V, R]``: false where a ray only fills up a view with a smaller foreground.
+        pixels: ``[N, V, R]``: flat pixel indices.
+        valid: ``[N, V, R]``: false for padding.
         closest_points: ``[N, V, R, 3]``: their points closest to the origin.
         directions: ``[N, V, R, 3]``, unit length.
     """
@@ -66,7 +66,8 @@ def foreground_rays(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int]
 
 
 def first_places(mask: Tensor) -> Tensor:
-    """Where a mask ``[..., P]`` is true, in order: ``[..., R]`` of the most true values in a row; others fill up."""
+    """Indices of the true values of a mask ``[..., P]``, in order: ``[..., R]``, R the largest count; shorter rows are
+    padded."""
     count = max(1, int(mask.sum(-1).max()))
     return mask.int().argsort(dim=-1, descending=True, stable=True)[..., :count]
 
@@ -82,15 +83,15 @@ def on_pixels(values: Tensor, rays: Rays, size: tuple[int, int]) -> Tensor:
 def hull_front(cameras: Cameras, silhouettes: Tensor, size: tuple[int, int], rays: Rays | None = None) -> HullFront:
     """Where each view's rays enter the hull of the other views' silhouettes.
 
-    Valid for a view's rays are other views with some foreground that do not look along its own axis, from where
-    silhouettes show no depth. A ray that misses the hull takes the place where it comes nearest. Where no view is
-    valid, the view's own silhouette is inflated: as deep as the pixel is far from the outline.
+    Other views bound a view's rays if they have foreground and do not look along its axis, where silhouettes give no
+    depth. For a ray that misses the hull, the closest point counts. Without bounding views the own silhouette is
+    inflated: depth equals the distance to the outline.
 
     Args:
         cameras: leading axes ``[B, T, V]``.
         silhouettes: ``[B, T, V, 1, H, W]``: foreground in [0, 1], at any resolution.
-        size: (h, w), the rays that are asked for.
-        rays: those of `foreground_rays` for these cameras and silhouettes, where they are at hand.
+        size: (h, w) of the rays.
+        rays: `foreground_rays` of these cameras and silhouettes; None: computed here.
 
     Returns:
         depth and whether the ray hits the hull, ``[B, T, V, h, w]`` each.
@@ -111,7 +112,7 @@ def enter(cameras: Cameras, masks: Tensor, rays: Rays, valid_views: Tensor) -> t
         cameras: of the silhouettes, leading axes ``[N, V]``.
         masks: silhouettes ``[N, V, 1, H, W]`` in [0, 1].
         rays: of I views that need not be among those, ``[N, I, R]``.
-        valid_views: ``[N, I, V]`` bool: whose silhouettes bound the rays of each view.
+        valid_views: ``[N, I, V]`` bool: views whose silhouettes bound the rays of each view.
 
     Returns:
         ``[N, I, R]`` each: the signed distance from a ray's closest point to where it enters or comes nearest; and 1
@@ -154,7 +155,7 @@ def _shown_in_front(cameras: Cameras, mask: Tensor, rays: Rays, depth: Tensor) -
 
 
 def _walk(cameras: Cameras, masks: Tensor, rays: Rays, valid_views: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """As the kernel, for any device and type, over all samples of all rays."""
+    """The kernel in plain torch, for any device and type."""
     owners, count = rays.valid.shape[1:]
     height, width = cameras.size
     points, directions = rays.closest_points.flatten(1, 2), rays.directions.flatten(1, 2)
@@ -174,12 +175,12 @@ def _walk(cameras: Cameras, masks: Tensor, rays: Rays, valid_views: Tensor, step
         ignored = ~valid_views[:, :, view].repeat_interleave(count, dim=1)
         torch.minimum(inside, found.masked_fill_(ignored[..., None], 2.0), out=inside)
     enters = inside > 0.5
-    # Where no sample lies inside, the best one; ties go to the middle of the ray.
+    # Without a sample inside: the best one; ties prefer the middle of the ray.
     closest = (inside - 1e-3 * steps.abs()).argmax(dim=-1)
     first = torch.where(enters.any(dim=-1), enters.int().argmax(dim=-1), closest)
     depth = steps[first] - _before(inside, first) * (steps[1] - steps[0])
     most = inside.amax(dim=-1)
-    depth = depth * (most > 0.0)  # a silhouette far away says nothing about depth
+    depth = depth * (most > 0.0)  # a silhouette far away gives no depth
     return tuple(rearrange(x, "n (v r) -> n v r", v=owners) for x in (depth, (2 * most).clamp(max=1.0)))
 
 

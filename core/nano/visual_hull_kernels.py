@@ -1,4 +1,4 @@
-"""Where rays enter a visual hull: a ray ends where it enters, a step where a view sees nothing."""
+"""Where rays enter a visual hull: a ray stops at its entry, a step at the first view without foreground."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Typed options in sections, and the presets. No torch in here.
 
-Command lines are flat: ``python main.py big --lr 1e-4 --num_frames 8``. Every option's name is therefore unique over
-all sections (a test holds this). A module receives its own section only.
+Command lines are flat: ``python main.py big --lr 1e-4 --num_frames 8``. The options that one script takes therefore
+have different names (a test holds this), see `core.options.offers`. Only ``output_size`` is in two sections: of the
+supervised images in ``data``, of the turntables in ``infer``. A module receives its own section only.
 """
 
 from core.options.camera import CameraOptions

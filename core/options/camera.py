@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from core.conventions import FAR, FOVY, NEAR, ORBIT_RADIUS
 from core.errors import UserError
 from core.options.checks import within
+
+RendererName = Literal["auto", "numba", "gsplat", "diff-gaussian"]
+"""The registry of renderers; `core.rendering` finds the file of each by its name."""
 
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """The orbit of all cameras, and what draws."""
+    """The camera orbit and the renderer."""
 
-    renderer: Literal["auto", "numba", "gsplat", "diff-gaussian"] = "auto"
+    renderer: RendererName = "auto"
     """auto: gsplat on a GPU that has it, otherwise numba, on the CPU."""
-    fovy: float = 49.1
+    fovy: float = FOVY
     """Vertical field of view in degrees."""
-    cam_radius: float = 1.5
+    cam_radius: float = ORBIT_RADIUS
     """Distance of the cameras from the origin."""
-    znear: float = 0.05
+    znear: float = NEAR
     """Near plane; published: 0.5."""
-    zfar: float = 10.0
+    zfar: float = FAR
     """Far plane; published: 2.5."""
     rasterize_mode: Literal["classic", "antialiased"] = "classic"
     """classic: Gaussians grow by 0.3 px^2, as published; antialiased: by 0.1 px^2 and fade as much."""

@@ -1,4 +1,4 @@
-"""What the sections check about their numbers."""
+"""Checks of numbers in option sections."""
 
 from __future__ import annotations
 

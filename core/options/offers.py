@@ -1,8 +1,8 @@
 """Which options each script offers, in the order of its help.
 
-An option is written SECTION.NAME; SECTION.* are those of the section that nothing else here names. What a script takes
-without showing it are sizes of the network, which the preset knows, and published options that it has no use for, so
-that published command lines parse everywhere.
+An option is written SECTION.NAME; SECTION.* are those of the section that nothing else here names. Accepted without
+being shown are sizes of the network, which come from the preset, and published options without effect, so that every
+published command line parses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cached_property
 
 from core.options.presets import Options
 
-# Options of the published programs, all of which take all of them.
+# Options of the published programs, which all accept all of them.
 PUBLISHED = frozenset(
     """
     data.data_mode data.datalist data.num_frames data.num_views data.num_input_views data.shuffle_input
@@ -29,7 +29,7 @@ SWITCHES: Mapping[str, bool] = {
     "sample_by_anim": True,
     "evaluating": False,
 }
-# Options of version 0.1 under their names of today, and values that are named otherwise.
+# Options of version 0.1: current names, and renamed values.
 RENAMED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "input_sides": ("side_views", {"own": "previous"}),
     "handover": ("chunk_side_views", {"last": "previous"}),
@@ -44,9 +44,9 @@ class Offer:
     """The options of one script.
 
     Attributes:
-        first: what people use first; stands first in the help.
+        first: the most used options, shown first.
         groups: title -> the others, shown below.
-        hidden: taken and used, but not shown.
+        hidden: accepted and used, but not shown.
     """
 
     first: str
@@ -55,25 +55,25 @@ class Offer:
 
     @cached_property
     def shown(self) -> Mapping[str, tuple[str, ...]]:
-        """Title -> options, as the help has them; the first have no title."""
+        """Title -> options, in the order of the help; the first group has no title."""
         lists = {"": self.first, **self.groups}
         named = {name for text in (*lists.values(), self.hidden) for name in text.split()}
         return {title: _expand(text, named) for title, text in lists.items()}
 
     @cached_property
     def ignored(self) -> tuple[str, ...]:
-        """Published options that are taken and have no effect."""
+        """Published options that are accepted and have no effect."""
         used = {plain(name) for names in (*self.shown.values(), _expand(self.hidden)) for name in names}
         return tuple(sorted(name for name in PUBLISHED if plain(name) not in used))
 
     @property
     def not_shown(self) -> tuple[str, ...]:
-        """What is taken beside that."""
+        """Options that are accepted but not shown."""
         return (*_expand(self.hidden), *self.ignored)
 
     @property
     def taken(self) -> tuple[str, ...]:
-        """Everything that the command line may hold."""
+        """Every accepted option."""
         return (*(name for names in self.shown.values() for name in names), *self.not_shown)
 
 

@@ -13,7 +13,7 @@ ViewGenerator = Literal["auto", "files", "imagedream", "single-view"]
 
 @dataclass(frozen=True)
 class SideViewOptions:
-    """Where views 1..3 come from, which a video does not show."""
+    """Source of views 1..3, which a video does not show."""
 
     side_views: SideViews = "first"
     """Training: views 1..3 of later frames. first: those of the first frame, as published; every: ground truth;

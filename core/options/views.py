@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
 from core.options.checks import within
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """Who makes the first frame's other views, and how the result is aligned with the frame."""
+    """How the first frame's other views are made and aligned with the frame."""
 
     imagedream: str = "ashawkey/imagedream-ipmv-diffusers"
     """ImageDream, views from a picture: folder or hub repository."""
@@ -27,8 +28,8 @@ class ViewOptions:
     offload: bool = False
     """Keep one part of ImageDream or MVDream in memory at a time."""
     candidates: int = 1
-    """Sets of views to try; the one nearest to the frame is kept."""
-    view_azimuths: tuple[float, float, float, float] = (0.0, 90.0, 180.0, 270.0)
+    """Candidate view sets; the one closest to the frame is used."""
+    view_azimuths: tuple[float, float, float, float] = INPUT_AZIMUTHS
     """Degrees from which your own raw views NAME_mv_000.png ... NAME_mv_003.png are seen."""
     align_elevation: bool = False
     """Align the camera's elevation too."""

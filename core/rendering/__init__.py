@@ -1,18 +1,23 @@
-"""Renderers: Gaussians and cameras become images. One interface, one file per backend, chosen once by name."""
+"""Renderers: Gaussians and cameras become images. One interface, one file per backend, chosen once by name.
+
+To add a renderer ``my-fast``, add the name to `core.options.camera.RendererName` and the file ``my_fast_backend.py``
+with the class ``MyFastRenderer``, which implements `core.rendering.base.Renderer`.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from typing import Literal
+from importlib import import_module
+from typing import get_args
 
 import torch
 
-from ..errors import UserError
-from ..options import CameraOptions
-from .base import FAR, NEAR, RasterizeMode, Renderer, RenderOutput
-
-RendererName = Literal["auto", "numba", "gsplat", "diff-gaussian"]
+from core.conventions import FAR, NEAR
+from core.errors import UserError
+from core.options import CameraOptions
+from core.options.camera import RendererName
+from core.rendering.base import RasterizeMode, Renderer, RenderOutput
 
 __all__ = [
     "FAR",
@@ -41,11 +46,11 @@ def make_renderer(
     Args:
         name: ``numba`` (CPU), ``gsplat`` (CUDA), ``diff-gaussian`` (CUDA, the fork with depth and alpha), or ``auto``:
             gsplat where there is a CUDA device and gsplat is installed and compiles, numba otherwise. The choice is
-            logged and stands in the renderer's ``name``.
-        device: where the Gaussians will be; None: the CUDA device where there is one. numba draws copies of what lies
-            on a GPU, which is slow and logged.
+            logged and is the renderer's ``name``.
+        device: where the Gaussians will be; None: the CUDA device where there is one. A CPU renderer draws copies of
+            what lies on a GPU, which is slow and logged.
         near, far: Gaussians whose centre is nearer or farther along the viewing axis are not drawn; world units.
-        rasterize_mode: what the blur by a pixel does to opacity, see `core.rendering.base.RasterizeMode`.
+        rasterize_mode: whether opacity compensates the low-pass filter, see `core.rendering.base.RasterizeMode`.
 
     Raises:
         UserError: unknown name, or the backend cannot run here.
@@ -54,23 +59,20 @@ def make_renderer(
     on_gpu = torch.cuda.is_available() if device is None else device.type != "cpu"
     if name == "auto":
         return _choose(near, far, rasterize_mode, device, on_gpu)
-    if name == "numba":
-        from .numba_backend import NumbaRenderer
-
-        if on_gpu:
-            _log.info("renderer: numba draws on the CPU, on copies of the GPU's tensors, which is slow")
-        return NumbaRenderer(near, far, rasterize_mode)
-    if device is not None and not on_gpu and name in ("gsplat", "diff-gaussian"):
+    if name not in get_args(RendererName):
+        raise UserError(f"unknown renderer {name!r}: choose one of {', '.join(get_args(RendererName))}")
+    backend = _backend(name)
+    if on_gpu and not backend.on_gpu:
+        _log.info("renderer: %s draws on the CPU, on copies of the GPU's tensors, which is slow", name)
+    if backend.on_gpu and device is not None and not on_gpu:
         raise UserError(f"the renderer {name} draws on a GPU, and the device is {device}: use --renderer numba")
-    if name == "gsplat":
-        from .gsplat_backend import GsplatRenderer
+    return backend(near, far, rasterize_mode)
 
-        return GsplatRenderer(near, far, rasterize_mode)
-    if name == "diff-gaussian":
-        from .diff_gaussian_backend import DiffGaussianRenderer
 
-        return DiffGaussianRenderer(near, far, rasterize_mode)
-    raise UserError(f"unknown renderer {name!r}: choose one of auto, numba, gsplat, diff-gaussian")
+def _backend(name: str) -> type[Renderer]:
+    """The class of a backend, by the naming convention above; imported lazily."""
+    module = import_module(f"core.rendering.{name.replace('-', '_')}_backend")
+    return getattr(module, f"{name.title().replace('-', '')}Renderer")
 
 
 def configured_renderer(options: CameraOptions, device: torch.device | None = None) -> Renderer:
@@ -82,7 +84,7 @@ def configured_renderer(options: CameraOptions, device: torch.device | None = No
 def _choose(
     near: float, far: float, rasterize_mode: RasterizeMode, device: torch.device | None, on_gpu: bool
 ) -> Renderer:
-    """gsplat on a GPU where it runs, else numba; says which and, on a GPU, why not gsplat."""
+    """gsplat on a GPU if it runs, else numba; logs the choice and, on a GPU, why it is not gsplat."""
     why = "there is no GPU in use"
     if on_gpu and importlib.util.find_spec("gsplat") is None:
         why = "gsplat is not installed: pip install -e '.[cuda]' -c constraints.txt"

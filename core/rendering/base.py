@@ -1,4 +1,4 @@
-"""What every renderer takes and returns."""
+"""Interface of the renderers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..gaussians import Gaussians
-
-# Wide enough for every point of the cube [-1, 1]^3 seen from the orbit; the published 0.5 and 2.5 cut its corners off.
-NEAR, FAR = 0.05, 10.0
+from core.cameras import Cameras
+from core.gaussians import Gaussians
 
 RasterizeMode = Literal["classic", "antialiased"]
 """classic: 3DGS; small Gaussians grow with the pixel. antialiased: less blur, and opacity falls so that a Gaussian's
@@ -29,7 +26,7 @@ class RenderOutput:
         image: ``[..., 3, H, W]`` RGB over the background: sum_i w_i c_i + (1 - alpha) background. Not clamped.
         alpha: ``[..., 1, H, W]`` coverage, sum_i w_i.
         depth: ``[..., 1, H, W]`` accumulated depth sum_i w_i z_i along the viewing axis, world units. Divide by alpha
-            for the mean depth of what is seen.
+            for the mean depth.
     """
 
     image: Tensor
@@ -42,9 +39,14 @@ class RenderOutput:
 
 
 class Renderer(Protocol):
-    """Draws Gaussians of several samples and frames from cameras, all images in one call, differentiably."""
+    """Differentiable renderer: all samples, frames and cameras in one call."""
 
     name: str
+    on_gpu: bool  # whether it draws on a GPU; of the class
+
+    def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
+        """Clipping planes in world units, and the mode; raises `UserError` where the backend cannot run."""
+        ...
 
     def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
         """Render the Gaussians of every sample and frame from their own cameras.

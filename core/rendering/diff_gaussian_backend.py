@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..errors import UserError
-from ..gaussians import Gaussians
-from .base import Batch, RasterizeMode, RenderOutput, check_planes
-from .gsplat_backend import DEVICE, background_only, cuda_batch, require_cuda
+from core.cameras import Cameras
+from core.errors import UserError
+from core.gaussians import Gaussians
+from core.rendering.base import Batch, RasterizeMode, RenderOutput, check_planes
+from core.rendering.gsplat_backend import DEVICE, background_only, cuda_batch, require_cuda
 
 _FORK = "the fork of diff-gaussian-rasterization with depth and alpha (ashawkey/diff-gaussian-rasterization)"
 
@@ -23,7 +23,7 @@ _FORK = "the fork of diff-gaussian-rasterization with depth and alpha (ashawkey/
 class DiffGaussianRenderer:
     """CUDA renderer; see `core.rendering.base.Renderer` for the call.
 
-    Where it leaves that contract, because the fork does:
+    Deviations from that contract, due to the fork:
 
     * The principal point must be the image's centre.
     * No gradients for cameras and background; inputs that ask for them are refused.
@@ -34,10 +34,11 @@ class DiffGaussianRenderer:
     Computed in float32, also under autocast; a quaternion of norm below 1e-12 counts as the identity.
 
     Raises:
-        UserError: no CUDA device, the package is not installed, or the anti-aliased mode, which the fork has not.
+        UserError: no CUDA device, the package is not installed, or the anti-aliased mode, which the fork lacks.
     """
 
     name = "diff-gaussian"
+    on_gpu = True
 
     def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)
@@ -71,7 +72,7 @@ class DiffGaussianRenderer:
         batch = cuda_batch(self.name, gaussians, cameras, background)
         if batch.gaussians.opacities.numel() == 0 or batch.background.numel() == 0:
             return background_only(batch)
-        with torch.autocast(DEVICE, enabled=False):  # bfloat16 would put the cameras 1e-3 off their place
+        with torch.autocast(DEVICE, enabled=False):  # bfloat16 would shift the cameras by 1e-3
             images = [self._draw(batch.gaussians[group], camera) for group, camera in self._cameras(batch)]
         image, alpha, depth = (torch.stack(part) for part in zip(*images, strict=True))
         return batch.output(image, alpha, depth)

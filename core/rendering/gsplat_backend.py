@@ -12,20 +12,20 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..cameras import Cameras
-from ..errors import UserError
-from ..gaussians import Gaussians
-from .base import LOW_PASS, Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
+from core.cameras import Cameras
+from core.errors import UserError
+from core.gaussians import Gaussians
+from core.rendering.base import LOW_PASS, Batch, RasterizeMode, RenderOutput, check_planes, flatten_inputs
 
-DEVICE = "cuda"  # what these backends draw on; the tests run them on the CPU with replaced kernels
+DEVICE = "cuda"  # device of these backends; tests run them on the CPU with replaced kernels
 _INSTEAD = "or choose the CPU renderer with --renderer numba"
 
 
 class GsplatRenderer:
     """CUDA renderer; see `core.rendering.base.Renderer` for the call.
 
-    Beside that contract: computed in float32, also under autocast; a quaternion of norm below 1e-12 counts as the
-    identity (and gets no gradient); skew in the intrinsics is not used. Gradients are gsplat's own. It has none for
+    In addition to that contract: computed in float32, also under autocast; a quaternion of norm below 1e-12 counts as
+    the identity (and gets no gradient); skew in the intrinsics is not used. Gradients are gsplat's own. It has none for
     the intrinsics, so intrinsics that ask for one are refused.
 
     Raises:
@@ -33,6 +33,7 @@ class GsplatRenderer:
     """
 
     name = "gsplat"
+    on_gpu = True
 
     def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)
@@ -45,7 +46,7 @@ class GsplatRenderer:
                 f"the gsplat renderer needs a package that cannot be imported ({error}): "
                 f"pip install gsplat==1.5.3 packaging, {_INSTEAD}"
             ) from error
-        try:  # The first import compiles, for minutes: better now than in the middle of the first step.
+        try:  # The first import compiles for minutes: do it now, not in the first step.
             from gsplat.cuda._backend import _C as kernels
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(_no_kernels(_cause(error))) from error
@@ -61,7 +62,7 @@ class GsplatRenderer:
         g, (height, width) = batch.gaussians, batch.cameras.size
         if g.opacities.numel() == 0 or batch.background.numel() == 0:
             return background_only(batch)
-        with torch.autocast(DEVICE, enabled=False):  # bfloat16 would put the cameras 1e-3 off their place
+        with torch.autocast(DEVICE, enabled=False):  # bfloat16 would shift the cameras by 1e-3
             pixels, alpha, _ = self._rasterization(
                 means=g.means,
                 quats=g.quats,
@@ -92,7 +93,7 @@ def _no_kernels(why: str) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """One line that says why a build failed: the compiler's first error where its output is in the text."""
+    """The cause of a failed build in one line: the compiler's first error if the text contains its output."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     errors = [line for line in lines if "error:" in line.lower()]
     line = (errors or lines or ["no message"])[0]
@@ -120,7 +121,7 @@ def cuda_batch(name: str, gaussians: Gaussians, cameras: Cameras, background: Te
                 f"the {name} renderer works on the tensors of one {DEVICE} device, "
                 f"got means on {gaussians.means.device} and {key} on {tensor.device}"
             )
-    # One list: the CPU waits for the GPU once, not seven times.
+    # One transfer: the CPU waits for the GPU once, not seven times.
     finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
     if not all(finite):
         broken = ", ".join(key for key, fine in zip(tensors, finite, strict=True) if not fine)
@@ -134,7 +135,7 @@ def cuda_batch(name: str, gaussians: Gaussians, cameras: Cameras, background: Te
 
 
 def background_only(batch: Batch) -> RenderOutput:
-    """What a batch without Gaussians or without images looks like; attached to its inputs, whose gradients are 0."""
+    """Output of a batch without Gaussians or images, connected to its inputs with zero gradients."""
     height, width = batch.cameras.size
     inputs = [getattr(batch.gaussians, field.name) for field in fields(Gaussians)]
     zero = sum(tensor.sum() for tensor in (*inputs, batch.cameras.c2w)) * 0.0

@@ -1,9 +1,8 @@
 """Gaussian splatting on the CPU: all images of a call at once, multi-threaded, differentiable.
 
 Pixel values follow gsplat's: image covariance blurred by 0.3 px^2 (anti-aliased: by 0.1 px^2, with the factor that it
-puts on the opacity), contributions under 1/255 left out, alpha at most 0.999, a pixel finished by the Gaussian that
-would leave at most 1e-4 of the light. Computed in float32. Gradients do not depend on the number of threads and repeat
-to the bit.
+puts on the opacity), contributions under 1/255 left out, alpha at most 0.999, a pixel stops at the Gaussian that would
+leave a transmittance of at most 1e-4. Computed in float32. Gradients are bit-exact for any number of threads.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from ..cameras import Cameras
-from ..cpu.jit import run_parallel
-from ..gaussians import Gaussians
-from .base import RasterizeMode, RenderOutput, check_planes, flatten_inputs
-from .numba_lists import list_bands
-from .numba_project import BAND, CHUNK, PARTIALS, RECORD, project
-from .numba_project_backward import CAMERA, project_backward
-from .numba_rasterize import rasterize
-from .numba_rasterize_backward import rasterize_backward
+from core.cameras import Cameras
+from core.cpu.jit import run_parallel
+from core.gaussians import Gaussians
+from core.rendering.base import RasterizeMode, RenderOutput, check_planes, flatten_inputs
+from core.rendering.numba_lists import list_bands
+from core.rendering.numba_project import BAND, CHUNK, PARTIALS, RECORD, project
+from core.rendering.numba_project_backward import CAMERA, project_backward
+from core.rendering.numba_rasterize import rasterize
+from core.rendering.numba_rasterize_backward import rasterize_backward
 
 _WAVE = 1 << 18  # Gaussian-image pairs projected at a time: bounds the memory of a call with many images
 _MAX_GAUSSIANS = 1 << 24  # positions in a list are kept as float32
@@ -30,12 +29,13 @@ _MAX_GAUSSIANS = 1 << 24  # positions in a list are kept as float32
 class NumbaRenderer:
     """CPU renderer; see `core.rendering.base.Renderer` for the call.
 
-    Beside that contract: NaN or infinity in a Gaussian or camera is a ValueError; a quaternion of norm below 1e-12
-    counts as the identity and gets no gradient; a Gaussian too large for float32 is not drawn. Results are float32 for
-    any input type, also under autocast. Skew in the intrinsics is not used.
+    In addition to that contract: NaN or infinity in a Gaussian or camera is a ValueError; a quaternion of norm below
+    1e-12 counts as the identity and gets no gradient; a Gaussian too large for float32 is not drawn. Results are
+    float32 for any input type, also under autocast. Skew in the intrinsics is not used.
     """
 
     name = "numba"
+    on_gpu = False
 
     def __init__(self, near: float, far: float, rasterize_mode: RasterizeMode = "classic") -> None:
         check_planes(near, far)
@@ -50,7 +50,7 @@ class NumbaRenderer:
         g = batch.gaussians
         if g.num >= _MAX_GAUSSIANS:
             raise ValueError(f"the numba renderer draws fewer than {_MAX_GAUSSIANS} Gaussians per frame, got {g.num}")
-        with torch.autocast("cpu", enabled=False):  # bfloat16 would put the cameras 1e-3 off their place
+        with torch.autocast("cpu", enabled=False):  # bfloat16 would shift the cameras by 1e-3
             views = batch.cameras.to(torch.float32)
             w2c, intrinsics = views.w2c.flatten(0, 1), views.intrinsics.flatten(0, 1)
         if not (w2c.isfinite().all() and intrinsics.isfinite().all()):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..cpu.jit import kernel, next_unit, u64
-from .numba_project import CULLED
+from core.cpu.jit import kernel, next_unit, u64
+from core.rendering.numba_project import CULLED
 
 _DIGIT = 11
 _BINS = 1 << _DIGIT

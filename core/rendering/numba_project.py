@@ -20,8 +20,8 @@ import math
 
 import numpy as np
 
-from ..cpu.jit import bits_of_float, f32, kernel, next_unit
-from .base import LOW_PASS
+from core.cpu.jit import bits_of_float, f32, kernel, next_unit
+from core.rendering.base import LOW_PASS
 
 # Fields of a projected Gaussian; 16 floats are one cache line.
 MX, MY, KX, A2, C2, LOP, DEPTH, RED, GREEN, BLUE, KY, CA, CB, HX, HY = range(15)
@@ -174,8 +174,8 @@ def _prepare(
     means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, colors: np.ndarray,
     shown: np.ndarray, roots: np.ndarray,
 ) -> tuple:  # fmt: skip
-    """What is the same in all views: which Gaussians are opaque enough to be seen, and of these, in the same order, the
-    rows of R S and log2 of the opacity, to ``shown`` [CHUNK] and ``roots`` [CHUNK, 10].
+    """View-independent values: which Gaussians are opaque enough to be seen, and of these, in the same order, the rows
+    of R S and log2 of the opacity, to ``shown`` [CHUNK] and ``roots`` [CHUNK, 10].
 
     Returns how many are shown, and how many of the Gaussians ``start .. stop - 1`` hold a non-finite value.
     """

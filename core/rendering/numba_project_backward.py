@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..cpu.jit import f32, kernel, next_unit
-from .numba_project import (
+from core.cpu.jit import f32, kernel, next_unit
+from core.rendering.numba_project import (
     CHUNK,
     CULLED,
     G_A,

@@ -1,6 +1,6 @@
 """Rasterisation on the CPU, forward: bands of pixel rows, cut into tiles, front to back.
 
-One thread draws one band. It takes the band's Gaussians in blocks, hands each to the tiles its ellipse truly touches,
+One thread draws one band. It takes the band's Gaussians in blocks, assigns each to the tiles that its ellipse touches,
 and stops when every pixel of the band is opaque. Inside a tile a Gaussian visits only the rows that its ellipse crosses
 there, and a row of 16 pixels is one branch-free loop that the compiler turns into vector instructions.
 
@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
-from ..cpu.jit import exp2, f32, kernel, next_unit, u64
-from .numba_project import (
+from core.cpu.jit import exp2, f32, kernel, next_unit, u64
+from core.rendering.numba_project import (
     A2,
     BAND,
     BLUE,
@@ -40,7 +40,7 @@ BLOCK = 512  # Gaussians passed to the tiles at a time
 MAX_ALPHA = f32(0.999)
 MIN_TRANSMITTANCE = f32(1e-4)
 _MARGIN = f32(0.02)  # pixels; bounds only need to be safe, the test of each pixel is exact
-_ALIVE_EVERY = 16  # Gaussians between two looks at whether a tile is finished
+_ALIVE_EVERY = 16  # Gaussians between two checks whether a tile is finished
 
 # Channels of a tile row while it is drawn; a pixel row of a tile is CHANNELS * TILE floats.
 _CHANNELS = 6
@@ -205,8 +205,8 @@ def rasterize(
         background: [I_all, 3].
         records, starts, entries: of this wave of images, from `project` and `list_bands`.
         images, alphas, depths: [I_all, 3 or 1, H, W] written.
-        transmittances, lasts: [I_all, H, W] written: what is left of the light, and the position in the band's list of
-            the last Gaussian drawn (-1: none). [I_all, 0, 0] when no backward pass will follow.
+        transmittances, lasts: [I_all, H, W] written: final transmittance, and the position in the band's list of the
+            last Gaussian drawn (-1: none). [I_all, 0, 0] when no backward pass will follow.
     """
     height, width = images.shape[2], images.shape[3]
     bands = starts.shape[1] - 1

@@ -2,16 +2,16 @@
 
 For a Gaussian with alpha_i, transmittance T_i in front of it and inner product s_i of its colour and depth with the
 pixel's gradient, d loss / d alpha_i = T_i s_i - (sum over those behind of w_j s_j, plus background) / (1 - alpha_i).
-Gradients are summed over a band by one thread and stored in a table with a row for each Gaussian and band, so that
-they do not depend on which thread drew what.
+Gradients are summed over a band by one thread and stored in a table with a row for each Gaussian and band, so that they
+do not depend on the assignment of threads.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..cpu.jit import exp2, f32, kernel, next_unit, u64
-from .numba_project import (
+from core.cpu.jit import exp2, f32, kernel, next_unit, u64
+from core.rendering.numba_project import (
     A2,
     BAND,
     BLUE,
@@ -38,7 +38,7 @@ from .numba_project import (
     RECORD,
     RED,
 )
-from .numba_rasterize import BLOCK, MAX_ALPHA, TILE, hand_out, rows_of
+from core.rendering.numba_rasterize import BLOCK, MAX_ALPHA, TILE, hand_out, rows_of
 
 # Channels of a tile row: transmittance, what lies behind, four output gradients, position of the last Gaussian drawn.
 _CHANNELS = 7

@@ -1,4 +1,4 @@
-"""Renders of many frames and views in calls of bounded memory, and from cameras around the object."""
+"""Renders of many frames and views with bounded memory, and from orbit cameras."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS, Cameras, orbit_cameras
+from core.cameras import Cameras, orbit_cameras
+from core.conventions import INPUT_AZIMUTHS
 from core.gaussians import Gaussians
 from core.options import CameraOptions
+from core.rendering import Renderer, configured_renderer
 
-from . import Renderer, configured_renderer
-
-# Of one render call; bounds the memory whatever the number of frames and views.
+# Of one render call; bounds the memory for any number of frames and views.
 _PIXELS_AT_ONCE = 1 << 24
 
 
@@ -30,9 +30,9 @@ def render_in_parts(
         background: RGB ``[3]``; None: white.
 
     Returns:
-        RGB ``[T, V, 3, H, W]`` and alpha ``[T, V, 1, H, W]``, both clamped to [0, 1], on the device that drew.
+        RGB ``[T, V, 3, H, W]`` and alpha ``[T, V, 1, H, W]``, both clamped to [0, 1], on the renderer's device.
     """
-    if renderer.name == "numba":
+    if not renderer.on_gpu:
         gaussians = gaussians.to("cpu")
     cameras = cameras.to(gaussians.means.device)
     at_once = max(1, _PIXELS_AT_ONCE // math.prod(cameras.size))
@@ -55,7 +55,7 @@ class OrbitRenderer:
         device: where the Gaussians will be.
 
     Attributes:
-        name: the backend that draws.
+        name: the backend.
     """
 
     def __init__(self, options: CameraOptions, size: int, device: torch.device | None = None) -> None:

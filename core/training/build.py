@@ -1,4 +1,4 @@
-"""From options to the parts of a training run: network, loaders, optimiser, schedule."""
+"""Build the parts of a training run from options: network, loaders, optimiser, schedule."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ from core.model import FastL4GM
 from core.options import Options, TrainOptions
 from core.training.order import SampleStream
 
-_LONGEST_WAIT = timedelta(hours=1)  # processes wait for the first one, which may compile for longer than the default
+_LONGEST_WAIT = timedelta(
+    hours=1
+)  # processes wait for the first one, whose compilation may take longer than the default
 _LONGEST_WARMUP = 0.3  # of the run; published warm-ups of 3,000 steps refuse shorter runs
 
 
 def make_accelerator(options: Options) -> Accelerator:
-    """The engine: devices, processes, precision, gradient accumulation; the option beats the launch config's precision.
+    """The Accelerator: devices, processes, precision, gradient accumulation; --mixed_precision overrides the launch
+    config.
 
     Several processes on a machine without accelerators are joined with gloo.
 
     Raises:
-        UserError: the tracker is unknown or not installed, fp16 is asked for without a GPU, or a device that Accelerate
-            does not give this process.
+        UserError: the tracker is unknown or not installed, fp16 is requested without a GPU, or Accelerate does not
+            assign the requested device.
     """
     train, device = options.train, options.run.device
     has_device = torch.accelerator.is_available() and device != "cpu"
@@ -46,7 +49,7 @@ def make_accelerator(options: Options) -> Accelerator:
             f"accelerate launch, and torch sees {torch.accelerator.device_count()}; use --device auto or cpu"
         )
     if train.mixed_precision == "fp16" and not has_device:
-        raise UserError("--mixed_precision fp16 needs a GPU: without one nothing would be cast; use bf16 or no")
+        raise UserError("--mixed_precision fp16 needs a GPU: on a CPU it has no effect; use bf16 or no")
     return Accelerator(
         cpu=not has_device,
         mixed_precision=train.mixed_precision,
@@ -76,7 +79,7 @@ def tracker_name(option: str) -> str | None:
 
 
 def make_model(options: Options) -> FastL4GM:
-    """The network with fresh weights, and what a training adds to it: compiling, saving memory, freezing.
+    """The network with fresh weights, set up for training: compilation, activation checkpointing, frozen parts.
 
     Raises:
         UserError: everything but the temporal attention is to be frozen, and there is none.
@@ -126,12 +129,13 @@ def make_loader(options: Options, dataset: ClipDataset, first: int, last: int) -
 
 
 def leave_sigterm_to_the_main_process(worker: int) -> None:
-    """Whoever ends a job signals all its processes; a loader that died first would take the run down unsaved."""
+    """Job systems signal all processes; a loader that ended first would stop the run before it is saved."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def parameter_groups(model: FastL4GM, options: TrainOptions) -> dict[str, dict]:
-    """What trains, by the name of its learning rate in the log: ``lr`` what LGM has too, ``lr_temporal`` the rest."""
+    """Trainable parameters by the name of their learning rate in the log: ``lr`` those of LGM, ``lr_temporal`` temporal
+    attention."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     temporal = [parameter for name, parameter in named if TEMPORAL in name]
     others = [parameter for name, parameter in named if TEMPORAL not in name]
@@ -143,7 +147,7 @@ def parameter_groups(model: FastL4GM, options: TrainOptions) -> dict[str, dict]:
 
 
 def make_optimizer(groups: dict[str, dict]) -> Optimizer:
-    """AdamW as published: betas (0.9, 0.95), weight decay 0.05 on everything that trains.
+    """AdamW as published: betas (0.9, 0.95), weight decay 0.05 on all parameters.
 
     The one-cycle schedule moves the first beta between 0.85 and 0.95, as published.
     """
@@ -168,14 +172,14 @@ def make_schedule(
 
     Args:
         optimizer: fresh, or with a loaded state.
-        peaks: learning rate of each parameter group at the top.
+        peaks: peak learning rate of each parameter group.
         options: its warm-up.
         total_steps: length of the run.
         step: steps done.
         processes: of the run.
     """
     warmup_steps = options.warmup_steps / (processes if options.share_warmup else 1)
-    # The last step stands one before the end of the cycle, where the rate is still above zero.
+    # The run ends one step before the cycle does, so that the last rate is above zero.
     warmup = min(warmup_steps / total_steps, _LONGEST_WARMUP)
     schedule = OneCycleLR(optimizer, max_lr=list(peaks), total_steps=total_steps + 1, pct_start=warmup)
     if step:

@@ -1,4 +1,4 @@
-"""Validation: means over the whole set, beside those of static Gaussians and of the front video alone."""
+"""Validation: means over the whole set, compared with static Gaussians and with the front video alone."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Validation:
     """Means over all validation clips, each over images; PSNR in dB.
 
     Attributes:
-        psnr_novel: views that are no input, all frames.
+        psnr_novel: views that are not inputs, all frames.
         psnr_novel_frozen: the same with the Gaussians of frame 0 at every time.
-        psnr_novel_single: the same from the front video alone, the side views blank.
+        psnr_novel_single: the same from the front video alone.
         psnr_input: the four input views (of later frames only view 0 is an input).
         ssim_novel: SSIM of the novel views.
         lpips_novel: their LPIPS distance; None where it is switched off or its weights are not installed.
-        clips: number of different clips that were read.
+        clips: number of distinct clips.
         images: number of novel images.
         input_images: number of input images.
     """
@@ -53,13 +53,13 @@ class Validation:
 
 
 def load_validation_lpips(options: TrainOptions) -> Lpips | None:
-    """LPIPS in float32 for validations; None where it is switched off or, said once, not installed."""
+    """LPIPS in float32 for validations; None if it is switched off or not installed, which is logged."""
     if not options.eval_lpips:
         return None
     try:
         find_weights()
     except UserError as error:
-        logger.warning("validation goes without LPIPS: %s", error)
+        logger.warning("validation without LPIPS: %s", error)
         return None
     return load_lpips()
 
@@ -76,7 +76,7 @@ def evaluate(
 ) -> tuple[Validation, ClipBatch, Tensor]:
     """Validate ``model``, with the clips divided among the processes.
 
-    Every process makes the same number of forward passes, as sharded weights need; a clip that pads the last round is
+    Every process makes the same number of forward passes, as sharded weights require; clips that pad the last round are
     not counted twice.
 
     Returns:
@@ -114,7 +114,7 @@ def evaluate(
 
 
 def _share(dataset: Dataset, accelerator: Accelerator) -> Iterator[tuple[ClipBatch, bool]]:
-    """This process's clips, one a batch, and whether each counts."""
+    """This process's clips, one per batch, and whether each is counted."""
     mine = range(accelerator.process_index, len(dataset), accelerator.num_processes)
     rounds = -(-len(dataset) // accelerator.num_processes)
     padded = [*mine, *[0] * (rounds - len(mine))]

@@ -1,4 +1,4 @@
-"""The log of a run: JSON lines, the same numbers in a tracker, means and times between log lines."""
+"""The log of a run: JSON lines, the same numbers in a tracker, means and timings between log lines."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ UNITS = {
     "rgb": "mean squared error, colours in [0, 1]",
     "alpha": "mean squared error, opacity in [0, 1]",
     "lpips": "LPIPS distance (VGG16)",
-    "ssim": "1 - SSIM as a training term, SSIM in validations",
-    "temporal": "mean squared error of changes from frame to frame",
     "hull": "world units",
     "total": "weighted sum of the terms",
 }
@@ -57,7 +55,7 @@ class RunLog:
             raise UserError(f"cannot make the workspace {workspace}: {error.strerror}; choose another") from error
 
     def begin(self, step: int, **values: object) -> None:
-        """Record a start, on a line of its own whatever a kill left behind."""
+        """Record a start, on a new line even after a truncated one."""
         if self.accelerator.is_main_process and self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
             with self.path.open("a") as file:
                 file.write("\n")
@@ -77,11 +75,11 @@ class RunLog:
 def read_log(workspace: Path) -> list[dict]:
     """The records of a run in order, as if it had never been interrupted.
 
-    A run that is resumed from a saved state repeats the steps since then; the later record counts. A line that a kill
-    cut short is left out.
+    A run resumed from a saved state repeats the steps since then; the later record counts. Truncated lines of a killed
+    run are skipped.
 
     Raises:
-        UserError: there is no log, or a line is no record.
+        UserError: there is no log, or a line is not a record.
     """
     path = workspace / LOG_FILE
     if not path.is_file():
@@ -95,7 +93,7 @@ def read_log(workspace: Path) -> list[dict]:
             cut = cut or number
             continue
         if cut and record["kind"] != "start":
-            raise UserError(f"{path}, line {cut} is no record, and no new start follows it: the file is damaged")
+            raise UserError(f"{path}, line {cut} is not a record, and no new start follows it: the file is damaged")
         if record["kind"] == "start":
             records, cut = [old for old in records if old["step"] <= record["step"] or old["kind"] == "start"], 0
         records.append(record)
@@ -113,13 +111,13 @@ class Meter:
         self._batches, self._waited, self._started = 0, 0.0, time.perf_counter()
 
     def add(self, terms: dict[str, Tensor], finite: bool) -> None:
-        """Account for one batch; one without a finite loss does not count."""
+        """Add one batch; batches without a finite loss are skipped."""
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + (value.detach() if finite else torch.zeros_like(value))
         self._batches += finite
 
     def timed(self, loader: Iterable[ClipBatch]) -> Iterator[ClipBatch]:
-        """The loader's batches; the time until each is there counts as waiting for data."""
+        """The loader's batches; the time until each arrives counts as waiting for data."""
         clock = time.perf_counter()
         for batch in loader:
             self._waited += time.perf_counter() - clock
@@ -128,7 +126,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Previews, validation and saving are no part of a step."""
+        """Exclude previews, validation and saving from the time of a step."""
         clock = time.perf_counter()
         yield
         self._started += time.perf_counter() - clock

@@ -1,6 +1,12 @@
-"""What a step minimises: the loss of LGM and L4GM, and this project's additions to it."""
+"""What a step minimises: the loss of LGM and L4GM, and this project's further terms.
+
+A new term is a function in `TERMS` and its weight ``lambda_NAME`` in `core.options.train`; log and report show it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,17 +20,44 @@ from core.options import TrainOptions
 from core.rendering import RenderOutput
 
 
+@dataclass(frozen=True)
+class StepResult:
+    """What a term is computed from.
+
+    Attributes:
+        gaussians: of the network, leading axes ``[B, T]``.
+        render: of these from the cameras of the batch ``[B, T, V]``.
+        batch: the ground truth.
+        generator: on the CPU, for random choices of a term.
+    """
+
+    gaussians: Gaussians
+    render: RenderOutput
+    batch: ClipBatch
+    generator: torch.Generator
+
+
+def hull_term(result: StepResult) -> Tensor:
+    """Distance of the Gaussians from the front of the visual hull, world units."""
+    batch = result.batch
+    return hull_depth_error(result.gaussians, batch.cameras, batch.masks, batch.grid.shape[2], result.generator)
+
+
+TERMS: Mapping[str, Callable[[StepResult], Tensor]] = {"hull": hull_term}
+"""Name -> a scalar, weighted by ``--lambda_NAME`` and not computed where that is 0."""
+
+
 class Objective:
     """Terms of a batch and their weighted sum; each is a mean over samples.
 
-    What is drawn at random (views for LPIPS, rays for the hull) depends on seed and step alone, so that all samples of
-    a step are treated alike, however they are spread over processes and batches.
+    Random choices (views for LPIPS, rays for the hull) depend on seed and step only, so that results do not depend on
+    how samples are split over processes and batches.
     """
 
     def __init__(self, options: TrainOptions, seed: int = 0) -> None:
         """
         Raises:
-            UserError: LPIPS has a weight and its own weights are not installed.
+            UserError: LPIPS is enabled and its network weights are not installed.
         """
         self.options, self.seed = options, seed
         self.weights = LossWeights(lpips=options.lambda_lpips)
@@ -39,7 +72,10 @@ class Objective:
         terms = training_loss(
             render.image, render.alpha, batch.images, batch.masks, self.weights, self.perceptual, chosen
         )
-        if self.options.lambda_hull:
-            terms["hull"] = hull_depth_error(gaussians, batch.cameras, batch.masks, batch.grid.shape[2], generator)
-            terms["total"] = terms["total"] + self.options.lambda_hull * terms["hull"]
+        result = StepResult(gaussians, render, batch, generator)
+        for name, term in TERMS.items():
+            weight = getattr(self.options, f"lambda_{name}")
+            if weight:
+                terms[name] = term(result)
+                terms["total"] = terms["total"] + weight * terms[name]
         return {**terms, "psnr": psnr(render.image.detach().clamp(0, 1), batch.images).mean()}

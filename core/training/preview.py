@@ -1,4 +1,4 @@
-"""Pictures of a batch, for people."""
+"""Preview pictures of a batch."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from core.cli import run
+from core.cli import parser_errors_in_one_line, run
 from core.errors import UserError
 from core.files import atomic_path
 from core.training.log import UNITS, read_log
@@ -44,7 +44,8 @@ class ReportOptions:
 
 def main() -> None:
     """Parse, read, write."""
-    options = tyro.cli(ReportOptions, description=__doc__)
+    with parser_errors_in_one_line():
+        options = tyro.cli(ReportOptions, description=__doc__)
     if options.workspace is None:
         raise UserError("WORKSPACE is missing: python -m core.training.report WORKSPACE, the folder of a training run")
     text = page(options.workspace, read_log(options.workspace))

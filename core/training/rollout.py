@@ -22,11 +22,11 @@ def predict(model: nn.Module, grid: ViewGrid, renderer: Renderer, side_views: Si
 def predict_in_turn(model: nn.Module, grid: ViewGrid, renderer: Renderer) -> Gaussians:
     """Autoregression: frame t sees its own view 0 and, from the side, renders of the Gaussians of frame t - 1.
 
-    No gradient flows through those renders: each frame learns to work from what the network gives, as at inference.
+    No gradient flows through those renders: each frame learns from the network's own output, as at inference.
 
     Args:
-        model: sees one frame at a time, so its temporal attention has nothing to attend to but that frame.
-        grid: the side views of frames 1, 2, ... give their cameras only.
+        model: sees one frame at a time, so temporal attention is limited to that frame.
+        grid: of the side views of frames 1, 2, ... only the cameras are used.
         renderer: draws the side views on white.
     """
     images, cameras = grid.view_images, grid.view_cameras

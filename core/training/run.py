@@ -50,7 +50,7 @@ def make_renderer_in_turn(options: Options, accelerator: accelerate.Accelerator)
     gsplat compiles its kernels at first use, and processes that compile at the same time delete each other's build.
 
     Raises:
-        UserError: the renderer cannot run on this machine, or on another one of the run.
+        UserError: the renderer cannot run on this or another machine of the run.
     """
 
     def make() -> Renderer:
@@ -137,7 +137,7 @@ class Training:
 
     def _load(self, state: Path) -> None:
         load_run(self.accelerator, state)
-        self.accelerator.step = 0  # its batch counter: the resumed run may accumulate another number of batches
+        self.accelerator.step = 0  # its batch counter: the resumed run may accumulate a different number of batches
         for name, (before, now) in (self.start.changed or {}).items():
             self._inform(f"resume: --{name} is {now} from here on; it was {before}")
         self._inform(f"resume: step {self.progress.step} of {self.progress.total_steps}")

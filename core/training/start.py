@@ -47,8 +47,8 @@ def decide(options: Options) -> Start:
     """Apply the rules above.
 
     Raises:
-        UserError: the workspace holds a run that started from something else or has another network, or the folder
-            given is not a saved state.
+        UserError: the workspace holds a run with another start or another network, or the given folder is not a saved
+            state.
     """
     resume, workspace = options.run.resume, Path(options.run.workspace)
     states = saved_states(workspace)
@@ -76,7 +76,7 @@ def _resume_run(options: Options, workspace: Path, state: Path) -> Start:
 
 def _resume_elsewhere(options: Options, state: Path) -> Start:
     if state not in saved_states(state.parent.parent):
-        raise UserError(f"--resume {state} is a folder but no saved state; use a folder WORKSPACE/state/NUMBER")
+        raise UserError(f"--resume {state} is a folder but not a saved state; use a folder WORKSPACE/state/NUMBER")
     changed = _changes(read_options(state.parent.parent), options, state.parent.parent)
     return Start(f"resume: {state}, in a new workspace", state=state, origin=str(state), changed=changed)
 
@@ -96,7 +96,7 @@ def read_options(workspace: Path) -> dict[str, dict[str, object]]:
         ) from error
     options = {"run": options.get("train"), **options}  # version 0.1 had these options under train
     if not all(isinstance(options.get(section), dict) for section in ("model", "camera", "data", "train", "run")):
-        raise UserError(f"{path} holds no options of a run; choose another --workspace")
+        raise UserError(f"{path} does not hold options of a run; choose another --workspace")
     return options
 
 

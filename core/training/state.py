@@ -1,4 +1,4 @@
-"""Saved states of a run: progress counters, saving whole or not at all, cleaning up."""
+"""Saved states of a run: progress counters, atomic saving, cleaning up."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Progress:
 
 
 def save_run(accelerator: Accelerator, workspace: Path, progress: Progress, keep: int) -> None:
-    """Save what a bit-exact continuation needs in ``<workspace>/state/<step>``; whole or not at all.
+    """Save everything for a bit-exact continuation in ``<workspace>/state/<step>``, atomically.
 
     Args:
         keep: number of newest states to keep, this one included.
@@ -92,16 +92,16 @@ def save_run(accelerator: Accelerator, workspace: Path, progress: Progress, keep
 
 
 def load_run(accelerator: Accelerator, state: Path) -> None:
-    """Read a saved state back into everything that is registered with the engine.
+    """Load a saved state into all objects registered with the Accelerator.
 
     Raises:
-        UserError: a file of it is missing or damaged, or the state is of another run (`Progress.load_state_dict`).
+        UserError: a file is missing or damaged, or the state belongs to another run (`Progress.load_state_dict`).
     """
     try:
         accelerator.load_state(str(state))
     except UserError:
         raise
-    except Exception as error:  # whatever readers of safetensors, torch files and pickles raise
+    except Exception as error:  # errors of the readers of safetensors, torch files and pickles
         raise UserError(
             f"the saved state {state} cannot be read ({reason(error)}): remove it, and the run goes on from the one "
             f"before; or start a new --workspace from its weights"

@@ -1,4 +1,4 @@
-"""One optimiser step: forward, loss, backward, and what happens when a number is not finite."""
+"""One optimiser step: forward, loss, backward; handling of non-finite numbers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ MOST_SKIPPED_IN_A_ROW = 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch gave.
+    """Result of a batch.
 
     Attributes:
         terms: the loss by term, on this process.
         finite: this process's loss was finite.
         images: the render ``[B,T,V,3,H,W]``.
         complete: the batch ended an optimiser step, made or skipped.
-        skipped: the clips of a step that was skipped, on all processes; those at fault where that is known.
-        stop: some process was asked to stop; all processes receive it after the same step.
+        skipped: the clips of a skipped step, on all processes; only the faulty ones if they are known.
+        stop: some process received a stop signal; all processes agree on it after the same step.
     """
 
     terms: dict[str, Tensor]
@@ -51,8 +51,8 @@ class Outcome:
 class Stepper:
     """Model, optimiser and schedule of a run; one call is one step.
 
-    A step whose loss or gradient is not finite on any process is skipped on all of them: weights, optimiser and
-    average stay as they were, the schedule goes on. After 20 such steps in a row the run has diverged.
+    A step whose loss or gradient is not finite on any process is skipped on all of them: weights, optimiser and average
+    stay unchanged, the schedule advances. After 20 such steps in a row the run has diverged.
     """
 
     accelerator: Accelerator
@@ -91,7 +91,7 @@ class Stepper:
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.train.gradient_clip)
                 finite, stop = self._agree(not self._at_fault and bool(torch.isfinite(norm)))
             if finite or self.accelerator.scaler is not None:
-                self.optimizer.step()  # with fp16 the scaler itself leaves such steps out, and lowers its scale
+                self.optimizer.step()  # with fp16 the scaler itself skips such steps and lowers its scale
             if complete:
                 self.schedule.step()
                 if finite and self.average is not None:
@@ -103,7 +103,7 @@ class Stepper:
     def _forward(self, batch: ClipBatch, step: int) -> tuple[dict[str, Tensor], Tensor]:
         gaussians = predict(self.model, batch.grid, self.renderer, self.options.side_views.side_views)
         finite = gaussians.is_finite()
-        if not finite:  # renderers refuse such Gaussians, and yet every process must get to its backward pass
+        if not finite:  # renderers refuse such Gaussians, but every process must reach its backward pass
             gaussians = gaussians.map(lambda field: torch.where(torch.isfinite(field), field, 0.5))
         render = self.renderer(gaussians, batch.cameras)
         terms = self.objective(gaussians, render, batch, step)
@@ -112,19 +112,19 @@ class Stepper:
         return terms, render.image.detach()
 
     def _agree(self, finite: bool) -> tuple[bool, bool]:
-        """Whether all processes are finite, and whether any was asked to stop."""
+        """Whether all processes are finite, and whether any received a stop signal."""
         flags = torch.tensor([not finite, self.request.asked], dtype=torch.float32, device=self.accelerator.device)
         not_finite, stops = self.accelerator.reduce(flags, "sum").tolist()
         return not_finite == 0, stops > 0
 
     def _account(self, finite: bool, step: int) -> tuple[str, ...]:
-        """The clips of a skipped step, and the end of a run that skips nothing else."""
+        """The clips of a skipped step; ends a run that skips too many in a row."""
         at_fault, names = self._at_fault, self._names
         self._names, self._at_fault = [], []
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if finite:
             return ()
-        blamed = gather_object(at_fault)  # empty on all processes alike where only the gradient is not finite
+        blamed = gather_object(at_fault)  # empty on all processes if only the gradient is not finite
         clips = tuple(blamed or gather_object(names))
         if self.accelerator.is_main_process:
             logger.warning("step %d skipped: loss or gradient not finite; clips %s", step + 1, ", ".join(clips))

@@ -1,10 +1,10 @@
-"""The first frame's side views: image files of the user's or of infer_3d, or generated ones.
+"""The first frame's side views: image files of the user or of infer_3d, or generated ones.
 
 image files, completed by a view generator -> fused into Gaussians -> aligned with the frame -> four consistent views
 └─────────────────────── for every candidate; the one that matches the frame best is kept ───────────────────────┘
 
 Images that an earlier run wrote are recognised by the record in its metadata: they are taken only if they came from
-this very video. What infer_4d made for itself is made anew, since a checkpoint or an option may have changed.
+this very video. Views that infer_4d generated are generated again, since a checkpoint or an option may have changed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.cameras import INPUT_AZIMUTHS
+from core.conventions import INPUT_AZIMUTHS, NUM_VIEWS
 from core.errors import UserError
 from core.images import resize_area
 from core.inference.align import Lifted, lift
 from core.inference.inputs import Source
 from core.inference.network import Network
 from core.inference.outputs import read_record
-from core.multiview.files import NUM_VIEWS, find_views, load_views, unlikeness, view_paths
+from core.multiview.files import find_views, load_views, unlikeness, view_paths
 from core.multiview.generators import CandidateViews, Frame, ViewGenerator
 from core.options.views import ViewOptions
 from core.rendering.orbit import OrbitRenderer
 
 UNLIKE = 0.6  # of `unlikeness`; first frames of different videos were 0.75 or more apart
-BLANK = 0.03  # a frame that nowhere differs more from white shows nothing
+BLANK = 0.03  # frames that differ less from white are blank
 IMAGE_FILES = "image files"
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class BestCandidate:
     Attributes:
         lifted: its aligned Gaussians.
         views: the views that they were fused from.
-        origin: what made the views, in words.
+        origin: what made the views, as text.
         ranking: of all candidates, best first: label, pose, error and PSNR against the frame.
     """
 
@@ -67,8 +67,8 @@ def lift_frame(
     Args:
         name: of the video, for messages.
         frame: its first frame.
-        files: own raw views by number; they replace generated ones, and with all four none are generated.
-        generator: called when one is needed.
+        files: the user's raw views by number; they replace generated ones, and with all four none are generated.
+        generator: called if views must be generated.
         network: fuses the views.
         orbit: renders.
         options: candidates, azimuths, alignment.
@@ -105,11 +105,11 @@ def _candidates(
     azimuths: Sequence[float],
     options: ViewOptions,
 ) -> tuple[str, Iterator[CandidateViews]]:
-    """What makes the views, in words, and the views."""
+    """Origin of the views as text, and the views."""
     if len(given) == len(azimuths):
         return IMAGE_FILES, iter([CandidateViews(IMAGE_FILES, torch.stack([given[view] for view in sorted(given)]))])
     maker = generator()
-    # The view at a given one's place is replaced, so it may be anything: the frame itself.
+    # Views that are given replace generated ones, so any azimuth will do there: the frame's own.
     missing = [0.0 if view in given else azimuth for view, azimuth in enumerate(azimuths)]
     generated = maker.generate(frame, options.candidates, missing)
     if not given:
@@ -158,9 +158,9 @@ def _warn_if_unlike(source: Source, paths: list[Path]) -> None:
 
 
 def find_raw_views(source: Source, workspace: Path, generator: str) -> dict[int, Path]:
-    """Raw views for the lift by number, ``<name>_mv_000.png`` ..., as a multi-view model made them elsewhere.
+    """Raw views by number, ``<name>_mv_000.png`` ..., made elsewhere by a multi-view model.
 
-    A generator that is named makes all views where all four are there, and the missing ones where some are.
+    A generator named by the user makes all views if all four exist, and the missing ones if some exist.
 
     Raises:
         UserError: the generator is ``files`` and they are incomplete, or there are none of this video.
@@ -193,7 +193,7 @@ def _first_usable(
 
 
 def _interrupted(record: Mapping[str, object] | None, found: Mapping[int, Path]) -> bool:
-    """Whether a run of ours ended before it had written all views that it recorded."""
+    """Whether an earlier run ended before it had written all views of its record."""
     if record is None or len(found) == NUM_VIEWS:
         return False
     tag = next(iter(found.values())).stem[:-4]  # NAME or NAME_mv
