@@ -231,7 +231,10 @@ def test_a_checkpoint_of_another_network_is_named_with_both_numbers(
         ({"data_path": "none.json"}, "none.json: there is no such file"),
         ({"data_path": ""}, "--data_path is missing"),
         ({"config": "l99"}, "--config l99 is unknown"),
-        ({"load": "none.pt"}, "checkpoint none.pt does not exist"),
+        (
+            {"load": "none.pt"},
+            r"checkpoint none\.pt \(--load\) does not exist; published ones are on .* airsplay/lact_nvs",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(options: NvsOptions, changes: dict, message: str) -> None:

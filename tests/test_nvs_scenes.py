@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from core.cameras import FOVY, ORBIT_RADIUS, Cameras
+from core.cameras import Cameras
+from core.conventions import FOVY, ORBIT_RADIUS
 from core.errors import UserError
 from core.images import load_image, on_white
 from core.losses import psnr

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from core.cameras import Cameras
 from core.checkpoint import save_weights
+from core.devices import choose_device
 from core.errors import UserError
 from core.files import atomic_path, check_workspace
 from core.images import contact_sheet, save_image, to_uint8
-from core.inference.network import choose_device
 from core.lact import LaCT, SceneState
 from core.losses import SSIM_WINDOW, psnr, ssim
 from core.lpips import Lpips, load_lpips

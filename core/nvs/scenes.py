@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.cameras import ORBIT_RADIUS, Cameras, flip_opengl_opencv
+from core.cameras import Cameras, flip_opengl_opencv
+from core.conventions import ORBIT_RADIUS
 from core.data.clips import BrokenClip, Clip
 from core.data.lists import read_groups
 from core.errors import UserError, reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.lact import LaCT
+from core.places import find
 from core.tensor_files import read_tensors
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
@@ -22,6 +24,10 @@ def load_lact(model: LaCT, path: str | Path) -> None:
         UserError: as `core.tensor_files.read_tensors`; or the file is of a network of other sizes, is none of LaCT, or
             holds NaN or infinity.
     """
+    if not os.path.lexists(find(path)):
+        raise UserError(
+            f"checkpoint {path} (--load) does not exist; published ones are on Hugging Face, airsplay/lact_nvs"
+        )
     state, _ = read_tensors(path)
     own = model.state_dict()
     if "input_linear.weight" not in state:
