@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,27 @@ def test_distortion_is_refused_and_removed(tmp_path: Path) -> None:
     assert psnr(posed.images, expected).mean() > 22
     bent = torch.stack([load_image(path.parent / f"images/frame_{i}.png") for i in range(5)])
     assert psnr(bent, expected).mean() < psnr(posed.images, expected).mean() - 3
+
+
+def test_without_opencv_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match="undistortion needs OpenCV: pip install opencv-python-headless"):
+        convert_scene(write_transforms(tmp_path / "in"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("shared", "message"),
+    [
+        ({"camera_model": "OPENCV_FISHEYE"}, "frame 0: its lens is a fisheye"),
+        ({"frames": []}, "it has no frames"),
+        ({"frames": [{"file_path": "images/frame_0.png"}]}, "frame 0: 'transform_matrix' is missing"),
+    ],
+)
+def test_scenes_that_cannot_be_converted_are_named(tmp_path: Path, shared: dict, message: str) -> None:
+    path = write_transforms(tmp_path / "in")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **shared}))
+    with pytest.raises(UserError, match=message):
+        convert_scene(path, tmp_path / "out")
 
 
 def test_the_converted_world_is_the_published_one(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -161,5 +162,16 @@ def test_the_command_line_trains_and_the_network_learns(
 
 
 def test_too_few_views_are_named(scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"opencv_cameras\.json has 8 views, and --num_all_views asks for 9"):
+    with pytest.raises(UserError) as caught:
         NvsTraining(options_for(scenes, tmp_path, num_all_views=9)).run()
+    assert re.fullmatch(r"\S*opencv_cameras\.json has 8 views, and --num_all_views asks for 9", str(caught.value))
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_and_keep_their_names(scenes: Path, tmp_path: Path) -> None:
+    NvsTraining(options_for(scenes, tmp_path / "plain", steps=2)).run()
+    NvsTraining(options_for(scenes, tmp_path / "compiled", steps=2, compile=True)).run()
+    plain, compiled = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    assert plain.keys() == compiled.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, atol=1e-3, rtol=0)

@@ -33,7 +33,7 @@ class FastWeights(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Rate of each token's part in the update of each matrix, ``[n, l, 1]``."""
+    """Rate of each token's part in the update of each matrix, float32 ``[n, l, 1]``."""
 
     lr0: Tensor
     lr1: Tensor
@@ -55,9 +55,9 @@ def gradients(weights: FastWeights, k: Tensor, v: Tensor, rates: Rates) -> FastW
     c_gradient = hidden_gradient * gate
     a_gradient = hidden_gradient * c * slope * (1 + a * (1 - slope))
     return FastWeights(
-        w0=(k * rates.lr0).mT @ a_gradient,
-        w1=(gate * c * rates.lr1).mT @ v,
-        w2=(k * rates.lr2).mT @ c_gradient,
+        w0=(k * rates.lr0).to(k.dtype).mT @ a_gradient,
+        w1=(gate * c * rates.lr1).to(k.dtype).mT @ v,
+        w2=(k * rates.lr2).to(k.dtype).mT @ c_gradient,
     )
 
 

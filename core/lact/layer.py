@@ -79,7 +79,7 @@ class FastWeightLayer(nn.Module):
         for start, end, writes, reads in operations:
             part = slice(start, end)
             if writes:
-                chunk = Rates(*(rate[:, part].to(k.dtype) for rate in rates))
+                chunk = Rates(*(rate[:, part] for rate in rates))
                 weights = update(weights, norms, k[:, part], v[:, part], chunk, self.muon_steps)
             if reads:
                 outputs.append(weights(q[:, part]))

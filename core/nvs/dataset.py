@@ -24,9 +24,6 @@ class ViewDataset(Dataset):
         views: of a sample.
         normalize: move the cameras to a frame of their own.
         seed: of all choices.
-
-    Raises:
-        UserError: a scene has too few views.
     """
 
     def __init__(self, scenes: Sequence[Scene], size: tuple[int, int], views: int, normalize: bool, seed: int) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import multiprocessing
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -112,7 +114,20 @@ class NvsTraining:
         return self.accelerator.prepare_data_loader(loader)
 
     def run(self) -> None:
-        """Train until the end or SIGTERM, after which the same command goes on."""
+        """Train until the end or SIGTERM, after which the same command goes on.
+
+        Raises:
+            UserError: a picture cannot be read, a scene has too few views.
+        """
+        try:
+            self._train()
+        except BaseException as error:
+            end_loader_processes()
+            if isinstance(error, UserError):  # a loader's process puts its whole trace before the message
+                raise UserError(error.args[0].strip().rpartition("UserError: ")[2]) from error
+            raise
+
+    def _train(self) -> None:
         self._begin()
         meter, options, device = Meter(), self.options, self.accelerator.device
         bar = tqdm(
@@ -145,14 +160,10 @@ class NvsTraining:
 
     def _predict(self, batch: PosedImages) -> tuple[Tensor, Tensor]:
         """Predicted and true targets ``[b, t, 3, h, w]``."""
-        inputs, targets = batch[:, : self.options.num_input_views], batch[:, -self._num_targets :]
+        inputs, targets = batch[:, : self.options.num_input_views], batch[:, -self.options.num_target_views :]
         with self.accelerator.autocast():
             images = self.model(inputs.images, inputs.cameras, targets.cameras)
         return images.float(), targets.images
-
-    @property
-    def _num_targets(self) -> int:
-        return self.options.num_target_views
 
     def _step(self, batch: PosedImages) -> tuple[dict[str, Tensor], bool, bool]:
         """One step; the terms of its loss, whether it was made, and whether the run is to stop."""
@@ -228,6 +239,13 @@ class NvsTraining:
     def _inform(self, line: str) -> None:
         if self.accelerator.is_main_process:
             logger.info("%s", line)
+
+
+def end_loader_processes() -> None:
+    """After an error: at exit Python sends them SIGTERM, which they ignore, and would wait for them for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports their end as another error
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def make_optimizer(model: LaCT, options: NvsTrainOptions) -> AdamW:
