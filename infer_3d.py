@@ -4,11 +4,11 @@ python infer_3d.py nano --test_path video.mp4
 python infer_3d.py big --workspace results --resume pretrained/recon.safetensors \
         --num_frames 1 --test_path data_test/x.mp4
 python infer_3d.py big --test_path picture.png                                 # LGM's own way, with its checkpoint
-python infer_3d.py big --prompt "a hamburger"
+python infer_3d.py big --test_path picture.png --prompt "a fox"                # the text helps ImageDream
+python infer_3d.py big --prompt "a hamburger"                                  # MVDream
 """
 
 from core.cli import parse_options, run
-from core.errors import UserError
 from core.inference.inputs import open_sources, run_all
 from core.inference.outputs import lift_outputs
 from core.inference.programs import lift_prompt, lift_video
@@ -22,13 +22,11 @@ def main() -> None:
     options = parse_options(description, offer=INFER_3D)
     infer, views, workspace = options.infer, options.views, options.run.workspace
     session = Session(options, still=True)
-    if views.prompt and infer.test_path:
-        raise UserError(f"--prompt {views.prompt!r} and --test_path {infer.test_path} at once: give one of them")
-    if views.prompt:
+    if views.prompt and not infer.test_path:
         lift_prompt(session, views.prompt)
         return
-    names = (infer.test_path, workspace, infer.target_fps)
-    sources = open_sources(*names, lift_outputs, views.recenter, infer.allow_background)
+    names = (infer.test_path, workspace, options.input)
+    sources = open_sources(*names, lift_outputs, views.recenter)
     run_all(sources, lambda source: lift_video(session, source))
 
 

@@ -7,6 +7,7 @@ r"""Turn a video into a sequence of 3D Gaussians.
 
 from core.cli import parse_options, run
 from core.errors import UserError
+from core.export.formats import check_formats
 from core.inference.inputs import open_sources, run_all
 from core.inference.outputs import sequence_outputs
 from core.inference.programs import reconstruct_video
@@ -21,8 +22,10 @@ def main() -> None:
     infer, views = options.infer, options.views
     if views.prompt:
         raise UserError("--prompt is for infer_3d.py: infer_4d.py needs a video")
-    names = (infer.test_path, options.run.workspace, infer.target_fps)
-    sources = open_sources(*names, sequence_outputs, views.recenter, infer.allow_background)
+    check_formats(infer.export)
+    names = (infer.test_path, options.run.workspace, options.input)
+    every = bool(infer.interpresume) and options.side_views.inserted_side_views == "first"
+    sources = open_sources(*names, sequence_outputs, views.recenter, every)
     run_all(sources, lambda source: reconstruct_video(session, source))
 
 

@@ -9,8 +9,12 @@ DATA_PACKAGES = {f"l4gm.{folder.replace('/', '.')}": folder for folder in DATA}
 setup(
     packages=["l4gm", *CORE, *DATA_PACKAGES],
     py_modules=[
-        f"l4gm.scripts.{script}" for script in ("main", "infer_3d", "infer_4d", "infer_nvs", "train_nvs", "eval")
+        f"l4gm.scripts.{script}"
+        for script in ("main", "infer_3d", "infer_4d", "infer_nvs", "train_nvs", "matte", "eval", "export", "view")
     ],
     package_dir={"l4gm.core": "core", "l4gm.scripts": ".", **DATA_PACKAGES},
-    package_data={f"l4gm.{folder.replace('/', '.')}": [pattern] for folder, pattern in DATA.items()},
+    package_data={
+        **{f"l4gm.{folder.replace('/', '.')}": [pattern] for folder, pattern in DATA.items()},
+        "l4gm.core.export": ["player.*", "vendor/*/*"],
+    },
 )

@@ -68,7 +68,7 @@ class Stopwatch:
 def run(session: Session) -> None:
     """infer_4d on the session's video."""
     options = session.options
-    names = (options.infer.test_path, options.run.workspace, options.infer.target_fps)
+    names = (options.infer.test_path, options.run.workspace, options.input)
     for source in open_sources(*names, sequence_outputs):
         reconstruct_video(session, source)
 

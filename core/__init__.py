@@ -15,6 +15,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/places.py            weights, protocols and lists, found from any folder
     core/devices.py           --device as torch's device
     core/images.py            pixels and picture files
+    core/ffmpeg.py            the ffmpeg program
     core/media.py             videos in and out
     core/ply.py               Gaussians <-> .ply as common viewers read it
     core/tensor_files.py      named tensors from untrusted files
@@ -28,8 +29,10 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
     core/lpips.py             the perceptual distance
     core/losses.py            training terms, PSNR, SSIM
+    core/export/              sequences of Gaussians -> packed clip, HTML player, other projects' formats, viewer
     core/data/                clips -> samples; side_views: where views 1, 2, ... come from, everywhere
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
+    core/matting/             any video -> its object on white, cropped: which frames, which matte, which crop
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
     core/evaluation/          protocols, systems under test, baselines, metrics, reports

@@ -80,9 +80,14 @@ class Cameras:
         """The same cameras with other leading axes."""
         return replace(self, c2w=self.c2w.reshape(*shape, 4, 4), intrinsics=self.intrinsics.reshape(*shape, 3, 3))
 
-    def to(self, target: torch.device | torch.dtype | str) -> Cameras:
+    def to(self, target: torch.device | torch.dtype | str, non_blocking: bool = False) -> Cameras:
         """Move to a device or cast to a floating-point type."""
-        return replace(self, c2w=self.c2w.to(target), intrinsics=self.intrinsics.to(target))
+        c2w, intrinsics = (tensor.to(target, non_blocking=non_blocking) for tensor in (self.c2w, self.intrinsics))
+        return replace(self, c2w=c2w, intrinsics=intrinsics)
+
+    def pin_memory(self) -> Cameras:
+        """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
+        return replace(self, c2w=self.c2w.pin_memory(), intrinsics=self.intrinsics.pin_memory())
 
     def resized(self, size: tuple[int, int]) -> Cameras:
         """The same views at another image ``(height, width)``; intrinsics scale with the pixels."""

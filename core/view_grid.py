@@ -10,7 +10,7 @@ searched for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -104,11 +104,11 @@ class ViewGrid:
         """Move to a device, or cast images and cameras to a floating-point type."""
         index = self.index if isinstance(target, torch.dtype) else self.index.to(target, non_blocking=non_blocking)
         images = self.images.to(target, non_blocking=non_blocking)
-        return ViewGrid(images, self.cameras.to(target), index)
+        return ViewGrid(images, self.cameras.to(target, non_blocking=non_blocking), index)
 
     def pin_memory(self) -> ViewGrid:
         """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
-        return replace(self, images=self.images.pin_memory(), index=self.index.pin_memory())
+        return ViewGrid(self.images.pin_memory(), self.cameras.pin_memory(), self.index.pin_memory())
 
     @staticmethod
     def collate(grids: Sequence[ViewGrid]) -> ViewGrid:

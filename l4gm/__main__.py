@@ -13,8 +13,11 @@ COMMANDS = {
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
     "infer-nvs": ("infer_nvs", "posed images become images from other cameras (LaCT)"),
     "train-nvs": ("train_nvs", "train LaCT"),
+    "matte": ("matte", "cut the object out of videos and crop it, without reconstructing it"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
+    "export": ("export", "finished sequences as a page, a packed clip or other projects' formats"),
+    "view": ("view", "show finished sequences in the browser"),
 }
 
 
@@ -23,7 +26,11 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
         lines = [f"  {command:10} {text}" for command, (_, text) in COMMANDS.items()]
-        print("usage: l4gm COMMAND PRESET [options]\n", *lines, "\nl4gm COMMAND PRESET --help lists options.", sep="\n")
+        head, foot = (
+            "usage: l4gm COMMAND PRESET [options]\n",
+            "\nexport and view take files, no preset; see --help",
+        )
+        print(head, *lines, foot, sep="\n")
         sys.exit(0 if name in ("-h", "--help") else 2)
     from core.cli import run
 

@@ -12,8 +12,8 @@ from tests.tiny_training import write_clips
 
 pytest.register_assert_rewrite("tests.documentation_place")  # both a plugin and imported
 
-# Small tensors gain nothing from more threads, and results on shared machines stay comparable. Processes of pytest-xdist
-# share the cores.
+# Small tensors gain nothing from more threads, and results on shared machines stay comparable.
+# Processes of pytest-xdist share the cores.
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
 

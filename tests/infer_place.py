@@ -11,7 +11,7 @@ import pytest
 
 from core.cli import run
 from core.options import PRESETS
-from tests.tiny import Call, square_video, tiny_options, write_checkpoint
+from tests.tiny import IMAGEDREAM, MVDREAM, Call, square_video, tiny_options, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,25 @@ def place(tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(PRESETS, "nano", tiny_options(interpresume="pretrained/interp.safetensors"))
     monkeypatch.setattr("core.inference.turntable.AZIMUTHS", (0, 90))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))  # not the user's own models
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny ImageDream and MVDream in a folder ``pretrained``."""
+    from tests.tiny_multiview import write_pipeline  # imports the large libraries that these are made with
+
+    home = tmp_path_factory.mktemp("pipelines")
+    write_pipeline(home / IMAGEDREAM)
+    write_pipeline(home / MVDREAM, "mvdream")
+    return home
+
+
+@pytest.fixture
+def weights(pipelines: Path, place: Path) -> None:
+    """The published pipelines, tiny, where the fetch commands put them."""
+    shutil.copytree(pipelines / "pretrained", "pretrained", dirs_exist_ok=True)
 
 
 @pytest.fixture

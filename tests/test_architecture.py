@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("main.py", "infer_3d.py", "infer_4d.py", "infer_nvs.py", "train_nvs.py", "eval.py")
+SCRIPTS = (
+    *("main.py", "infer_3d.py", "infer_4d.py", "infer_nvs.py", "train_nvs.py"),
+    *("matte.py", "eval.py", "export.py", "view.py"),
+)
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -38,8 +41,10 @@ LAYERS = {
     "media": 3,
     "ply": 3,
     "tensor_files": 3,
+    "export": 4,
     "data": 4,
     "multiview": 5,
+    "matting": 6,
     "training": 8,
     "inference": 8,
     "evaluation": 9,
@@ -47,6 +52,7 @@ LAYERS = {
     "cli": 3,
 }
 ROOM_OF_MODULE = {
+    "ffmpeg": "media",
     "lpips": "losses",
     "rotations": "gaussians",
 }
@@ -60,7 +66,15 @@ FENCES = {
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
-    "cv2": ("core/evaluation/metrics.py", "core/nvs/undistort.py", "blender_scripts/scores.py"),
+    "cv2": (
+        *("core/evaluation/metrics.py", "core/matting/", "core/nvs/undistort.py"),
+        *("blender_scripts/scores.py", "benchmarks/matting.py"),
+    ),
+    "rembg": "core/matting/",
+    "pymatting": "core/matting/",
+    "skimage": "benchmarks/matting.py",
+    "fourdgs": "core/export/",
+    "viser": "core/export/",
     "bpy": "blender_scripts/",
     "mathutils": "blender_scripts/",
 }

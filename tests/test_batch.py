@@ -1,14 +1,21 @@
 """Laws of batches: samples repeat exactly, and broken clips are named, counted, replaced and bounded."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from core.data.batch import BrokenLedger, ClipBatch
 from core.errors import UserError
+from core.training.build import make_dataset as training_dataset
+from core.training.build import make_loader
 from tests.dataset_factory import make_dataset, make_options, same
+from tests.tiny_training import options_for
 
 # Determinism
 
@@ -106,3 +113,50 @@ def test_batch_moves_to_another_device(clips: tuple[Path, list[str]]):
         moved.cameras.c2w,
     )
     assert all(tensor.device.type == "meta" for tensor in tensors)
+
+
+# Page-locked memory
+
+
+def tensors_of(part: object) -> Iterator[Tensor]:
+    """Every tensor of a batch, in whatever part of it."""
+    if isinstance(part, Tensor):
+        yield part
+    elif is_dataclass(part):
+        for field in fields(part):
+            yield from tensors_of(getattr(part, field.name))
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """What torch was asked to pin; the pinned tensors are copies."""
+    copies: list[Tensor] = []
+
+    def pin(tensor: Tensor, *_: object) -> Tensor:
+        copies.append(tensor.clone())
+        return copies[-1]
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    return copies
+
+
+def test_a_batch_pins_all_its_tensors(clips: tuple[Path, list[str]], pinned: list[Tensor]):
+    batch = make_dataset(make_options(*clips))[0]
+    found = list(tensors_of(batch.pin_memory()))
+    assert len(found) == len(pinned) == 10
+    assert {id(tensor) for tensor in found} == {id(tensor) for tensor in pinned}
+    assert same(batch, batch.pin_memory())
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_the_training_loader_pins_where_there_is_a_gpu(
+    training_clips: Path, tmp_path: Path, pinned: list[Tensor], monkeypatch: pytest.MonkeyPatch, has_gpu: bool
+):
+    """The loader as Accelerate prepares it, which is the one that a training draws from."""
+    options = options_for(training_clips, tmp_path)
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: has_gpu)
+    loader = make_loader(options, training_dataset(options, "train"), 0, 1)
+    (batch,) = accelerator.prepare_data_loader(loader, device_placement=False)
+    ids = {id(tensor) for tensor in pinned}
+    assert [id(tensor) in ids for tensor in tensors_of(batch)] == [has_gpu] * 10

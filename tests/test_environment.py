@@ -27,7 +27,8 @@ CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
 
 # Import name -> distribution name, where they differ.
-DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml", "pxr": "usd-core"}
+DISTRIBUTION |= {"skimage": "scikit-image"}
 # Used where the user has built them, and never installed by this project.
 BROUGHT_ALONG = {"diff-gaussian-rasterization"}
 OURS = {"core", "l4gm", "tests", "blender_scripts", "benchmarks"}
@@ -93,7 +94,7 @@ def distributions(files: list[Path]) -> set[str]:
 
 def test_the_code_imports_every_core_dependency_and_nothing_undeclared() -> None:
     imported = distributions([*python_files("core", "blender_scripts"), *(ROOT / script for script in SCRIPTS)])
-    extras = names("cuda", "xformers", "track", "imagedream", "eval", "data", "ray")
+    extras = names("cuda", "xformers", "track", "imagedream", "eval", "data", "ray", "viewer", "export", "matte")
     assert names() <= imported <= extras | BROUGHT_ALONG
 
 

@@ -70,3 +70,8 @@ def test_a_clip_played_forwards_and_backwards_has_the_same_frames_in_every_chunk
 def test_only_inserted_frames_are_compared_when_interpolating(tmp_path: Path) -> None:
     protocol = read_protocol(write_protocol(tmp_path, task="'interpolate'", frames="7"))
     assert protocol.compared() == [1, 2, 4, 5]
+
+
+def test_the_shipped_autoregression_measures_the_published_hand_over() -> None:
+    protocol = read_protocol(Path(__file__).parents[1] / "data_test/protocols/autoregression.toml")
+    assert (protocol.task, protocol.chunks, protocol.chunk_side_views) == ("autoregress", 10, "previous")

@@ -111,7 +111,11 @@ def test_psnr_is_reported_by_chunk_for_both_sources_of_side_views(call: Call) ->
     assert own["psnr_first"] == first_sides["psnr_first"] and curve[1] != first_sides["psnr_02"]
     # The side views stay, the frames come back: chunk 3 is chunk 1.
     assert first_sides["psnr_03"] == pytest.approx(first_sides["psnr_01"], abs=1e-4)
-    assert call("eval", f"{LINE} --handover first")[0] == 0
+    write_protocol(Path(), "fixed", **fields, chunk_side_views="'previous'")
+    assert call("eval", f"{LINE} --handover first".replace("views.toml", "views.toml fixed.toml"))[0] == 0
+    fixed = results("fixed")["systems"]
+    assert fixed["recon"]["p-cow-0"]["means"] == own, "what the protocol names goes before the option"
+    assert fixed["recon: first_sides"]["p-cow-0"]["means"] == first_sides
     other = results()["systems"]
     assert (
         other["recon"]["p-cow-0"]["means"] == first_sides and other["recon: previous_sides"]["p-cow-0"]["means"] == own

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from core.media import write_video
 from core.multiview.files import write_views
 from core.options import PRESETS
 from tests.test_infer_bad_input import refused
-from tests.tiny import SHORT, SIZE, Call, files, square_frame
+from tests.tiny import SHORT, Call, files
 
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place")
@@ -66,17 +65,6 @@ def test_a_workspace_that_is_a_loop_of_links(call: Call) -> None:
 
 def test_too_long_a_path(call: Call) -> None:
     refused(call("infer_4d", f"nano --test_path {'a' * 300}.mp4"), "too long")
-
-
-def test_a_video_with_a_background(call: Call) -> None:
-    with write_video("data_test/y.mp4", 8, (SIZE, SIZE)) as video:
-        for index in range(2):
-            video.write(square_frame(index) * 0.7)
-    line = "nano --test_path data_test/y.mp4 --interpresume None"
-    for script in ("infer_3d", "infer_4d"):
-        refused(call(script, line), "data_test/y.mp4 has a background", "--allow_background")
-    assert not Path("results").exists()
-    assert call("infer_4d", f"{line} --allow_background")[0] == 0
 
 
 def test_a_result_that_is_a_link_is_refused(call: Call) -> None:

@@ -38,15 +38,15 @@ from tests.tiny import (
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place")
 
-RESULTS_4D = ["wo_interp_x.mp4", "wo_interp_x_fixed.mp4", "w_interp_x.mp4", "w_interp_x_fixed.mp4"]
-RESULTS_4D += [f"x_{view:03d}.png" for view in range(4)] + ["x_metadata.json", "x_contact_sheet.png"]
+RESULTS_4D = ["x.html", "x.l4gm", "wo_interp_x.mp4", "wo_interp_x_fixed.mp4", "w_interp_x.mp4", "w_interp_x_fixed.mp4"]
+RESULTS_4D += [f"x_{view:03d}.png" for view in range(4)] + ["x_metadata.json", "x_contact_sheet.png", "x_input.png"]
 
 
 def test_published_command_lines_run_verbatim(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """infer_3d hands its side views to infer_4d; every published name appears, and nothing else is left."""
     monkeypatch.setattr("core.inference.turntable.AZIMUTHS", FULL_TURN)
     assert call("infer_3d", LINE_3D)[0] == 0
-    lifted = {"x.mp4", "x.ply", "x_orig.png", "x_metadata_3d.json"}
+    lifted = {"x.mp4", "x.ply", "x_orig.png", "x_input.png", "x_metadata_3d.json"}
     lifted |= {f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)}
     assert files() == lifted
     video = read_video("results/x.mp4")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,46 +11,31 @@ import pytest
 import torch
 from PIL import Image
 
-from core.cli import run
 from core.images import load_image, save_image
 from core.inference.network import Network
 from core.media import write_video
-from core.multiview.diffusion import MultiViewDiffusion
 from core.options import PRESETS
 from core.ply import load_ply
 from tests.drawn import assert_frame_is_as_shown, assert_lift_is_as_shown
-from tests.tiny import SHORT, SIZE, TINY_MODEL, Call, files, metadata, square_frame, write_checkpoint
-from tests.tiny_multiview import write_pipeline
+from tests.tiny import (
+    IMAGEDREAM,
+    MVDREAM,
+    SHORT,
+    SIZE,
+    STEPS,
+    TINY_MODEL,
+    Call,
+    files,
+    metadata,
+    refused,
+    square_frame,
+    write_checkpoint,
+)
 
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place", "one_thread")
 
 VIEW_FILES = [f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)]
-IMAGEDREAM = "pretrained/imagedream-ipmv-diffusers"
-MVDREAM = "pretrained/mvdream-sd2.1-diffusers"
-STEPS = "--diffusion_steps 2"
-
-
-@pytest.fixture(scope="module")
-def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("pipelines")
-    write_pipeline(home / IMAGEDREAM)
-    write_pipeline(home / MVDREAM, "mvdream")
-    return home
-
-
-@pytest.fixture
-def weights(pipelines: Path, place: Path) -> None:
-    """The published pipelines, tiny, where the fetch commands put them."""
-    shutil.copytree(pipelines / "pretrained", "pretrained", dirs_exist_ok=True)
-
-
-def refused(result: tuple[int, str], *words: str) -> None:
-    status, text = result
-    assert (status, len(text.strip().splitlines())) == (2, 1), text
-    for word in words:
-        assert word in text
-    assert not Path("results").exists()
 
 
 @pytest.mark.usefixtures("weights")
@@ -152,9 +135,11 @@ def test_views_at_other_azimuths(call: Call, monkeypatch: pytest.MonkeyPatch) ->
     """The network gets their azimuths; missing views are made there."""
     asked, reconstruct = [], Network.reconstruct
 
-    def spy(self: Network, frames: object, sides: object = None, azimuths: tuple[float, ...] = ()) -> object:
+    def spy(
+        self: Network, frames: object, sides: object = None, azimuths: tuple[float, ...] = (), *rest: float
+    ) -> object:
         asked.append(tuple(azimuths))
-        return reconstruct(self, frames, sides, *([azimuths] if azimuths else []))
+        return reconstruct(self, frames, sides, *([azimuths] if azimuths else []), *rest)
 
     monkeypatch.setattr(Network, "reconstruct", spy)
     turns = "--view_azimuths 0 40 150 200"
@@ -174,39 +159,6 @@ def test_imagedream_cannot_fill_in_at_other_azimuths(call: Call) -> None:
     assert call("infer_3d", line)[0] == 0, "view 1 at 40 degrees is given, the others are at steps of 90"
     shutil.rmtree("results")
     refused(call("infer_3d", line.replace("180", "150")), "steps of 90 degrees", "--view_generator single-view")
-
-
-@pytest.mark.usefixtures("weights")
-def test_a_text_becomes_an_object(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny MVDream draws noise: its views get a plain ground here, as the real one's have."""
-
-    def on_gray(self: object, vae: object, latents: torch.Tensor) -> torch.Tensor:
-        noise = latents.mean(dim=2, keepdim=True).sigmoid().repeat_interleave(4, 3).repeat_interleave(4, 4)
-        views = torch.full((1, 4, 3, SIZE, SIZE), 0.5)
-        views[..., 8:20, 6:20] = 0.4 * noise[..., 8:20, 6:20]
-        return views
-
-    monkeypatch.setattr(MultiViewDiffusion, "_decode", on_gray)
-    line = ["nano", *STEPS.split(), "--prompt", "A Red   fox!", "--seed", "3"]
-    monkeypatch.setattr(sys, "argv", ["infer_3d.py", *line])
-    run(importlib.import_module("infer_3d").main)
-    names = {path.replace("x_", "a_red_fox_", 1) for path in VIEW_FILES}
-    assert files() == {*names, "a_red_fox.mp4", "a_red_fox.ply", "a_red_fox_metadata_3d.json"}
-    written = metadata("results/a_red_fox_metadata_3d.json")
-    assert (written["prompt"], written["seed"]) == ("A Red   fox!", 3)
-    assert written["side_views"]["origin"] == "MVDream"
-    raw = load_image("results/a_red_fox_mv_000.png")
-    assert bool((raw[:, 0] == 1).all()), "cut out, on white"
-    ink = (raw.amin(0) < 0.9).nonzero()
-    assert int((ink.amax(0) - ink.amin(0)).max()) + 1 == pytest.approx(0.8 * SIZE, abs=2)
-
-
-def test_a_prompt_and_a_picture_at_once(call: Call) -> None:
-    refused(call("infer_3d", f"{SHORT} --prompt fox"), "--prompt 'fox'", "--test_path data_test/x.mp4", "at once")
-    refused(call("infer_4d", f"{SHORT} --prompt fox"), "--prompt is for infer_3d.py")
-    refused(call("infer_3d", "nano --prompt ??"), "has no letters")
-    refused(call("infer_3d", "nano --prompt fox --candidates 2"), "--candidates", "no frame")
-    refused(call("infer_3d", "nano --prompt fox"), "hf download ashawkey/mvdream-sd2.1-diffusers")
 
 
 @pytest.mark.parametrize("script", ["infer_3d", "infer_4d"])

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from core.inference.inputs import Source, open_sources
+from core.options.input import InputOptions
 from tests.tiny import SIZE, square_frame, square_video
 
 
 def source_of(folder: Path, frames: int, fps: int) -> Source:
     square_video(folder / "in" / "x.mp4", frames, fps)
-    (source,) = open_sources(str(folder / "in" / "x.mp4"), str(folder / "out"), 15, lambda name: [name])
+    (source,) = open_sources(str(folder / "in" / "x.mp4"), str(folder / "out"), InputOptions(), lambda name: [name])
     return source
 
 
@@ -25,7 +26,7 @@ def test_an_animated_picture_is_centred_between_its_frames_too(tmp_path: Path) -
     images = [Image.fromarray((square_frame(k, 48, 48).permute(1, 2, 0) * 255).byte().numpy()) for k in (0, 6, 12)]
     images[0].save(path, save_all=True, append_images=images[1:], duration=100)
     for recenter in (False, True):
-        (source,) = open_sources(str(path), str(tmp_path / "out"), 15, lambda name: [name], recenter)
+        (source,) = open_sources(str(path), str(tmp_path / "out"), InputOptions(), lambda name: [name], recenter)
         used, between = list(source.frames(SIZE)), list(source.between(SIZE, 2))
         assert len(used) == 3
         for before, after, (image,) in zip(used[:-1], used[1:], between, strict=True):

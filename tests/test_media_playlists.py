@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core import media
+from core import ffmpeg
 from core.errors import UserError
 from core.images import save_image
 from core.media import read_video, write_video
@@ -50,7 +50,7 @@ def test_a_playlist_does_not_open_what_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, playlist: str, suffix: str, allowed: str
 ) -> None:
     """Two walls, and the second holds without the first: ffmpeg may open no file by name."""
-    monkeypatch.setattr(media, "CONTAINERS", f"{media.CONTAINERS},{allowed}")
+    monkeypatch.setattr(ffmpeg, "CONTAINERS", f"{ffmpeg.CONTAINERS},{allowed}")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         port = server.getsockname()[1]

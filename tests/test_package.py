@@ -42,13 +42,15 @@ def test_the_wheel_takes_one_name_and_holds_all_of_core(site: Path) -> None:
     assert "l4gm = l4gm.__main__:main" in entry.read_text()
     held = {path.relative_to(site / "l4gm") for path in site.rglob("*.py")}
     assert {path.relative_to(ROOT) for path in (ROOT / "core").rglob("*.py")} <= held
+    page = (ROOT / "core" / "export").glob("player.*"), (ROOT / "core" / "export" / "vendor").rglob("*.*")
+    assert all((site / "l4gm" / path.relative_to(ROOT)).is_file() for paths in page for path in paths)
 
 
-@pytest.mark.parametrize("command", ["infer-3d", "infer-4d", "train", "eval"])
+@pytest.mark.parametrize("command", ["infer-3d nano", "infer-4d nano", "train nano", "eval nano", "export", "view"])
 def test_every_command_is_its_script(site: Path, tmp_path: Path, command: str) -> None:
-    done = l4gm(site, tmp_path, command, "nano", "--help")
+    done = l4gm(site, tmp_path, *command.split(), "--help")
     assert done.returncode == 0, done.stderr
-    assert f"l4gm {command} nano" in done.stdout and "--workspace" in done.stdout
+    assert f"l4gm {command}" in done.stdout and ("--workspace" in done.stdout or "--port" in done.stdout)
 
 
 def test_no_command_lists_the_commands(site: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ PLACES = {
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
     "loop": (loop, "symbolic link"),
     "broken link": (lambda path: path.symlink_to("nowhere"), "no such file"),
-    "bomb": (bomb, "announces more than the file holds"),
+    "bomb": (bomb, "declares more data than the file holds"),
 }
 
 

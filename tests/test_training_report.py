@@ -44,7 +44,7 @@ def test_a_damaged_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no log.jsonl"):
         read_log(tmp_path)
     (tmp_path / "log.jsonl").write_text('{"kind": "start", "step": 0}\nnonsense\n{"kind": "train", "step": 1}\n')
-    with pytest.raises(UserError, match="line 2 is no record"):
+    with pytest.raises(UserError, match="line 2 is not a record"):
         read_log(tmp_path)
 
 

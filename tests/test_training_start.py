@@ -58,7 +58,7 @@ def test_a_workspace_with_a_run_resumes_by_auto_or_by_the_same_command(finished:
 def test_a_workspace_with_a_run_refuses_another_start(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"started from None, and --resume x.safetensors asks.*--resume auto"):
         decide(options_for(tmp_path, finished, resume="x.safetensors"))
-    with pytest.raises(UserError, match="no saved state"):
+    with pytest.raises(UserError, match="not a saved state"):
         decide(options_for(tmp_path, tmp_path / "new", resume=str(finished)))
 
 
@@ -123,7 +123,7 @@ def test_a_run_without_options_is_refused(finished: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"options.json cannot be read"):
         decide(options_for(tmp_path, workspace))
     (workspace / "options.json").write_text('{"model": 3}')
-    with pytest.raises(UserError, match=r"options.json holds no options of a run"):
+    with pytest.raises(UserError, match=r"options.json does not hold options of a run"):
         decide(options_for(tmp_path, workspace))
 
 

@@ -34,6 +34,9 @@ LINE_4D = (
     "--num_frames 16 --test_path data_test/x.mp4"
 )
 SHORT = "nano --test_path data_test/x.mp4"
+STEPS = "--diffusion_steps 2"
+IMAGEDREAM = "pretrained/imagedream-ipmv-diffusers"
+MVDREAM = "pretrained/mvdream-sd2.1-diffusers"
 
 Call = Callable[[str, str], tuple[int, str]]
 
@@ -56,7 +59,7 @@ def tiny_options(**infer: object) -> Options:
         model=TINY_MODEL,
         camera=CameraOptions(renderer="numba"),
         data=DataOptions(output_size=SIZE, num_frames=4),
-        side_views=SideViewOptions(single_view_resume=None),
+        side_views=SideViewOptions(view_generator="auto", single_view_resume=None),
         run=RunOptions(resume="pretrained/recon.safetensors", workspace="results"),
         infer=replace(InferOptions(precision="fp32", output_size=SHOWN), **infer),
     )
@@ -122,3 +125,12 @@ def metadata(path: str = "") -> dict:
 
 def files(folder: str = "results") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def refused(result: tuple[int, str], *words: str) -> None:
+    """Check that a script ended with one line that holds these words, and wrote nothing."""
+    status, text = result
+    assert (status, len(text.strip().splitlines())) == (2, 1), text
+    for word in words:
+        assert word in text
+    assert not Path("results").exists()

@@ -48,12 +48,12 @@ class ClipBatch:
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
         grid = self.grid.to(device, non_blocking=non_blocking)
-        return replace(self, grid=grid, cameras=self.cameras.to(device), **moved)
+        return replace(self, grid=grid, cameras=self.cameras.to(device, non_blocking=non_blocking), **moved)
 
     def pin_memory(self) -> ClipBatch:
         """The same in page-locked memory, for ``DataLoader(pin_memory=True)``."""
         pinned = {name: getattr(self, name).pin_memory() for name in _TENSORS}
-        return replace(self, grid=self.grid.pin_memory(), **pinned)
+        return replace(self, grid=self.grid.pin_memory(), cameras=self.cameras.pin_memory(), **pinned)
 
     @staticmethod
     def collate(samples: Sequence[ClipBatch]) -> ClipBatch:

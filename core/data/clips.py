@@ -182,8 +182,8 @@ def _decode_pair(file: io.BufferedReader, members: np.ndarray, size: int) -> tup
     picture, mask = (_decode(file, *member, mode) for member, mode in zip(members, ("RGB", "L"), strict=True))
     if picture.size != mask.size or picture.width != picture.height:
         raise ValueError(f"image {picture.size} and mask {mask.size} must be square and of one size")
-    # The picture lies on white already; a second blend would lighten soft edges. Only what JPEG spilled beyond the
-    # silhouette is removed.
+    # The picture is on white already; a second blend would lighten soft edges. Only JPEG artefacts outside the
+    # silhouette are removed.
     outside = mask.point(_OUTSIDE)
     picture = ImageChops.lighter(picture, Image.merge("RGB", [outside] * 3))
     return _resample(picture, size), _resample(mask, size)

@@ -44,6 +44,7 @@ class Protocol:
         background: RGB in [0, 1] of the compared images; networks always see a white one.
         chunk: frames that a network sees at once; 0: ``--num_frames``.
         chunks: how many, for ``autoregress``.
+        chunk_side_views: those of the next chunk, see `core.options.side_views`; empty: ``--chunk_side_views``.
         rate: for ``interpolate``.
         moving_below: dB; an object counts as moving if `GroundTruth.motion` is below.
     """
@@ -64,6 +65,7 @@ class Protocol:
     background: tuple[float, ...] = (1.0, 1.0, 1.0)
     chunk: int = 0
     chunks: int = 10
+    chunk_side_views: Literal["", "previous", "first"] = ""
     rate: int = 3
     moving_below: float = 25.0
 

@@ -170,9 +170,13 @@ class Trial:
         """Frames that the network sees at once."""
         return self.protocol.chunk or self.session.options.data.num_frames
 
+    @property
+    def chunk_side_views(self) -> ChunkSideViews:
+        """Side views of the next chunk, as the protocol or else the options say."""
+        return self.protocol.chunk_side_views or self.session.options.side_views.chunk_side_views
+
     def _reconstruct(self, front: Tensor, chunk_side_views: ChunkSideViews | None = None) -> list[GaussianFrame]:
-        session = self.session
-        source = chunk_side_views or session.options.side_views.chunk_side_views
+        session, source = self.session, chunk_side_views or self.chunk_side_views
         return list(reconstruct(front, self.sides, self.length, session.network, session.orbit, source))
 
     def _draw(self, gaussians: Gaussians) -> Prediction:
@@ -204,7 +208,7 @@ class Trial:
         yield "", lambda: self._draw_frames(self._reconstruct(self.front))
         others: dict[Baseline, ChunkSideViews] = {"first_sides": "first", "previous_sides": "previous"}
         for name, source in others.items():
-            if source != self.session.options.side_views.chunk_side_views:
+            if source != self.chunk_side_views:
                 yield name, lambda source=source: self._draw_frames(self._reconstruct(self.front, source))
 
     def _interpolated(self) -> Variants:

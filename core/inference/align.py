@@ -26,6 +26,7 @@ SEARCH_SIZE = 128  # pixels at which the best are compared
 COARSE_SIZE = 64
 COARSE_STEP = 6  # degrees of azimuth
 KEEP = 3  # poses of the coarse grid that are refined
+_STEEPEST = 89  # degrees
 _TILTS = (-30, -20, -10, 0, 10, 20, 30)
 _SIZES = tuple(1.06**k for k in range(-6, 7))  # 0.70 ... 1.42
 _FINE = 1.015  # step of size at the end
@@ -60,6 +61,7 @@ def find_pose(
     frame: Tensor,
     orbit: OrbitRenderer,
     *,
+    level: float = 0.0,
     elevation: bool = False,
     scale: bool = False,
     size: int = SEARCH_SIZE,
@@ -70,6 +72,7 @@ def find_pose(
         gaussians: of one time, leading axes ``[1]``.
         frame: ``[3, H, H]`` in [0, 1].
         orbit: renders.
+        level: elevation at which is searched, degrees.
         elevation, scale: search these as well as the azimuth.
         size: side in pixels at which the best are compared.
 
@@ -77,7 +80,7 @@ def find_pose(
         The best pose; ties prefer the smallest azimuth.
     """
     search = _Search(gaussians, frame, orbit)
-    tilts = _TILTS if elevation else (0,)
+    tilts = [_not_above(level + tilted) for tilted in (_TILTS if elevation else (0,))]
     coarse = [Pose(a, e) for a, e in product(range(-180, 180, COARSE_STEP), tilts)]
     coarse_size = min(COARSE_SIZE, size)
     best = search.best(coarse, coarse_size, KEEP)
@@ -129,7 +132,12 @@ class _Search:
 
 def _moved(pose: Pose, azimuth: int = 0, elevation: int = 0, scale: float = 1.0) -> Pose:
     turned = (pose.azimuth + azimuth + 180) % 360 - 180
-    return Pose(turned, min(max(pose.elevation + elevation, -60), 60), pose.scale * scale)
+    return Pose(turned, _not_above(pose.elevation + elevation), pose.scale * scale)
+
+
+def _not_above(elevation: float) -> float:
+    """Short of straight above and straight below, where an orbit has no azimuth."""
+    return min(max(elevation, -_STEEPEST), _STEEPEST)
 
 
 def aligned(gaussians: Gaussians, pose: Pose) -> Gaussians:
@@ -142,10 +150,10 @@ class Lifted:
     """Frame 0 in 3D.
 
     Attributes:
-        gaussians: of one time, no leading axes; azimuth 0 looks like the frame.
+        gaussians: of one time, no leading axes; azimuth 0 looks like the frame, from the elevation that was given.
         pose: from which the raw Gaussians look like the frame.
         error: mean squared error to the frame there.
-        views: renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270.
+        views: renders ``[4, 3, S, S]`` at azimuth 0, 90, 180, 270, the first like the frame.
     """
 
     gaussians: Gaussians
@@ -155,7 +163,13 @@ class Lifted:
 
 
 def lift(
-    raw: Gaussians, frame: Tensor, orbit: OrbitRenderer, *, elevation: bool = False, scale: bool = False
+    raw: Gaussians,
+    frame: Tensor,
+    orbit: OrbitRenderer,
+    *,
+    level: float = 0.0,
+    elevation: bool = False,
+    scale: bool = False,
 ) -> Lifted:
     """Align raw Gaussians with the frame.
 
@@ -163,8 +177,11 @@ def lift(
         raw: leading axes ``[1]``, fused from four raw views at 0, 90, 180, 270 degrees from an unknown first azimuth.
         frame: the first frame ``[3, H, H]``.
         orbit: renders the result.
+        level: elevation in degrees from which the frame is seen. The Gaussians stay upright; infer_4d, which knows no
+            elevation, takes the frame's camera for the horizon: in the views they are tilted.
         elevation, scale: search these as well as the azimuth.
     """
-    match = find_pose(raw, frame, orbit, elevation=elevation, scale=scale)
-    gaussians = aligned(raw, match.pose)
-    return Lifted(gaussians[0], match.pose, match.error, orbit(gaussians)[0])
+    match = find_pose(raw, frame, orbit, level=level, elevation=elevation, scale=scale)
+    pose = match.pose
+    upright = aligned(raw, replace(pose, elevation=pose.elevation - level))
+    return Lifted(upright[0], pose, match.error, orbit(aligned(raw, pose))[0])

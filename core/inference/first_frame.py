@@ -33,6 +33,7 @@ from core.rendering.orbit import OrbitRenderer
 UNLIKE = 0.6  # of `unlikeness`; first frames of different videos were 0.75 or more apart
 BLANK = 0.03  # frames that differ less from white are blank
 IMAGE_FILES = "image files"
+_FILES_FIRST = ("auto", "published", "files")  # --view_generator
 _log = logging.getLogger(__name__)
 
 
@@ -87,8 +88,9 @@ def lift_frame(
     lifted: list[tuple[Lifted, CandidateViews]] = []
     for views in candidates:
         images = resize_area(views.images, (network.size, network.size))
-        fused = network.reconstruct(images[:1], images[1:], azimuths)
-        aligned = lift(fused, image, orbit, elevation=options.align_elevation, scale=options.align_scale)
+        fused = network.reconstruct(images[:1], images[1:], azimuths, options.elevation)
+        search = {"elevation": options.align_elevation, "scale": options.align_scale}
+        aligned = lift(fused, image, orbit, level=options.elevation, **search)
         lifted.append((aligned, views))
     lifted.sort(key=lambda entry: entry[0].error)
     ranking = [_describe(views.label, aligned) for aligned, views in lifted]
@@ -135,7 +137,7 @@ def find_aligned_views(source: Source, workspace: Path, generator: str) -> list[
     Raises:
         UserError: the four are incomplete.
     """
-    if generator not in ("auto", "files"):
+    if generator not in _FILES_FIRST:
         return None
     found = _first_usable(source, workspace, "", generator, ("infer_3d",))
     if 0 < len(found) < NUM_VIEWS:
@@ -167,7 +169,7 @@ def find_raw_views(source: Source, workspace: Path, generator: str) -> dict[int,
     """
     found = _first_usable(source, workspace, "_mv", generator, ())
     if generator != "files":
-        return {} if len(found) == NUM_VIEWS and generator != "auto" else found
+        return {} if len(found) == NUM_VIEWS and generator not in _FILES_FIRST else found
     if not found:
         names = [f"{source.name}{tag}_000.png ... {source.name}{tag}_003.png" for tag in ("", "_mv")]
         raise UserError(

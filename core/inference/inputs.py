@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,12 +19,42 @@ from torch import Tensor
 from core.checkpoint import file_hash
 from core.errors import UserError
 from core.files import LONGEST_NAME, check_workspace, regular_file
-from core.images import letterbox
-from core.media import PICTURE_SUFFIXES, Video, kind_of, read_video, select_frames, windows
-from core.multiview.background import centered, check_white, foreground
+from core.images import letterbox, on_white
+from core.matting.pictures import Clip, numbered_clips, read_pictures
+from core.matting.prepare import prepare
+from core.media import PICTURE_SUFFIXES, Video, kind_of, read_video, windows
+from core.multiview.background import centered, foreground, is_plain
+from core.options.input import InputOptions
 
 _NOT_INPUTS = re.compile(r"(_\d{3}|_orig)$")  # side views and copies of first frames, as infer_3d names them
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Input:
+    """What ``--test_path`` names: a file, or numbered pictures that are one clip.
+
+    Attributes:
+        path: the file, or the folder of the pictures.
+        name: what results are called.
+        pictures: the numbered pictures; empty for a file.
+    """
+
+    path: Path
+    name: str
+    pictures: tuple[Path, ...] = ()
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a single picture, by its name."""
+        return not self.pictures and kind_of(self.path) == "picture"
+
+    def open(self, fps: float) -> Clip:
+        """Read it, pictures at this rate. Raises `UserError` where it cannot be read."""
+        return read_pictures(self.pictures, fps) if self.pictures else read_video(self.path)
 
 
 @dataclass(frozen=True)
@@ -29,50 +62,56 @@ class Source:
     """A video and the frames of it that are used.
 
     Attributes:
-        video: the file.
-        indices: source frames 0, s, 2s, ...
+        given: what the user gave.
+        video: the file that the frames come from: the given one, or the one that was cut out of it.
+        indices: its used frames 0, s, 2s, ...
         rate: frames per second of those, exact.
+        matte: what told the object from the background; none: the frames are the given ones.
         recenter: the object is cut out of a picture and centred; a video stays as it is.
     """
 
+    given: Input
     video: Video
     indices: range
     rate: Fraction
+    matte: str = "none"
     recenter: bool = False
 
     @property
     def path(self) -> Path:
-        """The file."""
-        return self.video.path
+        """The given file, or the folder of the given pictures."""
+        return self.given.path
 
     @property
     def name(self) -> str:
-        """What results are called: the file's name without suffix."""
-        return self.path.stem
+        """What results are called."""
+        return self.given.name
 
     @property
     def is_picture(self) -> bool:
-        """Whether the file is a picture, by its name."""
-        return kind_of(self.path) == "picture"
+        """Whether a single picture was given."""
+        return self.given.is_picture
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file."""
-        return file_hash(self.path)
+        """Hash of the given file; of several, of their hashes."""
+        if not self.given.pictures:
+            return file_hash(self.path)
+        return hashlib.sha256("".join(map(file_hash, self.given.pictures)).encode()).hexdigest()
 
     def frames(self, size: int) -> Iterator[Tensor]:
         """The used frames one by one, letterboxed on white to ``[3, size, size]``.
 
         Raises:
-            UserError: the object of a picture is to be centred, and the background is not plain or there is no object.
+            UserError: the object of a picture is to be centred and its ground is not plain, or there is none.
         """
         return (letterbox(self._prepared(frame), size) for frame in self.video.frames(self.indices))
 
     def between(self, size: int, rate: int) -> Iterator[Tensor]:
         """What the video shows between its used frames, ``[rate - 1, 3, size, size]`` for each pair of neighbours.
 
-        At 1/rate, 2/rate, ... of the interval: a blend of the two nearest frames of the file. These are the pair itself
-        if every frame is used, and closer ones if frames are skipped.
+        At each time 1/rate, 2/rate, ... of the way a blend of the two nearest frames of the file: where every frame is
+        used those are the pair itself, where some are passed over they are nearer.
         """
         step, every = self.indices.step, range(self.indices[0], self.indices[-1] + 1)
         shown = (letterbox(self._prepared(frame), size) for frame in self.video.frames(every))
@@ -85,8 +124,8 @@ class Source:
                 blends = []
 
     def first_frame(self, size: int) -> Tensor:
-        """Frame 0 as `frames` gives it, ``[3, size, size]``."""
-        return letterbox(self._prepared(next(self.video.frames([0]))), size)
+        """The first used frame as `frames` gives it, ``[3, size, size]``."""
+        return letterbox(self._prepared(next(self.video.frames(self.indices[:1]))), size)
 
     def _prepared(self, frame: Tensor) -> Tensor:
         if not (self.recenter and self.is_picture):
@@ -97,46 +136,42 @@ class Source:
 def open_sources(
     test_path: str | None,
     workspace: str,
-    target_fps: float,
+    options: InputOptions,
     outputs: Callable[[str], Sequence[str]],
     recenter: bool = False,
-    allow_background: bool = False,
+    every: bool = False,
 ) -> Iterator[Source]:
-    """Open a video or a picture, or every video of a folder in the order of their names.
+    """Open everything that ``--test_path`` names, in the order of the names; cut out and crop what has a background.
 
     Names and places of all results are checked at once. Files are opened one by one; after the error of one the
     iterator goes on.
 
-    Other files in the folder are ignored. Without a video its pictures are the inputs, except those named as views of
-    another.
-
     Args:
-        test_path: the video or folder.
-        workspace: where results will go.
-        target_fps: videos are thinned out to about this rate.
-        outputs: video name -> names of all files and folders that will be written in the workspace.
+        test_path: a video or picture, a folder of them or of numbered pictures, or a pattern such as ``clips/*.mp4``.
+            Where a folder holds videos, its pictures are passed over; so are pictures named as views of another.
+        workspace: where results will go, and NAME_input.mov where an input is cut out.
+        options: which frames, which matte.
+        outputs: name -> names of all files and folders that will be written in the workspace.
         recenter: see `Source`.
-        allow_background: accept videos whose object is not on white. For pictures `Source` and ``recenter`` decide.
+        every: what lies between the used frames will be asked for.
 
     Raises:
-        UserError: there is no input, a video cannot be read, has a background or an unusable name, the workspace is the
-            folder of a video, or two videos would write the same file.
+        UserError: nothing there, something cannot be read, it has a background and no way to cut the object out, a name
+            that no result can have, the workspace is the folder of a video, or two inputs would write the same file.
     """
-    paths = _find_videos(test_path)
-    _check_outputs(paths, Path(workspace), outputs)
+    inputs = find_inputs(test_path)
+    check_outputs(inputs, Path(workspace), outputs)
 
-    def opened(path: Path) -> Source:
-        video = read_video(path)
-        indices, rate = select_frames(video.num_frames, video.fps, target_fps)
-        source = Source(video, indices, rate, recenter)
-        if not (allow_background or source.is_picture):
-            check_white(next(video.frames([0])), f"the first frame of {video.path}")
-        return source
+    def opened(given: Input) -> Source:
+        clip = given.open(options.fps)
+        target = Path(workspace, f"{given.name}_input.mov")
+        made = prepare(clip, _options_of(given, clip, options, recenter), target, every=every)
+        return Source(given, made.video, made.indices, made.rate, made.matte, recenter)
 
-    return map(opened, paths)
+    return map(opened, inputs)
 
 
-def run_all(sources: Iterator[Source], run: Callable[[Source], None]) -> None:
+def run_all(sources: Iterator[Item], run: Callable[[Item], object]) -> None:
     """Run a program on every input; one that fails does not stop those after it.
 
     Raises:
@@ -157,46 +192,71 @@ def run_all(sources: Iterator[Source], run: Callable[[Source], None]) -> None:
         raise UserError(several + "; ".join(dict.fromkeys(failed)))
 
 
-def _find_videos(test_path: str | None) -> list[Path]:
+def _options_of(given: Input, clip: Clip, options: InputOptions, recenter: bool) -> InputOptions:
+    """Of single pictures `Source` cuts out the plain ground: only what it cannot is left to rembg."""
+    if not given.is_picture:
+        return options
+    needed = options.matte == "auto" and recenter and not is_plain(on_white(next(iter(clip.pixels([0])))))
+    return replace(options, matte="rembg" if needed or options.matte == "rembg" else "none")
+
+
+def find_inputs(test_path: str | None) -> list[Input]:
+    """What ``--test_path`` names, unread; raises `UserError` where it names nothing."""
     if not test_path:
-        raise UserError("--test_path is missing: give a video or a picture, or a folder of them")
+        raise UserError("--test_path is missing: give a video, a picture, or a folder of them")
     path = Path(test_path)
     try:
-        if not os.path.isdir(path):
-            return [regular_file(path, kind_of(path))]
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        if os.path.isdir(path):
+            files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        elif not os.path.lexists(path) and glob.has_magic(test_path):
+            files = sorted(p for p in map(Path, glob.glob(test_path)) if p.is_file())
+        else:
+            return [Input(regular_file(path, kind_of(path)), path.stem)]
     except OSError as error:
         raise UserError(f"cannot read --test_path {path}: {error.strerror}; check the path") from error
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-    pictures = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES and not _NOT_INPUTS.search(p.stem)]
-    if not videos and not pictures:
+    pictures = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
+    clips = {} if videos else numbered_clips(pictures)
+    in_clips = {p for group in clips.values() for p in group}
+    single = [p for p in pictures if p not in in_clips and not _NOT_INPUTS.search(p.stem)]
+    numbered = [Input(group[0].parent, name, tuple(group)) for name, group in clips.items()]
+    if len(numbered) == 1:
+        numbered = [replace(numbered[0], name=Path(os.path.abspath(numbered[0].path)).name)]
+    found = numbered + [Input(p, p.stem) for p in videos or single]
+    if not found:
         looked_for = " ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
-        raise UserError(f"there is no video in the folder {path}, nor a picture; looked for {looked_for}")
-    return videos or pictures
+        kind = "there is no video in the folder" if os.path.isdir(path) else "no video matches"
+        raise UserError(f"{kind} {path}, nor a picture; looked for {looked_for}")
+    return found
 
 
-def _check_outputs(paths: list[Path], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
+def check_outputs(inputs: list[Input], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
+    """Check that nothing stands where results will go, as `open_sources` says."""
     check_workspace(workspace)
-    claimed: dict[str, Path] = {}
-    real = os.path.realpath  # unlike Path.resolve it does not fail on link loops
-    for path in paths:
-        if real(workspace) in (real(path.parent), os.path.dirname(real(path))):
+    claimed: dict[str, Input] = {}
+    real = os.path.realpath  # of Path.resolve's errors, for loops of links, it has none
+    for given in inputs:
+        path = given.path
+        folders = (real(path),) if given.pictures else (real(path.parent), os.path.dirname(real(path)))
+        if real(workspace) in folders:
             raise UserError(
                 f"the workspace {workspace} is the folder of the input {path}, where results could overwrite it; "
                 f"choose another --workspace"
             )
-        names = outputs(path.stem)
-        check_name(path, names)
+        names = outputs(given.name)
+        check_name(path, given.name, names)
         for output in names:
-            _check_place(workspace / output, is_folder=output == path.stem)
-            # Lower case, because some file systems ignore case.
-            other = claimed.setdefault(output.lower(), path)
-            if other != path:
-                raise UserError(f"{other} and {path} would both write {workspace / output}; rename one of the videos")
+            _check_place(workspace / output, is_folder=output == given.name)
+            # Lower case, because some file systems do not tell x from X.
+            other = claimed.setdefault(output.lower(), given)
+            if other != given:
+                raise UserError(
+                    f"{other.path} and {path} would both write {workspace / output}; rename one of the videos"
+                )
 
 
 def _check_place(place: Path, is_folder: bool) -> None:
-    """Refuse output paths that lead out of the workspace or are taken by something of another kind."""
+    """Refuse places of results that lead out of the workspace or hold something of another kind."""
     if place.is_symlink():
         raise UserError(f"{place} is a symbolic link, and results stay in the workspace; remove it")
     if place.exists() and place.is_dir() != is_folder:
@@ -206,18 +266,18 @@ def _check_place(place: Path, is_folder: bool) -> None:
         )
 
 
-def check_name(path: Path, outputs: Sequence[str]) -> None:
-    """Check that results can be named after a video and stay in the workspace.
+def check_name(path: Path, name: str, outputs: Sequence[str]) -> None:
+    """Check that results can be called after a video and stay in the workspace.
 
     Args:
         path: the video.
+        name: what results will be called.
         outputs: names of all files that will be written for it.
 
     Raises:
-        UserError: its name without suffix is a dot or two, is hidden, holds separators or control characters, or is too
+        UserError: the name is a dot or two, is hidden, holds separators or control characters, or is too
             long.
     """
-    name = path.stem
     if name.startswith("."):
         raise UserError(f"results of {path} would be called {name!r}, which begins with a dot; rename the video")
     if re.search(r"[\x00-\x1f\x7f-\x9f/\\]", name):

@@ -80,7 +80,11 @@ class Network:
         return file_hash(self.path)
 
     def reconstruct(
-        self, frames: Tensor, side_views: Tensor | None = None, azimuths: Sequence[float] = INPUT_AZIMUTHS
+        self,
+        frames: Tensor,
+        side_views: Tensor | None = None,
+        azimuths: Sequence[float] = INPUT_AZIMUTHS,
+        elevation: float = 0.0,
     ) -> Gaussians:
         """One chunk of a video.
 
@@ -89,13 +93,14 @@ class Network:
             side_views: views 1..3: ``[3, 3, S, S]`` the same for all time steps, ``[T, 3, 3, S, S]`` of every one, None
                 if only the frames are known.
             azimuths: of the four views in degrees; view 0 is the front, the others are relative to it.
+            elevation: of all four in degrees, positive above the horizon.
 
         Returns:
             Gaussians with leading axes ``[T]``.
         """
         source = "none" if side_views is None else "first" if side_views.ndim == 4 else "every"
         sides = None if side_views is None else side_views[None].to(self.device)
-        cameras = self._cameras_at(azimuths).expand(1, len(frames), len(azimuths))
+        cameras = self._cameras_at(azimuths, elevation).expand(1, len(frames), len(azimuths))
         return self._run(side_view_grid(frames[None].to(self.device), sides, cameras, source))[0]
 
     def reconstruct_alone(self, frames: Tensor, side_views: Tensor | None) -> Gaussians:
@@ -145,12 +150,12 @@ class Network:
         frame_mask[:, 0] = False
         return self._run(grid, frame_mask)
 
-    def _cameras_at(self, azimuths: Sequence[float]) -> Cameras:
-        if tuple(azimuths) == INPUT_AZIMUTHS:
+    def _cameras_at(self, azimuths: Sequence[float], elevation: float) -> Cameras:
+        if tuple(azimuths) == INPUT_AZIMUTHS and elevation == 0:
             return self.cameras
         turns = torch.tensor(azimuths) - azimuths[0]
         orbit = {"radius": self.camera.cam_radius, "fovy": self.camera.fovy, "size": (self.size, self.size)}
-        return orbit_cameras(turns, **orbit).to(self.device)
+        return orbit_cameras(turns, elevation, **orbit).to(self.device)
 
     @torch.inference_mode()
     def _run(self, grid: ViewGrid, frame_mask: Tensor | None = None) -> Gaussians:

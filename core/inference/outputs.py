@@ -35,6 +35,7 @@ Sink = Callable[[int, GaussianFrame], None]
 """Takes the frames of a sequence in order, with their numbers."""
 
 MIN_OPACITY = 0.005  # fainter Gaussians are not written to .ply files, as published
+EXPORTED = (".html", ".l4gm", ".4dgs", ".usdc")  # the single files of core.export
 SHEET_COLUMNS, SHEET_CELL = 8, 128
 
 
@@ -42,13 +43,34 @@ def lift_outputs(name: str) -> list[str]:
     """Everything that infer_3d writes into the workspace for a video."""
     views = [*view_paths(Path(), name), *view_paths(Path(), name, "_mv")]
     metadata = metadata_path(Path(), name, "infer_3d")
-    return [f"{name}.mp4", f"{name}.ply", f"{name}_orig.png", *map(str, [metadata, *views])]
+    own = [f"{name}.mp4", f"{name}.ply", f"{name}_orig.png"]
+    return [*own, *input_outputs(name), *map(str, [metadata, *views])]
 
 
 def sequence_outputs(name: str) -> list[str]:
     """Everything that infer_4d writes into the workspace for a video; the first is the folder of the .ply files."""
     videos = [f"{kind}_{name}{fixed}.mp4" for kind in ("wo_interp", "w_interp") for fixed in ("", "_fixed")]
-    return [name, *videos, f"{name}_metadata.json", f"{name}_contact_sheet.png", *map(str, view_paths(Path(), name))]
+    files = [f"{name}{ending}" for ending in (*EXPORTED, "_metadata.json", "_contact_sheet.png")]
+    return [name, *videos, *files, *input_outputs(name), *map(str, view_paths(Path(), name))]
+
+
+def input_outputs(name: str) -> list[str]:
+    """What is written of the input, before any work: a picture of its frames, and those that were cut out."""
+    return [f"{name}_input.png", f"{name}_input.mov"]
+
+
+def save_input_sheet(workspace: Path, name: str, frames: Callable[[int], Iterator[Tensor]], num_frames: int) -> None:
+    """Write ``NAME_input.png``: up to sixteen evenly spaced frames as the networks see them.
+
+    Args:
+        workspace, name: where.
+        frames: side -> all used frames, ``[3, side, side]``.
+        num_frames: how many these are.
+    """
+    chosen = {round(time) for time in torch.linspace(0, num_frames - 1, min(2 * SHEET_COLUMNS, num_frames)).tolist()}
+    cells = [frame for index, frame in enumerate(frames(SHEET_CELL)) if index in chosen]
+    rows = [cells[start : start + SHEET_COLUMNS] for start in range(0, len(cells), SHEET_COLUMNS)]
+    save_image(contact_sheet(rows, cell=SHEET_CELL), workspace / f"{name}_input.png")
 
 
 def ply_path(workspace: Path, name: str, index: int) -> Path:
@@ -72,7 +94,7 @@ def clear_previous(workspace: Path, name: str) -> None:
     Viewers refuse a folder that holds anything but .ply files: the two other files of earlier versions are removed too.
     """
     for output in sequence_outputs(name):
-        if output.endswith(".mp4"):
+        if output.endswith((".mp4", *EXPORTED)):
             (workspace / output).unlink(missing_ok=True)
     sheet_path(workspace, name).unlink(missing_ok=True)
     folder = workspace / name

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from time import perf_counter
 
-import torch
 from torch import Tensor, nn
 
 from core.conventions import NUM_VIEWS
 from core.errors import UserError
+from core.export.formats import export
+from core.export.player import INPUT_SIZE
+from core.export.sequences import PlyFolder
 from core.images import resize_area, save_image
 from core.inference.align import Lifted, Pose
 from core.inference.first_frame import IMAGE_FILES, BestCandidate, find_aligned_views, find_raw_views
@@ -28,7 +29,9 @@ from core.inference.outputs import (
     clear_previous,
     metadata_path,
     passing,
+    ply_path,
     read_record,
+    save_input_sheet,
     sequence_videos,
     sheet_path,
     side_view_record,
@@ -38,8 +41,8 @@ from core.inference.outputs import (
 from core.inference.progress import Progress
 from core.inference.sequence import GaussianFrame, insert, interpolate, num_calls, reconstruct
 from core.inference.session import Session
+from core.inference.text import changed_views, cut_out, draw_views, prompt_name
 from core.inference.turntable import Canvas, write_still_turntable
-from core.multiview.background import centered, foreground
 from core.multiview.files import encoded_views, load_views, write_views
 from core.multiview.generators import CandidateViews
 from core.ply import save_ply
@@ -63,17 +66,23 @@ def reconstruct_video(session: Session, source: Source) -> None:
             _ = session.network, session.interpolation
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
+        save_input_sheet(workspace, name, source.frames, num_frames)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
         with progress.over_calls(*_network_calls(session, num_frames), steps=num_frames):
             _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+        with progress.stage("exporting"):
+            files = [ply_path(workspace, name, index) for index in range(count)]
+            sequence = PlyFolder(workspace / name, rate, files)
+            exported = export(sequence, infer.export, workspace, name, source.frames(INPUT_SIZE), source.rate)
     write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
     kind = "w_interp" if session.interpolation else "wo_interp"
+    written = [*exported, workspace / f"{kind}_{name}.mp4"]
     _log.info(
         "%s: %d frames gave %d at %s a second in %.0f s: wrote %s/frame0001.ply ..., %s and %s",
         name, num_frames, count, rate, perf_counter() - start,
-        workspace / name, workspace / f"{kind}_{name}.mp4", sheet_path(workspace, name),
+        workspace / name, ", ".join(map(str, written)), sheet_path(workspace, name),
     )  # fmt: skip
 
 
@@ -167,6 +176,7 @@ def describe_source(source: Source) -> dict[str, object]:
         "num_frames": video.num_frames,
         "size": list(video.size),
         "stride": source.indices.step,
+        "matte": source.matte,
     }
 
 
@@ -200,7 +210,13 @@ def lift_video(session: Session, source: Source) -> None:
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
+    if session.options.views.prompt and len(files) == NUM_VIEWS:
+        raise UserError(
+            f"--prompt says to ImageDream what {source.path} shows, and its views are read from files: "
+            f"--view_generator imagedream makes them anew"
+        )
     best = session.lift(source, files)
+    save_input_sheet(workspace, name, source.frames, len(source.indices))
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")
@@ -211,22 +227,24 @@ def lift_prompt(session: Session, prompt: str) -> None:
     """A text in 3D: four views by MVDream, cut out and centred; then as `lift_video`.
 
     Raises:
-        UserError: the pipeline, the checkpoint or the disk; a view that MVDream did not draw on a plain ground.
+        UserError: the pipeline, the checkpoint or the disk; a view that is not on a plain ground. The views stay as
+            files, and once someone has changed them the run goes on from there.
     """
-    name, seed = prompt_name(prompt), session.options.run.seed
-    if session.options.views.candidates > 1:
+    name, options = prompt_name(prompt), session.options.views
+    if options.candidates > 1:
         raise UserError("--candidates are ranked against a frame, and --prompt has none; try --seed")
     clear_parts(session.workspace, name)
-    drawn = session.diffusion("mvdream").views(None, prompt, [seed], session.sampling(7.5))[0]
-    what = f"view {{}} of {prompt!r} (seed {seed})"
-    views = torch.stack([centered(view, foreground(view, what.format(k))) for k, view in enumerate(drawn)])
+    own = changed_views(session, name)
+    drawn = draw_views(session, name, prompt) if own is None else own
+    views = cut_out(drawn, session.workspace, name) if options.recenter else drawn
     network = session.network
     images = resize_area(views, (network.size, network.size))
-    gaussians = network.reconstruct(images[:1], images[1:])
+    gaussians = network.reconstruct(images[:1], images[1:], elevation=options.elevation)
     lifted = Lifted(gaussians[0], Pose(), 0.0, session.orbit(gaussians)[0])
-    best = BestCandidate(lifted, CandidateViews(f"seed {seed}", views), "MVDream", [])
+    label = f"seed {session.options.run.seed}" if own is None else IMAGE_FILES
+    best = BestCandidate(lifted, CandidateViews(label, views), "MVDream" if own is None else IMAGE_FILES, [])
     side = session.options.infer.output_size
-    record = _save_lift(session, name, best, "", Canvas(side, side))
+    record = _save_lift(session, name, best, "", Canvas(side, side), keep_raw=own is not None)
     _write_lift_metadata(session, name, {"prompt": prompt}, best, record)
 
 
@@ -258,11 +276,3 @@ def _write_lift_metadata(
     _log.info("%s: azimuth %g, mean squared error %.4f against the frame", name, pose.azimuth, best.lifted.error)
     written = [workspace / f"{name}{end}" for end in (".ply", ".mp4", "_000.png")]
     _log.info("%s: wrote %s, %s and the side views %s ...", name, *written)
-
-
-def prompt_name(prompt: str) -> str:
-    """Name of the results of a text: its words, at most 60 letters. Raises `UserError` if it has none."""
-    name = re.sub(r"[^a-z0-9]+", "_", prompt.lower()).strip("_")[:60].rstrip("_")
-    if not name:
-        raise UserError(f"--prompt {prompt!r} has no letters; say in English what is to be made")
-    return name

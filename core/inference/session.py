@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.inference.first_frame import BestCandidate, lift_frame
 from core.inference.network import Network, choose_dtype
 from core.inference.outputs import versions
-from core.multiview.diffusion import MultiViewDiffusion, Sampling
+from core.multiview.diffusion import FLAWS, GUIDANCE, MultiViewDiffusion, Sampling
 from core.multiview.generators import ImageDreamGenerator, SingleViewGenerator, ViewGenerator, choose_generator
 from core.multiview.hub import Kind
 from core.multiview.repository import open_repository
@@ -122,25 +122,40 @@ class Session:
         name, why = choose_generator(self.options.side_views, self.options.views)
         _log.info("side views are made by %s", {"imagedream": "ImageDream"}.get(name, "the single-view model"))
         _log.debug("chosen because %s", why)
-        if name == "single-view":
-            network = self.single_view
-            return SingleViewGenerator(network.size, network.reconstruct, self.orbit)
-        return ImageDreamGenerator(self.diffusion("imagedream"), self.sampling(5.0), self.options.run.seed)
+        views = self.options.views
+        if name == "imagedream":
+            return ImageDreamGenerator(self._imagedream(), self.sampling(name), self.options.run.seed, views.prompt)
+        if views.prompt or views.elevation:
+            raise UserError(
+                f"--prompt and --elevation are for ImageDream, and here the single-view model is used: {why}"
+            )
+        network = self.single_view
+        return SingleViewGenerator(network.size, network.reconstruct, self.orbit)
+
+    def _imagedream(self) -> MultiViewDiffusion:
+        try:
+            return self.diffusion("imagedream")
+        except UserError as error:
+            other = "or let the small model make the views: --view_generator single-view"
+            raise UserError(f"{error}; {other}" if "hf download" in str(error) else str(error)) from error
 
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
         """ImageDream or MVDream. On a CPU it is float32 unless --precision is given."""
         views = self.options.views
-        repository = open_repository(views.imagedream if kind == "imagedream" else views.mvdream, kind)
+        name = views.imagedream if kind == "imagedream" else views.mvdream
+        repository = open_repository(name, kind, views.download)
         on_cpu = self.device.type == "cpu" and self.options.infer.precision == "auto"
         dtype = torch.float32 if on_cpu else self.dtype
         self.repositories[kind] = str(repository.folder)
         return MultiViewDiffusion(repository, self.device, dtype, offload=views.offload)
 
-    def sampling(self, guidance: float) -> Sampling:
-        """Sampling of ImageDream and MVDream; ``guidance`` is the default scale."""
+    def sampling(self, kind: Kind) -> Sampling:
+        """How ImageDream or MVDream draws; where the options do not say, as LGM's programs do."""
         views = self.options.views
-        chosen = guidance if views.guidance_scale is None else views.guidance_scale
-        return Sampling(views.diffusion_steps, chosen, views.negative_prompt)
+        guidance = GUIDANCE[kind] if views.guidance_scale is None else views.guidance_scale
+        flaws = FLAWS if views.prompt else ""
+        avoided = flaws if views.negative_prompt is None else views.negative_prompt
+        return Sampling(views.diffusion_steps, guidance, avoided, views.elevation)
 
     def lift(self, source: Frames, files: Mapping[int, Path] | None = None) -> BestCandidate:
         """Frame 0 in 3D, from given raw views or generated ones; see `core.inference.first_frame.lift_frame`."""

@@ -88,8 +88,8 @@ class FastUNet(UNet):
         (frames, views), place = index.shape[1:], index.flatten()
         # Channels-last is the fastest layout on CPU and GPU.
         x = self.conv_in(images.to(self.conv_in.weight.dtype, memory_format=torch.channels_last))
-        # Rows of the grid's places among the images; None once every place has its own features. Images that do not
-        # repeat are in the order of their places (`ViewGrid`).
+        # Image of each grid position; None once every position has its own features. Without repetition images are in
+        # grid order (`ViewGrid`).
         place = None if len(images) == len(place) else place
         skips = [(x, place)]
         for level in self.down_blocks:

@@ -17,22 +17,15 @@ _PLAIN = 0.6  # minimum share of the picture's edge that is background
 _WHITE = 0.9  # pixels darker than this in their darkest channel are foreground
 
 
-def check_white(picture: Tensor, what: str) -> None:
-    """Check that a frame shows its object on white; transparency has been composited.
+def is_white(picture: Tensor) -> bool:
+    """Whether a frame ``[3, H, W]`` shows its object on white; transparency has been composited."""
+    return float((_edge(picture).amin(dim=0) > _WHITE).float().mean()) >= _PLAIN
 
-    Args:
-        picture: ``[3, H, W]`` in [0, 1].
-        what: its name in errors.
 
-    Raises:
-        UserError: most of the frame's edge is not white.
-    """
-    white = float((_edge(picture).amin(dim=0) > _WHITE).float().mean())
-    if white < _PLAIN:
-        raise UserError(
-            f"{what} has a background: {100 * white:.0f} % of its edge is white. Cut the object out (for instance with "
-            f"rembg, frame by frame) and put it on white or save it with alpha; --allow_background takes it as it is"
-        )
+def is_plain(picture: Tensor) -> bool:
+    """Whether most of the edge of ``[3, H, W]`` has one colour."""
+    edge = _edge(picture)
+    return float(_like(edge, edge.median(dim=1).values).float().mean()) >= _PLAIN
 
 
 def foreground(picture: Tensor, what: str) -> Tensor:
@@ -45,13 +38,12 @@ def foreground(picture: Tensor, what: str) -> Tensor:
     Raises:
         UserError: the background is not of one colour, or there is no object.
     """
-    edge = _edge(picture)
-    ground = edge.median(dim=1).values
-    if float(_like(edge, ground).float().mean()) < _PLAIN:
+    if not is_plain(picture):
         raise UserError(
             f"{what} is not on a plain ground: cut the object out first (for instance with rembg) and save it as a "
             f".png with alpha, or on white"
         )
+    ground = _edge(picture).median(dim=1).values
     mask = ~_connected_to_edge(_like(picture, ground))
     if not bool(mask.any()):
         raise UserError(f"{what} is empty: there is nothing on its ground")

@@ -10,7 +10,7 @@ Each stage runs for all seeds before the next begins, so only one part need be i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +24,17 @@ from tqdm import tqdm
 from core.conventions import NUM_VIEWS
 from core.errors import UserError
 from core.images import resize_area, to_uint8
+from core.multiview.hub import Kind
 from core.multiview.poses import VIEW_ORDER, camera_numbers
 from core.multiview.repository import Repository
 
 PICTURE_SIZE = 256  # pixels; the size of the published training
+GUIDANCE: Mapping[Kind, float] = {"imagedream": 5.0, "mvdream": 7.5}  # published
+# What LGM's web page has views of a text avoid.
+FLAWS = (
+    "ugly, blurry, pixelated obscure, unnatural colors, poor lighting, dull, unclear, cropped, lowres, low quality, "
+    "artifacts, duplicate"
+)
 _log = logging.getLogger(__name__)
 
 

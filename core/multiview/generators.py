@@ -80,11 +80,18 @@ class SingleViewGenerator:
 
 @dataclass(frozen=True)
 class ImageDreamGenerator:
-    """ImageDream. Candidates are its seeds."""
+    """ImageDream. Candidates are its seeds.
+
+    Attributes:
+        diffusion, sampling: what draws, and how.
+        seed: of the first candidate.
+        prompt: what the picture shows; may be empty.
+    """
 
     diffusion: MultiViewDiffusion
     sampling: Sampling
     seed: int
+    prompt: str = ""
     origin: str = "ImageDream"
 
     def generate(self, frame: Frame, count: int, azimuths: Sequence[float]) -> Iterator[CandidateViews]:
@@ -97,7 +104,7 @@ class ImageDreamGenerator:
             )
         seeds = range(self.seed, self.seed + count)
         order = [INPUT_AZIMUTHS.index(turn) for turn in turns]
-        generated = self.diffusion.views(frame(PICTURE_SIZE), "", seeds, self.sampling)
+        generated = self.diffusion.views(frame(PICTURE_SIZE), self.prompt, seeds, self.sampling)
         for seed, images in zip(seeds, generated, strict=True):
             yield CandidateViews(f"seed {seed}", images[order])
 
@@ -108,6 +115,8 @@ def choose_generator(
     """The view generator of the options, for ``auto`` the one that can run here; and the reason."""
     if side_views.view_generator in ("imagedream", "single-view"):
         return side_views.view_generator, "as asked for with --view_generator"
+    if side_views.view_generator == "published":
+        return "imagedream", "the published programs always take it"
     folder, missing = find_folder(options.imagedream), missing_libraries()
     if folder is None:
         why = f"the weights of ImageDream are not on this machine; fetch them with: {fetch_command(options.imagedream)}"

@@ -49,8 +49,8 @@ def missing_libraries() -> list[str]:
     return [name for name in LIBRARIES if not _is_installed(name)]
 
 
-def find_or_fetch(name: str, kind: Kind) -> Path:
-    """The pipeline's folder, downloaded if necessary.
+def find_or_fetch(name: str, kind: Kind, download: bool = True) -> Path:
+    """The pipeline's folder, downloaded if necessary and allowed.
 
     Raises:
         UserError: a package is not installed, or the pipeline cannot be downloaded.
@@ -62,9 +62,11 @@ def find_or_fetch(name: str, kind: Kind) -> Path:
     problem = f"there is no pipeline {name} on this machine"
     if not _is_hub_name(name):
         raise UserError(f"{problem}; give a folder that exists, or fetch one with: {fetch_command(PUBLISHED[kind])}")
+    if not download:
+        raise UserError(f"{problem}, and --no-download is given; fetch it with: {fetch_command(name)}")
     from huggingface_hub import snapshot_download
 
-    _log.info("fetching %s from the hub", name)
+    _log.info("%s is not on this machine: fetching it from the hub, several gigabytes (--no-download stops)", name)
     try:
         return Path(snapshot_download(name, allow_patterns=list(_FILES)))
     except (OSError, ValueError) as error:

@@ -33,18 +33,19 @@ _DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bi
 _TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 
 
-def open_repository(name: str, kind: Kind) -> Repository:
+def open_repository(name: str, kind: Kind, download: bool = True) -> Repository:
     """Find a pipeline or download it from the hub, and check that its files are complete.
 
     Args:
         name: a folder, or a hub repository ``owner/name``.
         kind: the expected pipeline.
+        download: fetch it from the hub where it is not here.
 
     Raises:
         UserError: diffusers or transformers is not installed; the pipeline is not here and cannot be fetched; a file
             is missing, truncated or unreadable; it is a pipeline of the other kind.
     """
-    repository = Repository(find_or_fetch(name, kind), kind)
+    repository = Repository(find_or_fetch(name, kind, download), kind)
     repository.check()
     return repository
 

@@ -9,6 +9,7 @@ from core.options.camera import CameraOptions
 from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
+from core.options.input import InputOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
 from core.options.run import RunOptions
@@ -23,6 +24,7 @@ __all__ = [
     "DataOptions",
     "EvalOptions",
     "InferOptions",
+    "InputOptions",
     "ModelOptions",
     "Options",
     "RunOptions",

@@ -23,7 +23,7 @@ class DataOptions:
     data_home_val: str = ""
     """Folder of the validation clips; empty: as data_home."""
     num_frames: int = 8
-    """T, frames that the network sees at once."""
+    """T, frames seen at once."""
     num_views: int = 12
     """Views of one sample, inputs included."""
     num_input_views: int = 4

@@ -7,27 +7,27 @@ from typing import Literal
 
 from core.options.checks import within
 
+ExportFormat = Literal["html", "packed", "compressed-ply", "sog", "spz", "glb", "4dgs", "usd"]
+
 
 @dataclass(frozen=True)
 class InferOptions:
     """Videos in, files out."""
 
     test_path: str | None = None
-    """A video or a picture, or a folder of them."""
+    """Videos or pictures: file, folder or pattern."""
     interpresume: str | None = None
     """Checkpoint of the interpolation model; None: no interpolation."""
     output_size: int = 512
     """Side of the turntables, pixels."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the weights. auto: fp16 on a GPU; on a CPU bf16 where it is fast, otherwise fp32."""
-    target_fps: float = 15.0
-    """Frames are skipped evenly down to about this rate; slower videos keep theirs."""
-    allow_background: bool = False
-    """Take videos with a background, and reconstruct it too."""
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
     ply_layout: Literal["standard", "full", "rgb"] = "standard"
     """In the .ply files. full: all 62 properties; rgb: colour bytes."""
+    export: tuple[ExportFormat, ...] = ("html",)
+    """Beside the .ply files, any of these. html: a page that plays the clip; packed: the clip in one small file."""
     interpolate_rate: int = 3
     """Steps from one video frame to the next after interpolation."""
     interp_batch: int = 4
@@ -37,6 +37,5 @@ class InferOptions:
 
     def __post_init__(self) -> None:
         within(self, 16, 4096, "output_size")
-        within(self, 0.1, 1000, "target_fps")
         within(self, 1, 64, "interpolate_rate")
         within(self, 1, 256, "interp_batch", "chunk_workers")

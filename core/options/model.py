@@ -39,8 +39,8 @@ class ModelOptions:
     """Attention heads at every level."""
     norm_groups: int = 32
     """Groups of every group normalisation."""
-    attention: Literal["sdpa", "xformers"] = "sdpa"
-    """Attention kernel; xformers needs CUDA."""
+    attention: Literal["auto", "sdpa", "xformers"] = "auto"
+    """Attention kernel; xformers needs CUDA. auto: xformers on a GPU where it is installed."""
 
     def __post_init__(self) -> None:
         within(self, 1, 2048, "input_size", "splat_size")

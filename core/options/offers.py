@@ -36,6 +36,7 @@ RENAMED: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "interp_sides": ("inserted_side_views", {"ends": "blend"}),
     "seeder": ("view_generator", {}),
     "chunk_lanes": ("chunk_workers", {}),
+    "target_fps": ("fps", {}),
 }
 
 
@@ -94,8 +95,8 @@ def _expand(text: str, named: Collection[str] = ()) -> tuple[str, ...]:
 _INTERPOLATION = "infer.interpolate_rate infer.interp_batch side_views.inserted_side_views"
 _VIEWS = "views.view_azimuths views.candidates views.align_elevation views.align_scale views.recenter"
 _DIFFUSION = (
-    "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale views.offload "
-    "run.seed"
+    "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale "
+    "views.offload run.seed"
 )
 
 TRAIN = Offer(
@@ -110,25 +111,26 @@ TRAIN = Offer(
 )
 INFER_3D = Offer(
     "infer.test_path views.prompt run.workspace run.resume side_views.view_generator infer.output_size "
-    "infer.orientation infer.precision run.device camera.renderer infer.allow_background",
+    "infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "files": "infer.ply_layout",
-        "first_frame": f"{_VIEWS} side_views.single_view_resume",
-        "diffusion": _DIFFUSION,
+        "files": "infer.ply_layout input.start input.duration input.fps",
+        "first_frame": f"{_VIEWS} views.elevation side_views.single_view_resume",
+        "diffusion": f"{_DIFFUSION} views.download",
         "camera": "camera.*",
     },
-    "data.num_frames infer.target_fps camera.rasterize_mode model.*",
+    "data.num_frames input.allow_background camera.rasterize_mode model.*",
 )
 INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
-    "infer.output_size infer.orientation infer.precision run.device camera.renderer",
+    "infer.output_size infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "sequence": f"infer.target_fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "sequence": f"input.start input.duration input.fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "views.prompt side_views.single_view_resume camera.rasterize_mode model.*",
+    "views.prompt views.elevation views.download input.allow_background side_views.single_view_resume "
+    "camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "

@@ -8,6 +8,7 @@ from core.options.camera import CameraOptions
 from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
+from core.options.input import InputOptions
 from core.options.model import ModelOptions
 from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
@@ -25,6 +26,7 @@ class Options:
     data: DataOptions = field(default_factory=DataOptions)
     side_views: SideViewOptions = field(default_factory=SideViewOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
+    input: InputOptions = field(default_factory=InputOptions)
     infer: InferOptions = field(default_factory=InferOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)
@@ -72,7 +74,9 @@ _NANO = Options(
         prob_cam_jitter=0.0,
         prob_view_dropout=0.3,
     ),
-    side_views=SideViewOptions(chunk_side_views="first", inserted_side_views="first", single_view_resume=None),
+    side_views=SideViewOptions(
+        chunk_side_views="first", inserted_side_views="first", view_generator="auto", single_view_resume=None
+    ),
     train=TrainOptions(batch_size=4, warmup_steps=200, share_warmup=False, lambda_hull=1.0),
     run=RunOptions(resume="pretrained/nano_recon.safetensors"),
     camera=CameraOptions(rasterize_mode="antialiased"),

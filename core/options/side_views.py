@@ -8,7 +8,7 @@ from typing import Literal
 SideViews = Literal["first", "every", "previous"]
 ChunkSideViews = Literal["previous", "first"]
 InsertedSideViews = Literal["blend", "first"]
-ViewGenerator = Literal["auto", "files", "imagedream", "single-view"]
+ViewGenerator = Literal["auto", "published", "files", "imagedream", "single-view"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SideViewOptions:
     """Side views of a chunk: renders of the one before, as published, or those of the first frame."""
     inserted_side_views: InsertedSideViews = "blend"
     """Side views of inserted frames. blend: of those at the two ends, as published; first: those of the first frame."""
-    view_generator: ViewGenerator = "auto"
-    """auto: image files, else ImageDream, else single-view."""
+    view_generator: ViewGenerator = "published"
+    """published: image files, else ImageDream; auto: single-view where ImageDream is missing."""
     single_view_resume: str | None = "pretrained/nano_recon.safetensors"
     """Checkpoint (preset nano) that makes views from the front alone; None: the one of --resume can do so itself."""

@@ -17,10 +17,14 @@ class ViewOptions:
     """ImageDream, views from a picture: folder or hub repository."""
     mvdream: str = "ashawkey/mvdream-sd2.1-diffusers"
     """MVDream, views from a text: folder or hub repository."""
+    download: bool = True
+    """Fetch ImageDream or MVDream where they are missing, as published."""
     prompt: str = ""
-    """A text instead of --test_path."""
-    negative_prompt: str = ""
-    """What ImageDream or MVDream should avoid."""
+    """A text for MVDream, or beside --test_path for ImageDream."""
+    negative_prompt: str | None = None
+    """What ImageDream or MVDream should avoid; None: with a text LGM's list of flaws."""
+    elevation: float = 0.0
+    """Degrees above the horizon from which the first view is seen; not for single-view."""
     diffusion_steps: int = 30
     """Denoising steps."""
     guidance_scale: float | None = None
@@ -42,5 +46,6 @@ class ViewOptions:
         within(self, 1, 1000, "diffusion_steps", "candidates")
         within(self, 0, 100, "guidance_scale")
         within(self, -720, 720, "view_azimuths")
+        within(self, -89, 89, "elevation")
         if len({azimuth % 360 for azimuth in self.view_azimuths}) < len(self.view_azimuths):
             raise UserError(f"--view_azimuths {self.view_azimuths} must be four different directions")
