@@ -13,6 +13,8 @@ COMMANDS = {
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
     "convert": ("convert", "Gaussians become watertight meshes: GLB, OBJ"),
     "app": ("app", "a web page to drop a video on"),
+    "infer-nvs": ("infer_nvs", "posed images become images from other cameras (LaCT)"),
+    "train-nvs": ("train_nvs", "train LaCT"),
     "matte": ("matte", "cut the object out of videos and crop it, without reconstructing it"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = tuple(f"{name}.py" for name in "main infer_3d infer_4d matte eval convert app export view".split())
+SCRIPTS = tuple(
+    f"{name}.py" for name in "main infer_3d infer_4d infer_nvs train_nvs matte eval convert app export view".split()
+)
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -30,6 +32,7 @@ LAYERS = {
     "view_grid": 3,
     "model": 4,
     "nano": 5,
+    "lact": 5,
     "architectures": 6,
     "checkpoint": 7,
     "rendering": 3,
@@ -46,6 +49,7 @@ LAYERS = {
     "evaluation": 9,
     "meshing": 9,
     "app": 9,
+    "nvs": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
@@ -69,7 +73,10 @@ FENCES = {
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
-    "cv2": ("core/evaluation/metrics.py", "core/matting/", "blender_scripts/scores.py", "benchmarks/matting.py"),
+    "cv2": (
+        *("core/evaluation/metrics.py", "core/matting/", "core/nvs/undistort.py"),
+        *("blender_scripts/scores.py", "benchmarks/matting.py"),
+    ),
     "rembg": "core/matting/",
     "pymatting": "core/matting/",
     "skimage": ("core/meshing/", "benchmarks/matting.py"),

@@ -41,6 +41,8 @@ SHORTER = {
     "blender_scripts/make_procedural.py": ("--count", "1"),
     "benchmarks": ("--tiny", "--rounds", "1"),
     "convert.py": ("--mesh_resolution", "16"),
+    "infer_nvs.py": ("--video", "none", "--no_lpips"),
+    "train_nvs.py": ("--steps", "2", "--lpips_start", "-1", "--num_workers", "0", "--mixed_precision", "no"),
 }
 
 
