@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(
-    f"{name}.py" for name in "main infer_3d infer_4d infer_nvs train_nvs matte eval convert app export view".split()
+    f"{name}.py"
+    for name in "main infer_3d infer_4d refine_4d infer_nvs train_nvs matte eval convert app export view".split()
 )
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
@@ -43,6 +44,7 @@ LAYERS = {
     "export": 4,
     "data": 4,
     "multiview": 5,
+    "tracking": 6,
     "matting": 6,
     "training": 8,
     "inference": 8,

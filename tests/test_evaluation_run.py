@@ -84,6 +84,20 @@ def test_inserted_frames_are_compared_with_blends_of_their_neighbours(call: Call
     assert systems["recon: blend"]["p-cow-0"]["means"] != systems["recon: hold"]["p-cow-0"]["means"]
 
 
+@pytest.mark.parametrize("task", ["reconstruct", "interpolate"])
+def test_the_refined_object_is_measured_on_request(call: Call, task: str) -> None:
+    write_clips(Path("clips"))
+    rate = "24" if task == "interpolate" else "8"
+    fields = {"task": f"'{task}'", "frames": "4", "frame_rate": rate, "objects": "['p-cow-0']"}
+    write_protocol(Path(), **fields)
+    few = "--nodes 8 --canonical_steps 1 --track_steps 1 --joint_steps 1 --baselines frozen"
+    assert call("eval", f"{LINE} --interpresume pretrained/interp.safetensors --refine {few}")[0] == 0
+    systems = results()["systems"]
+    assert list(systems)[:2] == ["recon", "recon: refined"]
+    own, refined = (systems[name]["p-cow-0"]["means"]["psnr"] for name in ("recon", "recon: refined"))
+    assert own != refined
+
+
 def test_oracles_see_ground_truth_that_no_video_shows(call: Call) -> None:
     write_clips(Path("clips"))
     fields = {"frames": "2", "objects": "['p-cow-0']"}

@@ -1,5 +1,6 @@
 """Systems under test: checkpoints, their predictions under a protocol, and baselines with the same networks.
 
+``refined``, with --refine: one set of Gaussians and its motion, see `core.tracking`. Baselines:
 ``frozen``: the Gaussians of frame 0 at every time. ``framewise``: every frame through the network alone. ``blend`` and
 ``hold``: renders of the two neighbouring input frames, blended by time, or of the nearer one. ``first_sides`` and
 ``previous_sides``: the other choice of side views for the next chunk. Oracle upper bounds, with inputs that are not
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from core.evaluation.ground_truth import GroundTruth, Prediction
 from core.evaluation.protocol import Protocol
 from core.gaussians import Gaussians
 from core.images import resize_area
+from core.inference.refine import refine
 from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
 from core.inference.session import Session
 from core.options import PRESETS, ModelOptions, Options
@@ -33,6 +36,7 @@ from core.options.eval import Baseline
 from core.options.side_views import ChunkSideViews
 from core.rendering import Renderer
 from core.rendering.orbit import render_in_parts
+from core.tracking.tracks import Tracks
 
 # Options of the run, not of the weights: always taken from the command line.
 _RUN_OPTIONS = {"input_size", "splat_size", "attention"}
@@ -147,7 +151,7 @@ class Trial:
         """
         tasks = {"interpolate": self._interpolated, "autoregress": self._in_chunks, "reconstruct": self._reconstructed}
         for name, predict in tasks.get(self.protocol.task, self._still)():
-            if not name or name in baselines:
+            if name in ("", "refined", *baselines):
                 yield name, predict()
 
     @cached_property
@@ -192,6 +196,11 @@ class Trial:
         network = self.session.network
         gaussians = stack(frame.gaussians for frame in self._reconstruct(self.front))
         yield "", lambda: self._draw(gaussians)
+        if self.session.options.refine.refine:
+            frames = [
+                GaussianFrame(Fraction(t), gaussians[t].visible(), self.session.orbit) for t in range(len(self.front))
+            ]
+            yield "refined", lambda: self._draw(self._tracks(self.front, frames).gaussians)
         yield "frozen", lambda: self._draw(gaussians.map(lambda field: field[:1].expand_as(field)))
         if network.model.options.use_temp_attn:
             yield "framewise", lambda: self._draw(network.reconstruct_alone(self.front, self.sides))
@@ -219,9 +228,18 @@ class Trial:
             )
         ends = self._reconstruct(self.front[:: self.protocol.rate])
         yield "", lambda: self._draw_frames(self._inserted(ends))
+        if self.session.options.refine.refine:
+            yield "refined", lambda: self._draw(self._moved(self._tracks(self.front[:: self.protocol.rate], ends)))
         yield "oracle_front", lambda: self._draw_frames(self._reconstruct(self.front))
         yield "blend", partial(self._blended, ends)
         yield "hold", partial(self._held, ends)
+
+    def _tracks(self, front: Tensor, frames: list[GaussianFrame]) -> Tracks:
+        return refine(self.session, front, self.sides, frames, Fraction(self.protocol.frame_rate)).tracks
+
+    def _moved(self, tracks: Tracks) -> Gaussians:
+        """The tracked object at all frames, the input being every rate-th one."""
+        return stack(tracks.at(Fraction(t, self.protocol.rate)) for t in range(len(self.front)))
 
     def _inserted(self, ends: list[GaussianFrame]) -> Iterator[GaussianFrame]:
         """All frames from every rate-th one."""

@@ -50,7 +50,8 @@ def lift_outputs(name: str) -> list[str]:
 def sequence_outputs(name: str) -> list[str]:
     """Everything that infer_4d writes into the workspace for a video; the first is the folder of the .ply files."""
     videos = [f"{kind}_{name}{fixed}.mp4" for kind in ("wo_interp", "w_interp") for fixed in ("", "_fixed")]
-    files = [f"{name}{ending}" for ending in (*EXPORTED, "_metadata.json", "_contact_sheet.png")]
+    endings = ("_metadata.json", "_contact_sheet.png", "_tracks.npz", "_refine.safetensors")
+    files = [f"{name}{ending}" for ending in (*EXPORTED, *endings)]
     return [name, *videos, *files, *input_outputs(name), *map(str, view_paths(Path(), name))]
 
 
@@ -88,6 +89,16 @@ def metadata_path(workspace: Path, name: str, program: Program = "infer_4d") -> 
     return workspace / f"{name}_metadata{'_3d' if program == 'infer_3d' else ''}.json"
 
 
+def tracks_path(workspace: Path, name: str) -> Path:
+    """The canonical set and its trajectories, see `core.tracking.tracks`."""
+    return workspace / f"{name}_tracks.npz"
+
+
+def refinement_path(workspace: Path, name: str) -> Path:
+    """From here an interrupted refinement goes on; removed at its end."""
+    return workspace / f"{name}_refine.safetensors"
+
+
 def clear_previous(workspace: Path, name: str) -> None:
     """Remove the sequence of an earlier run, so that two runs never mix, and files of a killed run.
 
@@ -97,6 +108,7 @@ def clear_previous(workspace: Path, name: str) -> None:
         if output.endswith((".mp4", *EXPORTED)):
             (workspace / output).unlink(missing_ok=True)
     sheet_path(workspace, name).unlink(missing_ok=True)
+    tracks_path(workspace, name).unlink(missing_ok=True)
     folder = workspace / name
     for path in folder.glob("frame*.ply"):
         if re.fullmatch(r"frame\d{4,}\.ply", path.name):
@@ -118,6 +130,16 @@ def passing(frames: Iterator[GaussianFrame], sink: Sink) -> Iterator[GaussianFra
     for index, frame in enumerate(frames):
         sink(index, frame)
         yield frame
+
+
+def every(sink: Sink, factor: int) -> Sink:
+    """A sink that passes on every ``factor``-th frame, numbered anew."""
+
+    def thinned(index: int, frame: GaussianFrame) -> None:
+        if index % factor == 0:
+            sink(index // factor, frame)
+
+    return thinned
 
 
 @contextmanager

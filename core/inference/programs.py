@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from fractions import Fraction
 from time import perf_counter
 
@@ -27,6 +28,7 @@ from core.inference.outputs import (
     Sink,
     clear_parts,
     clear_previous,
+    every,
     metadata_path,
     passing,
     ply_path,
@@ -39,6 +41,7 @@ from core.inference.outputs import (
     write_record,
 )
 from core.inference.progress import Progress
+from core.inference.refine import refined_sequence
 from core.inference.sequence import GaussianFrame, insert, interpolate, num_calls, reconstruct
 from core.inference.session import Session
 from core.inference.text import changed_views, cut_out, draw_views, prompt_name
@@ -58,12 +61,12 @@ def reconstruct_video(session: Session, source: Source) -> None:
     """
     start = perf_counter()
     workspace, name, infer = session.workspace, source.name, session.options.infer
-    num_frames = len(source.indices)
-    factor = infer.interpolate_rate if infer.interpresume else 1
+    num_frames, refined = len(source.indices), session.options.refine.refine
+    factor = infer.interpolate_rate if infer.interpresume or refined else 1
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
-            _ = session.network, session.interpolation
+            _ = session.network, session.inserting
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
         save_input_sheet(workspace, name, source.frames, num_frames)
@@ -71,30 +74,37 @@ def reconstruct_video(session: Session, source: Source) -> None:
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
         with progress.over_calls(*_network_calls(session, num_frames), steps=num_frames):
-            _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
+            finished = _write_sequence(session, source, side_views[1:], (factor, count, rate), progress)
         with progress.stage("exporting"):
             files = [ply_path(workspace, name, index) for index in range(count)]
             sequence = PlyFolder(workspace / name, rate, files)
             exported = export(sequence, infer.export, workspace, name, source.frames(INPUT_SIZE), source.rate)
-    write_metadata(metadata_path(workspace, name), {**metadata, "complete": True})
-    kind = "w_interp" if session.interpolation else "wo_interp"
+    write_metadata(metadata_path(workspace, name), {**metadata, "complete": True, "refinement_finished": finished})
+    kind = "w_interp" if infer.interpresume or refined else "wo_interp"
     written = [*exported, workspace / f"{kind}_{name}.mp4"]
     _log.info(
         "%s: %d frames gave %d at %s a second in %.0f s: wrote %s/frame0001.ply ..., %s and %s",
         name, num_frames, count, rate, perf_counter() - start,
         workspace / name, ", ".join(map(str, written)), sheet_path(workspace, name),
     )  # fmt: skip
+    if finished is False:
+        raise KeyboardInterrupt  # which ended the fit; its results are written
 
 
 def _write_sequence(
     session: Session, source: Source, sides: Tensor, timing: tuple[int, int, Fraction], progress: Progress
-) -> None:
-    """Reconstruct, interpolate and draw the sequence as a stream, and write it."""
+) -> bool | None:
+    """Reconstruct, interpolate or refine, and draw the sequence as a stream, and write it.
+
+    Returns:
+        whether the fit came to its end; None without one.
+    """
     (factor, count, rate), num_frames = timing, len(source.indices)
     workspace, name, infer = session.workspace, source.name, session.options.infer
     canvas = _canvas(session, source)
     ply = PlyFiles(workspace, name, rate, infer.orientation, infer.ply_layout)
     sheet = ContactSheet(num_frames, canvas.size)
+    finished = None
     with ExitStack() as stack:
 
         def videos(kind: Kind, count: int, rate: Fraction) -> Sink:
@@ -102,8 +112,13 @@ def _write_sequence(
 
         frames = _reconstructed(session, source, sides)
         frames = progress.over(frames, "reconstructing")
-        frames = passing(frames, progress.around(videos("wo_interp", num_frames, source.rate), "drawing"))
-        if session.interpolation:
+        if session.options.refine.refine:
+            frames, finished = refined_sequence(session, source, sides, list(frames), factor, progress)
+        at_frames = progress.around(videos("wo_interp", num_frames, source.rate), "drawing")
+        frames = passing(frames, at_frames if finished is None else every(at_frames, factor))
+        if finished is not None:
+            frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
+        elif session.inserting:
             frames = progress.over(_interpolated(session, source, sides, frames, factor), "interpolating")
             frames = passing(frames, progress.around(videos("w_interp", count, rate), "drawing"))
         for sink in (ply, sheet):
@@ -112,13 +127,14 @@ def _write_sequence(
             progress.advance()
         progress.show("writing the turntables")
     sheet.save(sheet_path(workspace, name))
+    return finished
 
 
 def _network_calls(session: Session, num_frames: int) -> tuple[list[nn.Module], int]:
     """The levels of the networks, and how many calls of levels a video takes."""
     infer, length = session.options.infer, session.options.data.num_frames
-    pairs = infer.interp_batch if session.interpolation else 0
-    networks = dict.fromkeys(filter(None, (session.network, session.interpolation)))
+    pairs = infer.interp_batch if session.inserting else 0
+    networks = dict.fromkeys(filter(None, (session.network, session.inserting)))
     calls = len(session.network.levels) * num_calls(num_frames, length, pairs, session.interpolation_workers)
     return [level for network in networks for level in network.levels], calls
 
@@ -183,7 +199,7 @@ def describe_source(source: Source) -> dict[str, object]:
 def _describe_sequence(
     session: Session, source: Source, count: int, rate: Fraction, side_views: dict[str, object]
 ) -> dict[str, object]:
-    infer, sides = session.options.infer, session.options.side_views
+    infer, sides, refined = session.options.infer, session.options.side_views, session.options.refine.refine
     return {
         "program": "infer_4d",
         "complete": False,
@@ -193,8 +209,9 @@ def _describe_sequence(
         "times": [float(index / rate) for index in range(count)],
         "frames_per_chunk": session.options.data.num_frames,
         "chunk_side_views": sides.chunk_side_views,
-        "interpolate_rate": infer.interpolate_rate if session.interpolation else None,
-        "inserted_side_views": sides.inserted_side_views if session.interpolation else None,
+        "interpolate_rate": infer.interpolate_rate if refined or session.inserting else None,
+        "inserted_side_views": sides.inserted_side_views if session.inserting else None,
+        "refinement": asdict(session.options.refine) if refined else None,
         "ply": {"files": "frame0001.ply ...", "orientation": infer.orientation, "min_opacity": MIN_OPACITY},
         **session.describe(),
         "side_views": side_views,

@@ -89,6 +89,11 @@ class Session:
         return self._load(path, self.options.model) if path else None
 
     @property
+    def inserting(self) -> Network | None:
+        """The interpolation model, if frames are inserted by one; with --refine the motion inserts them."""
+        return None if self.options.refine.refine else self.interpolation
+
+    @property
     def interpolation_workers(self) -> int:
         """Calls of the interpolation model at once: one on a GPU; on a CPU up to one per pair, such that the threads
         divide evenly."""

@@ -13,6 +13,7 @@ from core.options.input import InputOptions
 from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
+from core.options.refine import RefineOptions
 from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
@@ -29,6 +30,7 @@ __all__ = [
     "MeshOptions",
     "ModelOptions",
     "Options",
+    "RefineOptions",
     "RunOptions",
     "SideViewOptions",
     "TrainOptions",

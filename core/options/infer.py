@@ -25,11 +25,11 @@ class InferOptions:
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
     ply_layout: Literal["standard", "full", "rgb"] = "standard"
-    """In the .ply files. full: all 62 properties; rgb: colour bytes."""
+    """full: all 62 properties; rgb: colour bytes."""
     export: tuple[ExportFormat, ...] = ("html",)
     """Beside the .ply files, any of these. html: a page that plays the clip; packed: the clip in one small file."""
     interpolate_rate: int = 3
-    """Steps from one video frame to the next after interpolation."""
+    """Steps from one frame to the next."""
     interp_batch: int = 4
     """Frame pairs interpolated at once."""
     chunk_workers: int = 1

@@ -98,6 +98,11 @@ _DIFFUSION = (
     "views.imagedream views.mvdream views.negative_prompt views.diffusion_steps views.guidance_scale "
     "views.offload run.seed"
 )
+_FIT = (
+    "refine.deformation refine.nodes refine.canonical_steps refine.track_steps refine.joint_steps refine.refine_size "
+    "refine.trust refine.lambda_arap refine.lambda_velocity refine.lambda_opacity refine.lambda_scale "
+    "refine.lambda_planes"
+)
 
 TRAIN = Offer(
     "data.datalist data.data_home run.workspace run.resume data.num_frames train.batch_size train.lr train.num_epochs "
@@ -124,23 +129,37 @@ INFER_4D = Offer(
     "infer.test_path run.workspace run.resume infer.interpresume data.num_frames side_views.view_generator "
     "infer.output_size infer.orientation infer.precision run.device camera.renderer input.matte",
     {
-        "sequence": f"input.start input.duration input.fps side_views.chunk_side_views {_INTERPOLATION} infer.*",
+        "sequence": f"input.start input.duration input.fps refine.refine side_views.chunk_side_views {_INTERPOLATION} "
+        "infer.*",
         "first_frame": _VIEWS,
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
     "views.prompt views.elevation views.download input.allow_background side_views.single_view_resume "
-    "camera.rasterize_mode model.*",
+    f"camera.rasterize_mode model.* {_FIT}",
+)
+REFINE_4D = Offer(
+    "infer.test_path run.workspace run.resume refine.deformation refine.refine_size infer.interpolate_rate "
+    "data.num_frames side_views.view_generator infer.output_size infer.orientation infer.precision run.device "
+    "camera.renderer",
+    {
+        "refinement": "refine.*",
+        "sequence": "input.* side_views.chunk_side_views infer.*",
+        "first_frame": _VIEWS,
+        "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
+        "camera": "camera.*",
+    },
+    "side_views.inserted_side_views side_views.single_view_resume camera.rasterize_mode model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
     "eval.max_objects run.device camera.renderer",
     {
-        "evaluation": "eval.* data.data_home_val",
+        "evaluation": "eval.* refine.refine data.data_home_val",
         "networks": f"infer.interpresume data.num_frames data.output_size infer.precision side_views.chunk_side_views "
         f"infer.chunk_workers {_INTERPOLATION}",
         "camera": "camera.*",
     },
-    "views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.*",
+    f"views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.* {_FIT}",
 )
 CONVERT = Offer("infer.test_path mesh.* run.device camera.renderer", {})

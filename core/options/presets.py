@@ -11,6 +11,7 @@ from core.options.infer import InferOptions
 from core.options.input import InputOptions
 from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
+from core.options.refine import RefineOptions
 from core.options.run import RunOptions
 from core.options.side_views import SideViewOptions
 from core.options.train import TrainOptions
@@ -30,6 +31,7 @@ class Options:
     input: InputOptions = field(default_factory=InputOptions)
     infer: InferOptions = field(default_factory=InferOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
+    refine: RefineOptions = field(default_factory=RefineOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)
     mesh: MeshOptions = field(default_factory=MeshOptions)
 

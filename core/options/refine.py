@@ -1,0 +1,49 @@
+"""Options of tracked 4D: a canonical set and its motion, fitted to the video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.options.checks import within
+
+Deformation = Literal["nodes", "hexplane"]
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """The fit after the networks, see `core.tracking`."""
+
+    refine: bool = False
+    """Fit one moving set of Gaussians."""
+    deformation: Deformation = "nodes"
+    """nodes: sparse control points that turn and shift. hexplane: the field of DreamGaussian4D."""
+    nodes: int = 200
+    """Control points."""
+    canonical_steps: int = 40
+    """Steps on the first frame alone."""
+    track_steps: int = 15
+    """Steps for each frame after another, of nodes."""
+    joint_steps: int = 100
+    """Steps on all frames and the canonical set together."""
+    refine_size: int = 0
+    """Side in pixels at which the video is compared; 0: that of the network's input."""
+    trust: float = 1.0
+    """Weight of the feed-forward sequence, seen from random cameras, beside the video."""
+    lambda_arap: float = 20.0
+    """Weight of neighbours that do not move as rigidly as possible."""
+    lambda_velocity: float = 0.1
+    """Weight of changes of velocity."""
+    lambda_opacity: float = 0.0
+    """Weight of opacities between 0 and 1."""
+    lambda_scale: float = 0.1
+    """Weight of scales that leave those of the start."""
+    lambda_planes: float = 1.0
+    """Factor on the published weights of plane smoothness, which the published program never applies; of hexplane."""
+
+    def __post_init__(self) -> None:
+        within(self, 8, 4096, "nodes")
+        within(self, 0, 10**6, "canonical_steps", "track_steps", "joint_steps")
+        within(self, 0, 2048, "refine_size")
+        within(self, 0, 10**6, "trust", "lambda_arap", "lambda_velocity", "lambda_opacity", "lambda_scale")
+        within(self, 0, 10**6, "lambda_planes")

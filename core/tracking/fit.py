@@ -1,0 +1,239 @@
+"""The fit: canonical Gaussians and their motion by gradient descent, in three stages.
+
+    canonical  frame 0 to its views: what is known from all sides
+    track      the nodes frame after frame, each from where the one before ended, coarse pixels first
+    joint      everything: some frames a step, the video from the front and the feed-forward sequence from elsewhere
+
+Random numbers come from one generator: the same input, options, seed and machine give the same result. Ctrl-C ends the
+fit with what it has; it can go on from its file later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.gaussians import Gaussians
+from core.options.refine import RefineOptions
+from core.rendering import Renderer
+from core.tracking.canonical import Canonical
+from core.tracking.deformation import Anchors, DeformationField, arap_term, make_field, velocity_term
+from core.tracking.nodes import SHIFT_RATE, TURN_RATE, NodeField
+from core.tracking.observations import Observations, Views
+
+RGB, ALPHA = 100.0, 50.0  # factors on mean squared errors
+SLOWEST = 0.1  # the rate of the last step of a stage, as a share of the first
+GUESS = 0.5  # share of the last frame's motion with which the next begins
+BETAS = (0.9, 0.99)
+SAVE_EVERY = 50  # steps of a stage
+STAGES = ("canonical", "track", "joint")
+
+Report = Callable[[str, int, int], None]
+"""Takes the stage's name, the step and the number of steps."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Place:
+    """Where a fit is.
+
+    Attributes:
+        stage: number in `STAGES`; 3: done.
+        step: steps done in it.
+    """
+
+    stage: int = 0
+    step: int = 0
+
+
+class Fit:
+    """The optimisation of one object.
+
+    Args:
+        start: feed-forward Gaussians of frame 0, no leading axes.
+        observations: what it is fitted to; `start` is on their device.
+        options: of the fit.
+        renderer: draws.
+        generator: on the CPU; chooses frames and cameras.
+    """
+
+    def __init__(
+        self,
+        start: Gaussians,
+        observations: Observations,
+        options: RefineOptions,
+        renderer: Renderer,
+        generator: torch.Generator,
+    ) -> None:
+        self.observations, self.options, self.renderer, self.generator = observations, options, renderer, generator
+        self.start = start
+        self.canonical = Canonical(start).to(start.means.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            self.motion: DeformationField = make_field(
+                options.deformation, start, observations.num_frames, options.nodes
+            )
+        self.place = Place()
+        self.optimizer: torch.optim.Adam | None = None
+
+    @property
+    def total(self) -> int:
+        """Steps of all stages."""
+        return sum(map(self.steps, range(len(STAGES))))
+
+    def steps(self, stage: int) -> int:
+        """Steps of a stage."""
+        options, frames = self.options, self.observations.num_frames
+        track = (frames - 1) * options.track_steps if isinstance(self.motion, NodeField) else 0
+        return (options.canonical_steps, track, options.joint_steps)[stage]
+
+    def run(self, report: Report = lambda *_: None, save: Callable[[Fit], None] = lambda _: None) -> bool:
+        """Go to the end; True where it came there, False where Ctrl-C stopped it before.
+
+        Args:
+            report: called after each step.
+            save: called now and then, at places from which `run` can go on.
+        """
+        try:
+            while self.place.stage < len(STAGES):
+                self._run_stage(report, save)
+                self.place, self.optimizer = Place(self.place.stage + 1), None
+        except KeyboardInterrupt:
+            _log.info("the fit was stopped in stage %s; what it has is written", STAGES[self.place.stage])
+            return False
+        return True
+
+    @torch.no_grad()
+    def frames(self) -> Gaussians:
+        """The object at all frames of the video, leading axes ``[T]``."""
+        parts = [self.motion(self.canonical(), torch.tensor([t])) for t in range(self.observations.num_frames)]
+        joined = [torch.cat([getattr(part, name) for part in parts]) for name in Gaussians.__dataclass_fields__]
+        return Gaussians(*joined)
+
+    def _run_stage(self, report: Report, save: Callable[[Fit], None]) -> None:
+        name, place = STAGES[self.place.stage], self.place
+        take = {"canonical": self._first_frame_step, "track": self._track_frame, "joint": self._joint_step}[name]
+        every = self.options.track_steps if name == "track" else 1
+        while place.step < self.steps(place.stage):
+            take(place.step)
+            place.step += every
+            report(name, place.step, self.steps(place.stage))
+            if place.step // SAVE_EVERY != (place.step - every) // SAVE_EVERY:
+                save(self)
+
+    def adam(self) -> torch.optim.Adam:
+        """The optimiser of the stage that runs, canonical or joint; made at its first step."""
+        if self.optimizer is None:
+            motion = self.motion.parameter_groups() if STAGES[self.place.stage] == "joint" else []
+            self.optimizer = _adam([*self.canonical.parameter_groups(), *motion])
+        return self.optimizer
+
+    def _descend(self, loss: Tensor, optimizer: torch.optim.Adam, done: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = group["full"] * SLOWEST**done
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def _first_frame_step(self, step: int) -> None:
+        optimizer = self.adam()
+        loss = self._first_frame_loss(self.canonical()[None]) + self._canonical_terms()
+        self._descend(loss, optimizer, step / self.options.canonical_steps)
+
+    def _first_frame_loss(self, first: Gaussians) -> Tensor:
+        seen, bank = self.observations, self._drawn_views(torch.tensor([0]), 2)
+        loss = self._image_loss(first, seen.front[:1]) + 3 * self._image_loss(first, seen.first)
+        return loss + 2 * self.options.trust * self._image_loss(first, bank)
+
+    def _joint_step(self, step: int) -> None:
+        options, count = self.options, self.observations.num_frames
+        optimizer = self.adam()
+        gaussians = self.canonical()
+        chosen = self._drawn_frames(max(1, min(count - 1, 4)))
+        moved = self.motion(gaussians, torch.cat([torch.zeros(1, dtype=torch.int64), chosen]))
+        loss = self._first_frame_loss(moved[:1]) + self._canonical_terms() + self._motion_terms(gaussians)
+        if count > 1:
+            now, seen = moved[1:], self.observations
+            trust = options.trust * seen.trust[chosen]
+            loss = loss + 4 * self._image_loss(now, seen.front[chosen])
+            loss = loss + 2 * self._image_loss(now, self._drawn_views(chosen, 1), trust)
+        self._descend(loss, optimizer, step / options.joint_steps)
+
+    def _track_frame(self, step: int) -> None:
+        """One frame, all its steps."""
+        motion, options, seen = self.motion, self.options, self.observations
+        t = step // options.track_steps + 1
+        gaussians = self.canonical().detach()
+        before = max(t - 2, 0)
+        turns, shifts = (
+            (x[t - 1] + GUESS * (x[t - 1] - x[before])).detach()[None].clone().requires_grad_()
+            for x in (motion.turns, motion.shifts)
+        )
+        groups = [{"params": [turns], "lr": 2 * TURN_RATE}, {"params": [shifts], "lr": 2 * SHIFT_RATE}]
+        optimizer = _adam(groups)
+        for k in range(options.track_steps):
+            done = k / options.track_steps
+            coarse = 4 if done < 0.4 else 2 if done < 0.7 else 1
+            moved = motion.carried(gaussians, turns, shifts)
+            loss = self._image_loss(moved, seen.front[t : t + 1], coarse=coarse)
+            bank = self._drawn_views(torch.tensor([t]), 1)
+            loss = loss + options.trust * seen.trust[t] * self._image_loss(moved, bank, coarse=coarse)
+            loss = loss + options.lambda_arap * arap_term(motion.anchors_at(turns, shifts))
+            self._descend(loss, optimizer, done)
+        with torch.no_grad():
+            motion.turns[t], motion.shifts[t] = turns[0], shifts[0]
+
+    def _image_loss(self, gaussians: Gaussians, views: Views, weights: Tensor | None = None, coarse: int = 1) -> Tensor:
+        """Weighted squared error of colour and coverage, mean over times and views; pixels are averaged to coarse ones.
+
+        Args:
+            gaussians: leading axes ``[B]``.
+            views: ``[B, V]``.
+            weights: of the times ``[B]``; None: 1.
+            coarse: side of a coarse pixel.
+        """
+        output = self.renderer(gaussians, views.cameras)
+        total = 0.0
+        for factor, drawn, target in ((RGB, output.image, views.images), (ALPHA, output.alpha, views.alpha)):
+            difference = (drawn - target).flatten(0, 1)
+            difference = F.avg_pool2d(difference, coarse) if coarse > 1 else difference
+            errors = difference.square().mean((1, 2, 3)).unflatten(0, views.images.shape[:2]).mean(1)
+            total = total + factor * (errors if weights is None else weights * errors).mean()
+        return total
+
+    def _canonical_terms(self) -> Tensor:
+        options = self.options
+        return (
+            options.lambda_opacity * self.canonical.opacity_term() + options.lambda_scale * self.canonical.scale_term()
+        )
+
+    def _motion_terms(self, gaussians: Gaussians) -> Tensor:
+        options = self.options
+        anchors: Anchors = self.motion.anchors(gaussians, torch.arange(self.observations.num_frames))
+        loss = options.lambda_arap * arap_term(anchors) + options.lambda_velocity * velocity_term(anchors)
+        return loss + options.lambda_planes * self.motion.smoothness()
+
+    def _drawn_frames(self, count: int) -> Tensor:
+        """Different later frames, in a random order ``[count]``; frame 0 of a video that has no other."""
+        last = self.observations.num_frames - 1
+        return 1 + torch.randperm(last, generator=self.generator)[:count] if last else torch.zeros(0, dtype=torch.int64)
+
+    def _drawn_views(self, frames: Tensor, count: int) -> Views:
+        """Different random cameras of the feed-forward sequence at each of the frames ``[B]``."""
+        views = self.observations.bank.images.shape[1]
+        chosen = torch.stack([torch.randperm(views, generator=self.generator)[:count] for _ in frames])
+        return self.observations.bank[frames[:, None], chosen]
+
+
+def _adam(groups: list[dict[str, object]]) -> torch.optim.Adam:
+    """The optimiser; each group remembers its full rate."""
+    optimizer = torch.optim.Adam(groups, betas=BETAS, eps=1e-15)
+    for group in optimizer.param_groups:
+        group["full"] = group["lr"]
+    return optimizer
