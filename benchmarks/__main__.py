@@ -21,6 +21,7 @@ from benchmarks.clips import clips
 from benchmarks.gpu import gpu_forward, gpu_render, gpu_training, gpu_video
 from benchmarks.measure import Row, machine, table, write_json
 from benchmarks.network import big
+from benchmarks.novel_views import novel_views
 from benchmarks.render import render
 from benchmarks.training import training
 from benchmarks.video import video
@@ -29,8 +30,21 @@ from core.devices import choose_device
 from core.errors import UserError
 
 Rows = Callable[[int, bool, torch.device], dict[str, list[Row]]]
-CPU: dict[str, Rows] = {"clips": clips, "render": render, "training": training, "video": video, "big": big}
-GPU: dict[str, Rows] = {"forward": gpu_forward, "views": gpu_render, "video": gpu_video, "training": gpu_training}
+CPU: dict[str, Rows] = {
+    "clips": clips,
+    "render": render,
+    "training": training,
+    "video": video,
+    "big": big,
+    "novel_views": novel_views,
+}
+GPU: dict[str, Rows] = {
+    "forward": gpu_forward,
+    "views": gpu_render,
+    "video": gpu_video,
+    "training": gpu_training,
+    "novel_views": novel_views,
+}
 
 
 def measure(rows: dict[str, Rows], rounds: int, tiny: bool, device: torch.device, output: Path) -> dict[str, object]:

@@ -23,6 +23,13 @@ def _is_helper(obj: bpy.types.Object, bone_shapes: set[bpy.types.Object]) -> boo
     return imported_aside or obj in bone_shapes or obj.hide_render or obj.hide_viewport or obj.hide_get()
 
 
+def _corners(mesh: bpy.types.Mesh) -> np.ndarray:
+    """Indices ``[M, 3]`` of the corners of a mesh's triangles."""
+    corners = np.empty(len(mesh.loop_triangles) * 3, dtype=np.int32)
+    mesh.loop_triangles.foreach_get("vertices", corners)
+    return corners.reshape(-1, 3)
+
+
 class ClipScene:
     """One GLB in Blender, ready to render.
 
@@ -137,17 +144,23 @@ class ClipScene:
 
     def vertices(self, frame: int) -> np.ndarray:
         """World positions ``[N, 3]`` of all visible vertices at a scene frame, in Blender's axes."""
+        return np.concatenate([points for points, _ in self._evaluated(frame)])
+
+    def triangles(self, frame: int) -> np.ndarray:
+        """Corners ``[M, 3, 3]`` of all visible triangles at a scene frame, in Blender's axes."""
+        return np.concatenate([points[_corners(mesh)] for points, mesh in self._evaluated(frame)])
+
+    def _evaluated(self, frame: int) -> Iterator[tuple[np.ndarray, bpy.types.Mesh]]:
+        """World positions of the vertices of every visible mesh at a scene frame, and the mesh."""
         with quiet():
             self._show(frame)
         depsgraph = bpy.context.evaluated_depsgraph_get()
-        parts = []
         for obj in self._meshes:
             evaluated = obj.evaluated_get(depsgraph)
             points = np.empty(len(evaluated.data.vertices) * 3, dtype=np.float32)
             evaluated.data.vertices.foreach_get("co", points)
             matrix = np.array(evaluated.matrix_world)
-            parts.append(points.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3])
-        return np.concatenate(parts)
+            yield points.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3], evaluated.data
 
     def normalise(self, frames: list[int], longest_side: float) -> float:
         """Scale and centre so that the bounding box over ``frames`` is centred and has the longest side given.

@@ -23,6 +23,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/model/               the published network: attention, unet, l4gm: grid [B,T,V,9,H,W] -> Gaussians [B,T,N];
                               fast: the same weights over distinct images
     core/nano/                the small network: scene, visual hull, cost volume, ray head, surface filter, model
+    core/lact/                LaCT: new views from posed images, by fast weights; its attention twin
     core/architectures.py     build_model: the network that options ask for
     core/checkpoint.py        load weights with a report, save them atomically
     core/rendering/           Gaussians and cameras -> images; numba on the CPU, gsplat or diff-gaussian on CUDA
@@ -35,7 +36,10 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/matting/             any video -> its object on white, cropped: which frames, which matte, which crop
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)
+    core/meshing/             Gaussians -> watertight meshes: density, depth fusion, surface, GLB and OBJ
+    core/app/                 the web app: one page, one process for each run
     core/evaluation/          protocols, systems under test, baselines, metrics, reports
+    core/nvs/                 novel views with LaCT: scenes on disk, inference, training
     core/cli.py               command line of the scripts; errors in one line
 
 Axes, always in this order: b sample, t time, v view, c channel, h row, w column, n Gaussian.

@@ -1,4 +1,4 @@
-"""Rotate, scale and mirror the Gaussians of a frame; quaternion product."""
+"""Rotate, scale and mirror the Gaussians of a frame; quaternion product, rotation matrices, covariances."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.gaussians import Gaussians
@@ -52,6 +53,23 @@ def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
     y = aw * by - ax * bz + ay * bw + az * bx
     z = aw * bz + ax * by - ay * bx + az * bw
     return torch.stack([w, x, y, z], dim=-1)
+
+
+def rotation_matrices(quats: Tensor) -> Tensor:
+    """Matrices ``[..., 3, 3]`` of quaternions (w, x, y, z) ``[..., 4]``, which need not be normalised."""
+    w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
+    entries = [
+        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    ]
+    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
+
+
+def covariances(gaussians: Gaussians) -> Tensor:
+    """Covariance matrices ``[..., N, 3, 3]``, squared world units: R diag(scales^2) R^T."""
+    axes = rotation_matrices(gaussians.quats) * gaussians.scales[..., None, :]
+    return axes @ axes.mT
 
 
 def _rotated(gaussians: Gaussians, axis: int, degrees: float) -> Gaussians:

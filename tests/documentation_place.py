@@ -16,7 +16,9 @@ from torch import Tensor
 
 from core.multiview.diffusion import MultiViewDiffusion
 from core.options import PRESETS, Options
+from core.options.lact import LACT_PRESETS
 from tests.clip_factory import write_clip
+from tests.nvs_place import TINY_LACT, write_lact, write_list, write_transforms
 from tests.test_architecture import ROOT, SCRIPTS
 from tests.tiny import square_video, write_checkpoint
 from tests.tiny_multiview import SIZE as VIEW_SIZE
@@ -43,6 +45,8 @@ FROM_ELSEWHERE = {
     "pretrained/interp.safetensors": "jiawei011/L4GM",
     "pretrained/imagedream-ipmv-diffusers": "ashawkey/imagedream-ipmv-diffusers",
     "pretrained/mvdream-sd2.1-diffusers": "ashawkey/mvdream-sd2.1-diffusers",
+    "weight/obj_res256.pt": "airsplay/lact_nvs",
+    "weight/scene_res256x256.pt": "airsplay/lact_nvs",
 }
 OBJECTS = ("dinosaurs_pack/Trex.glb", "mech_pack/Leela.glb", "animated/val/Tang.glb")
 MADE_BY_README = ("results/first_run/best.safetensors",)
@@ -85,7 +89,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "data_test", folder / "data_test")
     for video in (folder / "data_test").glob("*.mp4"):
         square_video(video, 2)
+    examples = folder / "data_example"
+    write_list(examples, 1, views=32, size=(16, 16)).rename(examples / "objects.json")
+    write_transforms(examples / "scene", views=136, size=(16, 16))
     for name in FROM_ELSEWHERE:
+        if name.startswith("weight/"):
+            write_lact(folder / name)
+            continue
         kind = "imagedream" if "imagedream" in name else "mvdream"
         path = folder / name
         write_checkpoint(path, 3) if path.suffix == ".safetensors" else write_pipeline(path, kind)
@@ -109,5 +119,7 @@ def checkout(place: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     own = {"big": "pretrained/model_fp16_fixrot.safetensors", "nano": "pretrained/nano_recon.safetensors"}
     for name, resume in own.items():
         monkeypatch.setitem(PRESETS, name, with_fields(PRESETS[name], {**SMALL, "resume": resume}))
+    for name in LACT_PRESETS:
+        monkeypatch.setitem(LACT_PRESETS, name, TINY_LACT)
     monkeypatch.setattr(MultiViewDiffusion, "_decode", dark_squares)  # random weights draw no plain background
     return place

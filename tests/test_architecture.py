@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = (*("main.py", "infer_3d.py", "infer_4d.py", "refine_4d.py", "matte.py", "eval.py", "export.py", "view.py"),)
+SCRIPTS = tuple(
+    f"{name}.py"
+    for name in "main infer_3d infer_4d refine_4d infer_nvs train_nvs matte eval convert app export view".split()
+)
 
 # A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
 LAYERS = {
@@ -30,6 +33,7 @@ LAYERS = {
     "view_grid": 3,
     "model": 4,
     "nano": 5,
+    "lact": 5,
     "architectures": 6,
     "checkpoint": 7,
     "rendering": 3,
@@ -45,6 +49,9 @@ LAYERS = {
     "training": 8,
     "inference": 8,
     "evaluation": 9,
+    "meshing": 9,
+    "app": 9,
+    "nvs": 9,
     "cli": 3,
 }
 ROOM_OF_MODULE = {
@@ -58,14 +65,23 @@ FENCES = {
     "gsplat": "core/rendering/",
     "diff_gaussian_rasterization": "core/rendering/",
     "numba": ("core/rendering/", "core/cpu/", "core/nano/"),
+    "manifold3d": "core/meshing/",
+    "scipy": ("core/meshing/", "benchmarks/mesh.py"),
+    "trimesh": "core/meshing/",
+    "gradio": "core/app/",
+    "fastapi": "core/app/",
+    "uvicorn": "core/app/",
     "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
     "xformers": "core/model/attention.py",
     "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
     "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
-    "cv2": ("core/evaluation/metrics.py", "core/matting/", "blender_scripts/scores.py", "benchmarks/matting.py"),
+    "cv2": (
+        *("core/evaluation/metrics.py", "core/matting/", "core/nvs/undistort.py"),
+        *("blender_scripts/scores.py", "benchmarks/matting.py"),
+    ),
     "rembg": "core/matting/",
     "pymatting": "core/matting/",
-    "skimage": "benchmarks/matting.py",
+    "skimage": ("core/meshing/", "benchmarks/matting.py"),
     "fourdgs": "core/export/",
     "viser": "core/export/",
     "bpy": "blender_scripts/",

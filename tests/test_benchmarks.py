@@ -36,7 +36,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-QUICK = {"clips": CPU["clips"], "big": CPU["big"], "GPU forward": GPU["forward"], "GPU views": GPU["views"]}
+QUICK = {
+    "clips": CPU["clips"],
+    "big": CPU["big"],
+    "novel views": CPU["novel_views"],
+    "GPU forward": GPU["forward"],
+    "GPU views": GPU["views"],
+}
 SLOW = {"render": CPU["render"], "training": CPU["training"], "video": CPU["video"]}
 SLOW |= {f"GPU {name}": GPU[name] for name in ("video", "training")}
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from core.app.server import Settings
 from core.options import Options
+from core.options.lact import NvsOptions, NvsTrainOptions
 from tests.test_architecture import ROOT
 
 MAX_WORDS = 6000
@@ -49,13 +51,15 @@ def test_every_picture_is_shown() -> None:
 
 
 def known_options() -> set[str]:
-    """Options of the scripts, of Blender's programs, of the benchmarks; old names too."""
+    """Options of the scripts, of the app, of Blender's programs, of the benchmarks; old names too."""
     sources = "".join(
         path.read_text()
         for folder in ("core", "blender_scripts", "benchmarks")
         for path in (ROOT / folder).rglob("*.py")
     )
     own = {field.name for section in fields(Options) for field in fields(section.default_factory)}
+    own |= {field.name for field in fields(Settings)}
+    own |= {field.name for options in (NvsOptions, NvsTrainOptions) for field in fields(options)}
     return own | set(re.findall(r'"--(\w+)"', sources)) | OF_OTHER_PROGRAMS
 
 

@@ -37,8 +37,14 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 # Options that make a program small, after those of the command.
-SHORTER = {"blender_scripts/make_procedural.py": ("--count", "1"), "benchmarks": ("--tiny", "--rounds", "1")}
-SHORTER["refine_4d.py"] = tuple("--canonical_steps 1 --track_steps 1 --joint_steps 1".split())
+SHORTER = {
+    "blender_scripts/make_procedural.py": ("--count", "1"),
+    "benchmarks": ("--tiny", "--rounds", "1"),
+    "convert.py": ("--mesh_resolution", "16"),
+    "refine_4d.py": tuple("--canonical_steps 1 --track_steps 1 --joint_steps 1".split()),
+    "infer_nvs.py": ("--video", "none", "--no_lpips"),
+    "train_nvs.py": ("--steps", "2", "--lpips_start", "-1", "--num_workers", "0", "--mixed_precision", "no"),
+}
 
 
 def commands(text: str) -> Iterator[list[str]]:

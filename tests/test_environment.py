@@ -94,12 +94,12 @@ def distributions(files: list[Path]) -> set[str]:
 
 def test_the_code_imports_every_core_dependency_and_nothing_undeclared() -> None:
     imported = distributions([*python_files("core", "blender_scripts"), *(ROOT / script for script in SCRIPTS)])
-    extras = names("cuda", "xformers", "track", "imagedream", "eval", "data", "ray", "viewer", "export", "matte")
+    extras = names(*"cuda xformers track imagedream eval data ray viewer export matte mesh app".split())
     assert names() <= imported <= extras | BROUGHT_ALONG
 
 
 def test_tests_import_only_what_make_setup_installs() -> None:
-    assert distributions(python_files("tests", "benchmarks")) <= names("test", "imagedream")
+    assert distributions(python_files("tests", "benchmarks")) <= names("test", "imagedream", "mesh")
 
 
 def test_torch_is_never_a_build_requirement() -> None:

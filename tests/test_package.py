@@ -46,11 +46,16 @@ def test_the_wheel_takes_one_name_and_holds_all_of_core(site: Path) -> None:
     assert all((site / "l4gm" / path.relative_to(ROOT)).is_file() for paths in page for path in paths)
 
 
-@pytest.mark.parametrize("command", ["infer-3d nano", "infer-4d nano", "train nano", "eval nano", "export", "view"])
+COMMANDS = ["infer-3d nano", "infer-4d nano", "convert nano", "train nano", "eval nano", "app", "export", "view"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_its_script(site: Path, tmp_path: Path, command: str) -> None:
     done = l4gm(site, tmp_path, *command.split(), "--help")
     assert done.returncode == 0, done.stderr
-    assert f"l4gm {command}" in done.stdout and ("--workspace" in done.stdout or "--port" in done.stdout)
+    assert f"l4gm {command}" in done.stdout and any(
+        f"--{name}" in done.stdout for name in ("device", "workspace", "port")
+    )
 
 
 def test_no_command_lists_the_commands(site: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""A progress bar that names the stage."""
+"""A progress bar that names the stage; or lines of JSON, for a program that reads them."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
@@ -11,6 +14,9 @@ from torch import nn
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+LINES = "L4GM_PROGRESS"
+"""With this environment variable each change is a line on stderr, `PREFIX` and JSON, instead of a bar."""
+PREFIX = "progress: "
 _TICK = 1.0  # seconds between updates of the clock
 
 
@@ -23,11 +29,12 @@ class Progress:
     """
 
     def __init__(self, name: str, total: int) -> None:
-        self.name, self.current = name, ""
+        self.name, self.current, self._total = name, "", total
         # Without a rate: stages differ too much for an estimate.
         form = "{l_bar}{bar}| [{elapsed}]"
         self._lock = Lock()
-        self.bar = tqdm(total=total, desc=name, bar_format=form, disable=None)
+        self._lines, self._count = bool(os.environ.get(LINES)), 0.0
+        self.bar = tqdm(total=total, desc=name, bar_format=form, disable=True if self._lines else None)
         self._done = Event()
 
     def __enter__(self) -> Progress:
@@ -47,12 +54,21 @@ class Progress:
         """Advance the bar; from any thread."""
         with self._lock:
             self.bar.update(min(steps, self.bar.total - self.bar.n))
+            self._count += steps
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._lines:
+            row = {"stage": self.current, "done": self._count, "total": self._total}
+            sys.stderr.write(f"{PREFIX}{json.dumps(row)}\n")  # in one piece: several threads may write
+            sys.stderr.flush()
 
     @contextmanager
     def over_calls(self, modules: Iterable[nn.Module], calls: int, steps: float) -> Iterator[None]:
         """In this context every call of a module advances the bar; ``calls`` calls advance it by ``steps``."""
         hook = lambda *_: self.advance(steps / calls)  # noqa: E731
-        handles = [] if self.bar.disable else [module.register_forward_hook(hook) for module in modules]
+        silent = self.bar.disable and not self._lines
+        handles = [] if silent else [module.register_forward_hook(hook) for module in modules]
         try:
             yield
         finally:
@@ -63,6 +79,8 @@ class Progress:
         """Show the current stage."""
         self.current = stage
         self.bar.set_description(f"{self.name}, {stage}" if stage else self.name)
+        if stage:
+            self._tell()
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:

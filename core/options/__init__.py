@@ -10,6 +10,7 @@ from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.input import InputOptions
+from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
 from core.options.presets import PRESET_HELP, PRESETS, Options
 from core.options.refine import RefineOptions
@@ -26,6 +27,7 @@ __all__ = [
     "EvalOptions",
     "InferOptions",
     "InputOptions",
+    "MeshOptions",
     "ModelOptions",
     "Options",
     "RefineOptions",

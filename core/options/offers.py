@@ -162,3 +162,4 @@ EVAL = Offer(
     },
     f"views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.* {_FIT}",
 )
+CONVERT = Offer("infer.test_path mesh.* run.device camera.renderer", {})

@@ -9,6 +9,7 @@ from core.options.data import DataOptions
 from core.options.eval import EvalOptions
 from core.options.infer import InferOptions
 from core.options.input import InputOptions
+from core.options.mesh import MeshOptions
 from core.options.model import ModelOptions
 from core.options.refine import RefineOptions
 from core.options.run import RunOptions
@@ -32,6 +33,7 @@ class Options:
     views: ViewOptions = field(default_factory=ViewOptions)
     refine: RefineOptions = field(default_factory=RefineOptions)
     eval: EvalOptions = field(default_factory=EvalOptions)
+    mesh: MeshOptions = field(default_factory=MeshOptions)
 
 
 _LRM = Options()

@@ -1,0 +1,51 @@
+"""What LaCT is measured against: attention of every token to all input tokens in place of fast weights.
+
+Equal in interface and about equal in parameters; cost and memory grow with tokens x input tokens. Not published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from core.lact.layer import Operation
+from core.model.attention import attention
+
+
+class InputTokens(NamedTuple):
+    """Keys and values of the tokens that were written, ``[b, heads, l, d]``."""
+
+    k: Tensor
+    v: Tensor
+
+
+class FullAttention(nn.Module):
+    """Softmax attention to the tokens that were written so far, with normalised queries and keys."""
+
+    def __init__(self, dim: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = dim // head_dim
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.c_proj = nn.Linear(dim, dim, bias=False)
+        self.q_norm, self.k_norm = nn.RMSNorm(head_dim), nn.RMSNorm(head_dim)
+
+    def forward(
+        self, x: Tensor, operations: Sequence[Operation], memory: InputTokens | None = None
+    ) -> tuple[Tensor, InputTokens]:
+        """As `core.lact.layer.FastWeightLayer.forward`; to write a token is to keep its key and value."""
+        q, k, v = rearrange(self.to_qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
+        memory = InputTokens(k[:, :, :0], v[:, :, :0]) if memory is None else memory
+        outputs = []
+        for start, end, writes, reads in operations:
+            if writes:
+                pairs = zip(memory, (k, v), strict=True)
+                memory = InputTokens(*(torch.cat([kept, new[:, :, start:end]], dim=2) for kept, new in pairs))
+            if reads:
+                outputs.append(attention(q[:, :, start:end], *memory))
+        output = torch.cat(outputs, dim=2) if outputs else q[:, :, :0]
+        return self.c_proj(rearrange(output, "b h l d -> b l (h d)")), memory

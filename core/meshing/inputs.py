@@ -1,0 +1,76 @@
+"""What the converter is given: a .ply, a folder of them, or a workspace with finished clips."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from core.errors import UserError
+from core.files import read_json
+
+_FRAME = re.compile(r"(.*?)(\d+)\.ply", re.DOTALL)
+_DEFAULT_RATE = Fraction(15)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Gaussian files that belong together.
+
+    Attributes:
+        plys: one, or the frames of a clip in order.
+        target: a mesh's path without suffix; of a clip: the folder of its meshes.
+        rate: frames a second of a clip; None: a single object.
+    """
+
+    plys: tuple[Path, ...]
+    target: Path
+    rate: Fraction | None = None
+
+
+def find_jobs(path: Path) -> list[Job]:
+    """What to convert, in order of the names.
+
+    Results stand beside their input: ``x.ply`` gives ``x.glb``, the frames in ``NAME`` give ``NAME_mesh/...``.
+
+    Raises:
+        UserError: nothing there, or a clip lacks a frame.
+    """
+    if not path.is_dir():
+        return [Job((path,), path.with_suffix(""))]
+    if plys := _plys(path):
+        return _of_folder(path.absolute(), plys)
+    clips = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _plys(folder)]
+    if not clips:
+        raise UserError(f"there is no .ply in {path} and none in its folders; give a .ply, frames, or a workspace")
+    return [job for folder in clips for job in _of_folder(folder, _plys(folder))]
+
+
+def _plys(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.ply") if not path.name.startswith("."))
+
+
+def _of_folder(folder: Path, plys: list[Path]) -> list[Job]:
+    """A clip where all names are one name with numbers; else an object for each file."""
+    matches = [_FRAME.fullmatch(path.name) for path in plys]
+    if len(plys) < 2 or not all(matches) or len({match[1] for match in matches}) > 1:
+        return [Job((path,), path.with_suffix("")) for path in plys]
+    numbered = sorted((int(match[2]), path) for match, path in zip(matches, plys, strict=True))
+    first, last = numbered[0][0], numbered[-1][0]
+    there = {number for number, _ in numbered}
+    if missing := [number for number in range(first, last + 1) if number not in there]:
+        raise UserError(
+            f"{folder}: {len(missing)} of the frames {first} to {last} are missing, the first is number {missing[0]}; "
+            "run the reconstruction again, or convert single files"
+        )
+    target = folder.with_name(f"{folder.name}_mesh")
+    return [Job(tuple(path for _, path in numbered), target, _rate(folder))]
+
+
+def _rate(folder: Path) -> Fraction:
+    """Frames a second, from the clip's metadata where there are any."""
+    try:
+        return Fraction(read_json(folder.with_name(f"{folder.name}_metadata.json"))["frame_rate"])
+    except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return _DEFAULT_RATE

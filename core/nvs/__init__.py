@@ -1,0 +1,1 @@
+"""Novel views with LaCT: posed images from files, inference, training."""
