@@ -18,42 +18,20 @@ SCRIPTS = tuple(
     for name in "main infer_3d infer_4d refine_4d infer_nvs train_nvs matte eval convert app export view".split()
 )
 
-# A room may import rooms of a smaller number and itself. Rooms of one number do not know each other.
-LAYERS = {
-    "errors": 0,
-    "conventions": 0,
-    "files": 1,
-    "places": 1,
-    "devices": 1,
-    "cpu": 1,
-    "options": 2,
-    "cameras": 2,
-    "gaussians": 2,
-    "images": 2,
-    "view_grid": 3,
-    "model": 4,
-    "nano": 5,
-    "lact": 5,
-    "architectures": 6,
-    "checkpoint": 7,
-    "rendering": 3,
-    "losses": 3,
-    "media": 3,
-    "ply": 3,
-    "tensor_files": 3,
-    "export": 4,
-    "data": 4,
-    "multiview": 5,
-    "tracking": 6,
-    "matting": 6,
-    "training": 8,
-    "inference": 8,
-    "evaluation": 9,
-    "meshing": 9,
-    "app": 9,
-    "nvs": 9,
-    "cli": 3,
-}
+# A room may import rooms of lines above its own and itself. Rooms of one line do not know each other.
+_LEVELS = (
+    "errors conventions",
+    "files places devices cpu",
+    "options cameras gaussians images",
+    "view_grid rendering losses media ply tensor_files cli",
+    "model export data",
+    "nano lact multiview",
+    "architectures tracking matting",
+    "checkpoint",
+    "training inference",
+    "evaluation meshing app nvs",
+)
+LAYERS = {room: level for level, rooms in enumerate(_LEVELS) for room in rooms.split()}
 ROOM_OF_MODULE = {
     "ffmpeg": "media",
     "lpips": "losses",

@@ -22,7 +22,7 @@ from core.gaussians import Gaussians
 from core.options.refine import RefineOptions
 from core.rendering import Renderer
 from core.tracking.canonical import Canonical
-from core.tracking.deformation import Anchors, DeformationField, arap_term, make_field, velocity_term
+from core.tracking.deformation import DeformationField, arap_term, make_field, velocity_term
 from core.tracking.nodes import SHIFT_RATE, TURN_RATE, NodeField
 from core.tracking.observations import Observations, Views
 
@@ -81,11 +81,6 @@ class Fit:
             )
         self.place = Place()
         self.optimizer: torch.optim.Adam | None = None
-
-    @property
-    def total(self) -> int:
-        """Steps of all stages."""
-        return sum(map(self.steps, range(len(STAGES))))
 
     def steps(self, stage: int) -> int:
         """Steps of a stage."""
@@ -215,7 +210,7 @@ class Fit:
 
     def _motion_terms(self, gaussians: Gaussians) -> Tensor:
         options = self.options
-        anchors: Anchors = self.motion.anchors(gaussians, torch.arange(self.observations.num_frames))
+        anchors = self.motion.anchors(gaussians, torch.arange(self.observations.num_frames))
         loss = options.lambda_arap * arap_term(anchors) + options.lambda_velocity * velocity_term(anchors)
         return loss + options.lambda_planes * self.motion.smoothness()
 
