@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import re
 import sys
 from pathlib import Path
@@ -161,9 +162,11 @@ def test_the_command_line_trains_and_the_network_learns(
     assert json.loads((tmp_path / "a/options.json").read_text())["network"]["dim"] == 16
 
 
-def test_too_few_views_are_named(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_few_views_are_named(scenes: Path, tmp_path: Path, workers: int) -> None:
     with pytest.raises(UserError) as caught:
-        NvsTraining(options_for(scenes, tmp_path, num_all_views=9)).run()
+        NvsTraining(options_for(scenes, tmp_path, num_all_views=9, num_workers=workers)).run()
+    assert not multiprocessing.active_children()
     assert re.fullmatch(r"\S*opencv_cameras\.json has 8 views, and --num_all_views asks for 9", str(caught.value))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import time
@@ -67,3 +68,19 @@ def test_a_run_makes_its_renderer_in_turn(
     renderer = SimpleNamespace()
     monkeypatch.setattr(run, "make_renderer_in_turn", lambda options, accelerator: renderer)
     assert run.Training(options_for(training_clips, tmp_path)).step.renderer is renderer
+
+
+def fails_to_load(*_: object) -> None:
+    raise UserError("a picture is missing")
+
+
+def test_after_an_error_in_a_loader_nothing_is_left_to_wait_for(
+    monkeypatch: pytest.MonkeyPatch, training_clips: Path, tmp_path: Path
+) -> None:
+    """The loaders ignore SIGTERM, with which Python ends them at exit, and then waits for them."""
+    training = run.Training(options_for(training_clips, tmp_path, data={"num_workers": 2}))
+    monkeypatch.setattr("core.data.dataset.ClipDataset.__getitem__", fails_to_load)
+    with pytest.raises(UserError) as caught:
+        training.run()
+    assert str(caught.value) == "a picture is missing"
+    assert not multiprocessing.active_children()

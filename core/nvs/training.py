@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import multiprocessing
-import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,7 +36,7 @@ from core.training.build import leave_sigterm_to_the_main_process
 from core.training.log import Meter, RunLog
 from core.training.order import SampleStream
 from core.training.state import Progress, load_run, save_run, saved_states
-from core.training.stop import StopRequest
+from core.training.stop import StopRequest, ending_loaders
 
 logger = logging.getLogger(__name__)
 
@@ -119,13 +117,8 @@ class NvsTraining:
         Raises:
             UserError: a picture cannot be read, a scene has too few views.
         """
-        try:
+        with ending_loaders():
             self._train()
-        except BaseException as error:
-            end_loader_processes()
-            if isinstance(error, UserError):  # a loader's process puts its whole trace before the message
-                raise UserError(error.args[0].strip().rpartition("UserError: ")[2]) from error
-            raise
 
     def _train(self) -> None:
         self._begin()
@@ -239,13 +232,6 @@ class NvsTraining:
     def _inform(self, line: str) -> None:
         if self.accelerator.is_main_process:
             logger.info("%s", line)
-
-
-def end_loader_processes() -> None:
-    """After an error: at exit Python sends them SIGTERM, which they ignore, and would wait for them for ever."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports their end as another error
-    for process in multiprocessing.active_children():
-        process.kill()
 
 
 def make_optimizer(model: LaCT, options: NvsTrainOptions) -> AdamW:

@@ -40,6 +40,7 @@ from core.training.preview import save_preview
 from core.training.start import Start, decide, options_as_json
 from core.training.state import Progress, clear_unfinished, load_run, save_run
 from core.training.step import Outcome, Stepper
+from core.training.stop import ending_loaders
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Training:
             disable=not self.accelerator.is_main_process,
         )
         meter, options = Meter(), self.options.train
-        with self.step.request, bar:
+        with ending_loaders(), self.step.request, bar:
             for batch in meter.timed(self.loader):
                 self.ledger.add(batch)
                 outcome = self.step(batch, self.progress.step)

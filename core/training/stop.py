@@ -1,9 +1,14 @@
-"""Graceful stop: SIGTERM sets a flag that the loop reads between two steps."""
+"""How a run ends: SIGTERM sets a flag that the loop reads between two steps; after an error no loader is left."""
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+from core.errors import UserError
 
 
 class StopRequest:
@@ -24,3 +29,27 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+
+
+@contextmanager
+def ending_loaders() -> Iterator[None]:
+    """Context of a loop over batches: after an error the processes of its loaders are ended.
+
+    Raises:
+        UserError: of a loader's process, without the trace that torch puts before its message.
+    """
+    try:
+        yield
+    except BaseException as error:
+        _end_loader_processes()
+        if isinstance(error, UserError):
+            raise UserError(error.args[0].strip().rpartition("UserError: ")[2]) from error
+        raise
+
+
+def _end_loader_processes() -> None:
+    """At exit Python sends them SIGTERM, which they ignore, and would wait for them for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports their end as another error
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()
