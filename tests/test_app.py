@@ -254,14 +254,16 @@ def test_only_uploads_are_inputs(tmp_path: Path) -> None:
 def test_children_end_with_a_job_whose_process_ended_first(tmp_path: Path) -> None:
     job = Job(["infer-4d", "nano", "--help"], tmp_path)
     job.stop()
-    script = "trap '' TERM; echo ready >&2; sleep 60"
+    script = "trap '' TERM; echo ready >&2; sleep 20"
     job._process = subprocess.Popen(
         [sys.executable, "-c", f"import subprocess, time; subprocess.Popen(['sh', '-c', {script!r}]); time.sleep(60)"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert job._process.stderr.readline() == "ready\n"
+    start = time.monotonic()
     job.stop()
-    assert job._process.stderr.read() == ""  # which a living child would keep open
+    job._process.stderr.read()  # which a living child keeps open
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("options", [{"port": 99999}, {"at_once": 0}, {"queue": 0}, {"max_upload": -5}])
