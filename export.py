@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from core.cli import run
+from core.errors import UserError
 from core.export.formats import check_formats, export
 from core.export.player import read_input
 from core.export.sequences import name_of, open_sequences
@@ -40,7 +41,13 @@ def export_files(
     """
     check_formats(formats)
     check_workspace(workspace)
-    for sequence in [sequence for path in paths for sequence in open_sequences(path)]:
+    if not paths:
+        raise UserError("give at least one path to export, see export.py --help")
+    sequences = [sequence for path in paths for sequence in open_sequences(path)]
+    names = [name_of(sequence) for sequence in sequences]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two sequences are called {twice[0]}, and one's files would replace the other's; give one")
+    for sequence in sequences:
         frames, rate = read_input(video)
         written = export(sequence, formats, workspace, name_of(sequence), frames, rate)
         logging.info("wrote %s", ", ".join(map(str, written)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from core.cli import run
+from core.errors import UserError
 from core.export.sequences import open_sequences
 from core.export.viewer import serve
 
@@ -26,6 +27,8 @@ def view(paths: tyro.conf.Positional[tuple[Path, ...]], /, host: str = "127.0.0.
         host: address to listen on; the default is this machine only
         port: to listen on
     """
+    if not paths:
+        raise UserError("give at least one path to show, see view.py --help")
     serve([sequence for path in paths for sequence in open_sequences(path)], host, port)
 
 

@@ -14,6 +14,7 @@ import tomllib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ _KINDS = {
 }
 _ADVICE = {errno.ENAMETOOLONG: "choose a shorter name", errno.ELOOP: "repair the symbolic link"}
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
+_RATE = re.compile(r"\d{1,18}([/.]\d{1,18})?")
 _LONGEST_STEM = 24  # characters of the final name that the temporary one repeats
 _ABANDONED = 24 * 3600  # seconds
 
@@ -112,6 +114,19 @@ def parse_table(text: str, parse: Callable[[str], object] = json.loads) -> dict[
     if not isinstance(table, dict):
         raise ValueError("it holds no JSON object")
     return table
+
+
+def parse_rate(value: object) -> Fraction:
+    """Frames a second from an untrusted file: 45, "7.5", "30000/1001".
+
+    Raises:
+        ValueError: it is no positive number, or has so many digits that computing with it takes for ever.
+    """
+    text = str(value)
+    with suppress(ZeroDivisionError):
+        if _RATE.fullmatch(text) and (rate := Fraction(text)) > 0:
+            return rate
+    raise ValueError("it is no frame rate")
 
 
 def is_like(value: object, default: object) -> bool:

@@ -232,3 +232,45 @@ def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path
     assert len(list((folder / "runs").iterdir())) == 2
     assert not [url for url in outside if not re.match(rf"{address}|data:|blob:", url)]
     assert not subprocess.run(["pgrep", "-f", f"test_path={folder}"], capture_output=True, text=True).stdout
+
+
+@needs_gradio
+def test_only_uploads_are_inputs(tmp_path: Path) -> None:
+    client_of = importlib.import_module("fastapi.testclient").TestClient
+    app, _ = make_app(Settings(workspace=tmp_path / "w"))
+    own = square_video(tmp_path / "private.mp4")
+    with client_of(app) as client:
+        look = next(row["id"] for row in client.get("/config").json()["dependencies"] if row["api_name"] == "look")
+
+        def looked(path: str) -> int:
+            given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            body = {"data": [given], "fn_index": look, "session_hash": "x"}
+            return client.post("/gradio_api/run/look", json=body).status_code
+
+        (uploaded,) = client.post("/gradio_api/upload", files={"files": ("a.mp4", own.read_bytes())}).json()
+        assert looked(uploaded) == 200 and looked(str(own)) == 500
+
+
+def test_children_end_with_a_job_whose_process_ended_first(tmp_path: Path) -> None:
+    job = Job(["infer-4d", "nano", "--help"], tmp_path)
+    job.stop()
+    script = "trap '' TERM; echo ready >&2; sleep 60"
+    job._process = subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess, time; subprocess.Popen(['sh', '-c', {script!r}]); time.sleep(60)"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert job._process.stderr.readline() == "ready\n"
+    job.stop()
+    assert job._process.stderr.read() == ""  # which a living child would keep open
+
+
+@pytest.mark.parametrize("options", [{"port": 99999}, {"at_once": 0}, {"queue": 0}, {"max_upload": -5}])
+def test_impossible_settings_are_named(options: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(options))} is "):
+        Settings(**options)
+
+
+@pytest.mark.parametrize("prompt", ["a\0b", "\ud800", "x" * 301, "two\nlines"])
+def test_odd_prompts_are_refused(prompt: str) -> None:
+    with pytest.raises(UserError, match="one line of at most 300"):
+        command(None, prompt, "nano (shipped)", "auto")

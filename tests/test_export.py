@@ -20,7 +20,7 @@ from core.cli import run
 from core.errors import UserError
 from core.export.formats import check_formats, export
 from core.export.sequences import DEFAULT_RATE, PlyFolder, name_of, open_sequences
-from core.inference.outputs import write_metadata
+from core.inference.outputs import clear_previous, write_metadata
 from core.ply import save_ply
 from tests.moving_splats import COUNTS, RATE, moving_frames, write_moving_clip
 from tests.test_ply import assert_same
@@ -59,6 +59,39 @@ def test_files_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_odd_metadata_are_passed_over(workspace: Path, damage: str) -> None:
     (workspace / "a b_metadata.json").write_text(damage)
     assert open_sequences(workspace / "a b")[0].rate == DEFAULT_RATE
+
+
+def test_objects_of_infer_3d_do_not_hide_the_clips(workspace: Path) -> None:
+    save_ply(moving_frames()[0], workspace / "a b.ply")
+    assert [len(sequence) for sequence in open_sequences(workspace)] == [len(COUNTS)]
+
+
+def test_a_new_run_removes_the_frames_of_other_formats(tmp_path: Path) -> None:
+    for name in ("x_sog/frame0001.sog", "x_spz/frame0009.spz", "x_spz/notes.txt", "y_sog/frame0001.sog"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "x_glb").symlink_to(tmp_path / "y_sog")
+    clear_previous(tmp_path, "x")
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"x_spz/notes.txt", "y_sog/frame0001.sog"} and not (tmp_path / "x_sog").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "paths", "said"),
+    [
+        ("view", 0, "at least one path"),
+        ("export", 0, "at least one path"),
+        ("export", 2, "two sequences are called a b"),
+    ],
+)
+def test_no_paths_and_equal_names_are_refused(
+    script: str, paths: int, said: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    line = [script, *[str(workspace)] * paths, *(["--workspace", str(workspace / "out")] if script == "export" else [])]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit) as stop:
+        run(importlib.import_module(script).main)
+    assert stop.value.code == 2 and said in capsys.readouterr().err and not (workspace / "out").exists()
 
 
 def test_where_nothing_is_one_line_says_so(tmp_path: Path) -> None:

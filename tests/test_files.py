@@ -9,6 +9,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from core.errors import UserError, printable, reason
 from core.files import (
     atomic_path,
     is_like,
+    parse_rate,
     parse_table,
     read_json,
     read_text,
@@ -176,3 +178,13 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
     assert remove_stale_parts(tmp_path) == [elsewhere]
     assert {path.name for path in tmp_path.iterdir()} == {*names, ".y.0badcafe-1-00000000.part"}
     assert remove_stale_parts(tmp_path / "none") == remove_stale_parts(tmp_path / ("x" * 300)) == []
+
+
+@pytest.mark.parametrize("value", ["1e99999999", "0", "0/5", "5/0", "-3", "inf", float("inf"), True, None, 10**400])
+def test_odd_rates_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match=r"frame rate|digits|integer"):
+        parse_rate(value)
+
+
+def test_rates_are_exact() -> None:
+    assert list(map(parse_rate, (15, "7.5", "30000/1001"))) == [15, Fraction(15, 2), Fraction(30000, 1001)]

@@ -258,7 +258,8 @@ def test_an_interrupt_leaves_finished_frames_valid_and_nothing_else(
     plys = sorted(Path("results/x").glob("*.ply"))
     assert [path.name for path in plys] == ["frame0001.ply", "frame0002.ply"]
     assert metadata()["complete"] is False
-    assert files() == {*(f"x_{v:03d}.png" for v in range(4)), *(f"x/{p.name}" for p in plys), "x_metadata.json"}
+    views = (f"x_{v:03d}.png" for v in range(4))
+    assert files() == {*views, *(f"x/{p.name}" for p in plys), "x_input.png", "x_metadata.json"}
     kept = {path: path.read_bytes() for path in plys}
     assert call("infer_4d", SHORT)[0] == 0
     assert {path: path.read_bytes() for path in plys} == kept, "as a whole run writes them"

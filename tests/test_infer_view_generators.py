@@ -204,7 +204,7 @@ def test_pictures_that_cannot_be_centred_are_refused(call: Call, edge: str) -> N
     torch.manual_seed(0)
     picture = torch.rand(3, SIZE, SIZE) if edge == "noise" else torch.ones(3, SIZE, SIZE)
     save_image(picture, "data_test/p.png")
-    word = "not on a plain ground" if edge == "noise" else "is empty"
+    word = "has a background" if edge == "noise" else "is empty"
     refused(call("infer_3d", "nano --test_path data_test/p.png"), "data_test/p.png", word)
     if edge == "noise":
         assert call("infer_3d", "nano --test_path data_test/p.png --no-recenter")[0] == 0

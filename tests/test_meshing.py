@@ -267,3 +267,15 @@ def test_the_script(place: Path, call: Call) -> None:
     for line, message in (("results/y.ply", "y.ply"), ("none.ply", "no such file")):
         status, error = call("convert", f"nano --test_path {line}")
         assert status == 2 and message in error and error.count("\n") == 1
+
+
+def test_objects_and_clips_of_one_workspace_are_all_found(tmp_path: Path) -> None:
+    """infer_3d.py leaves NAME.ply beside the folder of infer_4d.py; compressed exports are no input."""
+    clip(tmp_path / "cow", (1, 2))
+    (tmp_path / "cow_metadata.json").write_text('{"frame_rate": "1e99999999"}')
+    (tmp_path / "cow.ply").touch()
+    (tmp_path / "cow_compressed-ply").mkdir()
+    (tmp_path / "cow_compressed-ply" / "frame0001.compressed.ply").touch()
+    assert [(job.target.name, job.rate) for job in find_jobs(tmp_path)] == [("cow", None), ("cow_mesh", Fraction(15))]
+    (tmp_path / "cow.ply").unlink()
+    assert [job.target.name for job in find_jobs(tmp_path)] == ["cow_mesh"]

@@ -11,7 +11,7 @@ import torch
 from core.errors import UserError
 from core.images import load_image, save_image
 from core.inference.first_frame import find_aligned_views, find_raw_views
-from core.inference.inputs import Source
+from core.inference.inputs import Input, Source
 from core.inference.network import Network
 from core.inference.outputs import metadata_path, side_view_record, write_metadata
 from core.media import read_video
@@ -27,7 +27,7 @@ VIEWS = torch.stack([square_frame(view) for view in range(4)])
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
     video = read_video(square_video(tmp_path / "in" / "x.mp4"))
-    return Source(video, range(video.num_frames), video.fps)
+    return Source(Input(video.path, video.path.stem), video, range(video.num_frames), video.fps)
 
 
 @pytest.fixture

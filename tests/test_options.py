@@ -18,12 +18,19 @@ import pytest
 from core.cli import help_texts, parse_options, run
 from core.errors import UserError
 from core.options import PRESET_HELP, PRESETS, Options
-from core.options.offers import EVAL, INFER_3D, INFER_4D, PUBLISHED, REFINE_4D, SWITCHES, TRAIN, Offer, plain
+from core.options.offers import CONVERT, EVAL, INFER_3D, INFER_4D, PUBLISHED, REFINE_4D, SWITCHES, TRAIN, Offer, plain
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {section.name: getattr(Options(), section.name) for section in fields(Options)}
 EVERY_OPTION = {f"{name}.{field.name}" for name, section in SECTIONS.items() for field in fields(section)}
-OFFERS = {"main": TRAIN, "infer_3d": INFER_3D, "infer_4d": INFER_4D, "refine_4d": REFINE_4D, "eval": EVAL}
+OFFERS = {
+    "main": TRAIN,
+    "infer_3d": INFER_3D,
+    "infer_4d": INFER_4D,
+    "refine_4d": REFINE_4D,
+    "eval": EVAL,
+    "convert": CONVERT,
+}
 PUBLISHED_LINES = [
     ("infer_3d", "big --workspace results --resume recon.safetensors --num_frames 1 --test_path data_test/x.mp4"),
     (

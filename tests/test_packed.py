@@ -118,6 +118,7 @@ def forged(header: dict[str, object], groups: bytes = b"") -> bytes:
 
 
 GOOD = {"num_frames": 1, "frame_rate": "10", "steps": STEPS}
+ONES = zlib.compress(bytes([1]) * 28 * 5)
 BOMB = zlib.compress(bytes(1 << 24), 9)
 
 
@@ -130,6 +131,10 @@ BOMB = zlib.compress(bytes(1 << 24), 9)
         forged({**GOOD, "frame_rate": "0"}),
         forged({**GOOD, "frame_rate": "1/0"}),
         forged({**GOOD, "frame_rate": []}),
+        forged({**GOOD, "frame_rate": "1e99999999"}),
+        forged({**GOOD, "frame_rate": float("inf")}),
+        forged({**GOOD, "steps": [10**400] * 14}),
+        forged({**GOOD, "steps": [1e300] * 14}, struct.pack("<IIII", 1, len(ONES), zlib.crc32(ONES), 5) + ONES),
         forged({**GOOD, "steps": [1]}),
         forged({**GOOD, "steps": ["x"] * 14}),
         forged({}),

@@ -189,7 +189,7 @@ CONSTANTS: dict[str, Callable[[], object]] = {
     "border around the object": lambda: background.BORDER,
     "turntable of a picture": lambda: len(turntable.STILL_AZIMUTHS),
     "turntable of a sequence": lambda: len(turntable.AZIMUTHS),
-    "frames a second": lambda: BIG.infer.target_fps,
+    "frames a second": lambda: BIG.input.fps,
     "azimuth search": search_step,
     "most chunks": lambda: "none" if len(list(overlapping_chunks(range(2000), 16))) == 134 else "some",
     "prompt": lambda: BIG.views.prompt,

@@ -86,16 +86,15 @@ class Job:
         """End the process and its children; first politely, so that no temporary file is left."""
         self._stopped = True
         self._signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+        self._signal(signal.SIGKILL)  # children may outlive their parent
+        self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+        """To the whole group, which exists as long as one of its processes."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
 
 
 def _step(line: str) -> Step | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from threading import Lock
@@ -12,7 +13,7 @@ from typing import Any
 from einops import rearrange
 
 from core.app.job import Job, Step, Stopped
-from core.app.results import GENERATORS, checkpoints, collect, command, player_frame, preview
+from core.app.results import GENERATORS, MAX_PROMPT, checkpoints, collect, command, player_frame, preview
 from core.app.runs import NAME, SUFFIXES, Runs
 from core.errors import UserError
 from core.places import find
@@ -28,6 +29,11 @@ _HOUR = 3600
 _log = logging.getLogger(__name__)
 
 
+def examples() -> list[str]:
+    """The example inputs that are there, which everybody may read."""
+    return [str(find(name).absolute()) for name in EXAMPLES if find(name).is_file()]
+
+
 class Page:
     """Runs jobs for the browser sessions, one each at a time.
 
@@ -39,7 +45,7 @@ class Page:
 
     def __init__(self, runs: Runs, queue: int, at_once: int) -> None:
         self.runs, self.queue, self.at_once = runs, queue, at_once
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[Path, tuple[str, Job]] = {}  # folder -> browser session, job
         self._lock = Lock()
 
     def build(self) -> gr.Blocks:
@@ -63,13 +69,12 @@ class Page:
 
     def _inputs(self) -> tuple[gr.File, list[gr.components.Component]]:
         source = gr.File(label="Video or picture: one object on white, or with alpha", file_types=list(SUFFIXES))
-        prompt = gr.Textbox(label="or a prompt (needs MVDream's weights)", max_length=300)
+        prompt = gr.Textbox(label="or a prompt (needs MVDream's weights)", max_length=MAX_PROMPT)
         names = checkpoints()
         checkpoint = gr.Dropdown(names, value=names[0], label="Checkpoint")
         generator = gr.Dropdown(list(GENERATORS), value="auto", label="Side views of the first frame")
-        there = [[str(find(name).absolute())] for name in EXAMPLES if find(name).is_file()]
-        if there:
-            gr.Examples(there, source)
+        if there := examples():
+            gr.Examples([[path] for path in there], source)
         return source, [source, prompt, checkpoint, generator]
 
     def _outputs(self) -> list[gr.components.Component]:
@@ -109,12 +114,12 @@ class Page:
             source = self.runs.take(Path(upload), folder) if upload else None
             job = Job(command(source, prompt or "", checkpoint, generator), folder)
             with self._lock:
-                self._jobs[str(request.session_hash)] = job
+                self._jobs[folder] = (str(request.session_hash), job)
             cut_out = folder / "results" / f"{NAME}_input.png"  # what the network sees
             for step in job.steps():
                 status = _only_status(step)
                 if cut_out.is_file():
-                    status[1] = [str(cut_out)]
+                    status[1] = [_served(cut_out)]
                 yield status
             yield _results(folder)
         except Stopped:
@@ -123,20 +128,22 @@ class Page:
             _log.info("%s: %s", folder.name, error)
             yield _only_status(Step(f"error: {error}", 0.0))
         finally:
-            self.stop(request)
+            self._end(lambda place, _: place == folder)
             self.runs.finish(folder)
 
     def stop(self, request: gr.Request) -> None:
-        """End the job of a browser session, if one runs: its button, or the page was closed."""
-        with self._lock:
-            job = self._jobs.pop(str(request.session_hash), None)
-        if job:
-            job.stop()
+        """End the jobs of a browser session: its button, or the page was closed."""
+        self._end(lambda _, session: session == str(request.session_hash))
 
     def stop_all(self) -> None:
         """End all jobs."""
+        self._end(lambda *_: True)
+
+    def _end(self, chosen: Callable[[Path, str], bool]) -> None:
+        """Stop the jobs that are chosen by folder and session."""
         with self._lock:
-            jobs, self._jobs = list(self._jobs.values()), {}
+            found = [folder for folder, (session, _) in self._jobs.items() if chosen(folder, session)]
+            jobs = [self._jobs.pop(folder)[1] for folder in found]
         for job in jobs:
             job.stop()
 
@@ -150,7 +157,12 @@ def _results(folder: Path) -> list[Any]:
     shown = collect(folder)
     player = player_frame(folder.name) if shown.player else ""
     paths = (shown.turntable, shown.fixed, shown.sheet, shown.archive)
-    return [_bar(Step("done", 1.0)), gr.skip(), player, *(str(path) if path else None for path in paths)]
+    return [_bar(Step("done", 1.0)), gr.skip(), player, *(path and _served(path) for path in paths)]
+
+
+def _served(path: Path) -> str:
+    """A copy among the uploads, from where alone the server gives files to browsers; runs may be anywhere."""
+    return gr.processing_utils.save_file_to_cache(path, os.environ["GRADIO_TEMP_DIR"])
 
 
 def _bar(step: Step) -> str:

@@ -20,6 +20,7 @@ PUBLISHED = ("pretrained/recon.safetensors", "pretrained/interp.safetensors")
 GENERATORS = get_args(ViewGenerator)
 CHECKPOINTS = {"nano (shipped)": ("nano",), "L4GM, published": ("big", "--resume", PUBLISHED[0])}
 SHOWN_FRAMES = 3
+MAX_PROMPT = 300
 _PLAYER = (
     '<iframe src="{source}" sandbox="allow-scripts" title="4D player" '
     'style="width:100%;height:560px;border:0"></iframe>'
@@ -39,6 +40,8 @@ def command(source: Path | None, prompt: str, checkpoint: str, generator: str) -
     """
     if (source is None) == (not prompt.strip()):
         raise UserError("give either a video or picture, or a prompt")
+    if len(prompt) > MAX_PROMPT or not prompt.strip().isprintable():
+        raise UserError(f"a prompt is one line of at most {MAX_PROMPT} characters")
     if checkpoint not in checkpoints() or generator not in GENERATORS:
         raise UserError("there is no such checkpoint or view generator; reload the page")
     preset, *options = CHECKPOINTS[checkpoint]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import UserError
+from core.errors import UserError, reason
 from core.files import atomic_path, regular_file
 from core.inference.inputs import VIDEO_SUFFIXES
 from core.media import PICTURE_SUFFIXES, read_video
@@ -102,7 +102,10 @@ class Runs:
             raise UserError(f"{upload.name} is neither a video nor a picture; give one of {' '.join(SUFFIXES)}")
         regular_file(upload, "upload", self.limits.megabytes << 20)
         target = folder / f"{NAME}{suffix}"
-        shutil.copyfile(upload, target)
+        try:
+            shutil.copyfile(upload, target)
+        except OSError as error:
+            raise UserError(f"the server cannot keep {upload.name}: {reason(error)}") from error
         video = read_video(target)
         seconds = float(video.num_frames / video.fps)
         if seconds > self.limits.seconds:

@@ -14,12 +14,14 @@ import tyro
 from core.app.runs import NAME, Limits, Runs
 from core.errors import UserError
 from core.files import check_workspace
+from core.options.checks import within
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from core.app.page import Page
 
+_PATIENCE = 2  # seconds for open connections at the end; a page in a browser keeps one
 _log = logging.getLogger(__name__)
 # The player's page runs its own scripts and can reach neither this page, nor its cookies, nor the network.
 _PLAYER_HEADERS = {
@@ -51,6 +53,11 @@ class Settings:
     at_once: int = 1
     """jobs that run at once"""
 
+    def __post_init__(self) -> None:
+        within(self, 0, 65535, "port")
+        within(self, 1, 1_000_000, "max_upload", "keep_runs", "queue", "at_once")
+        within(self, 0, 1e9, "max_seconds", "keep_hours")
+
 
 def serve(settings: Settings) -> None:
     """Serve until Ctrl-C.
@@ -63,7 +70,8 @@ def serve(settings: Settings) -> None:
 
     _log.info("open http://%s:%d", settings.host, settings.port)
     try:
-        uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning")
+        where = {"host": settings.host, "port": settings.port}
+        uvicorn.run(app, **where, log_level="warning", timeout_graceful_shutdown=_PATIENCE)
     except SystemExit as stop:  # how uvicorn ends where it cannot listen
         raise UserError(f"cannot listen on {settings.host}:{settings.port}; choose another --host or --port") from stop
     finally:
@@ -82,15 +90,17 @@ def make_app(settings: Settings) -> tuple[FastAPI, Page]:
     import gradio as gr
     from fastapi import FastAPI
 
-    from core.app.page import Page
+    from core.app.page import Page, examples
 
     limits = Limits(settings.max_upload, settings.max_seconds, settings.keep_hours, settings.keep_runs)
     runs = Runs(settings.workspace / "runs", limits)
     page = Page(runs, settings.queue, settings.at_once)
     app = FastAPI(openapi_url=None)
     _add_player(app, runs)
-    options = {"max_file_size": f"{settings.max_upload}mb", "ssr_mode": False, "footer_links": []}
-    return gr.mount_gradio_app(app, page.build(), "/", **options), page
+    blocks = page.build()
+    blocks.has_launched = True  # else gradio takes the path of any file on this machine for an upload
+    limited = {"allowed_paths": examples(), "max_file_size": f"{settings.max_upload}mb"}
+    return gr.mount_gradio_app(app, blocks, "/", ssr_mode=False, footer_links=[], **limited), page
 
 
 def _add_player(app: FastAPI, runs: Runs) -> None:

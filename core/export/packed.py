@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.errors import UserError, reason
-from core.files import atomic_path, parse_table, regular_file
+from core.files import atomic_path, parse_rate, parse_table, regular_file
 from core.gaussians import Gaussians
 
 SUFFIX = ".l4gm"
@@ -166,7 +166,7 @@ def load_clip(path: str | Path) -> Clip:
         raise UserError(f"cannot read clip {path}: {reason(error)}; check the path") from error
     try:
         return _parsed(path, data)
-    except (struct.error, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError) as error:
         raise _unreadable(path, "it is truncated or damaged") from error
 
 
@@ -181,11 +181,8 @@ def _parsed(path: Path, data: memoryview) -> Clip:
     if length > MAX_HEADER or zlib.crc32(header) != checksum:
         raise ValueError("header")
     table = parse_table(header.decode())
-    steps, rate, num_frames = tuple(map(float, table["steps"])), Fraction(table["frame_rate"]), table["num_frames"]
-    sound = (
-        len(steps) == COLUMNS and np.isfinite(steps).all() and rate > 0 and type(num_frames) is int and num_frames > 0
-    )
-    if not sound:
+    steps, rate, num_frames = tuple(map(float, table["steps"])), parse_rate(table["frame_rate"]), table["num_frames"]
+    if len(steps) != COLUMNS or not np.isfinite(steps).all() or type(num_frames) is not int or num_frames <= 0:
         raise ValueError("header")
     return Clip(path, rate, steps, list(_groups(data[_HEAD.size + length :], num_frames)))
 
@@ -245,7 +242,10 @@ def _decoded(deltas: np.ndarray, steps: Sequence[float]) -> Gaussians:
     numbers = np.add.accumulate(deltas, axis=1, dtype=np.uint16).view(np.int16)
     values = torch.from_numpy(numbers.T.astype(np.float32)) * torch.tensor(steps)
     means, log_scales, colors, opacity, quats = values.split([3, 3, 3, 1, 4], dim=-1)
-    return Gaussians(means, opacity.squeeze(-1), log_scales.exp(), F.normalize(quats, dim=-1), colors)
+    gaussians = Gaussians(means, opacity.squeeze(-1), log_scales.exp(), F.normalize(quats, dim=-1), colors)
+    if not gaussians.is_finite():
+        raise ValueError("its steps are too large")
+    return gaussians
 
 
 def _columns(gaussians: Gaussians) -> Tensor:

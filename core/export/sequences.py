@@ -12,7 +12,7 @@ from typing import Protocol
 
 from core.errors import UserError, reason
 from core.export.packed import SUFFIX, load_clip
-from core.files import read_json
+from core.files import parse_rate, read_json
 from core.gaussians import Gaussians
 from core.ply import load_ply
 
@@ -74,11 +74,12 @@ def open_sequences(path: str | Path, rate: Fraction | None = None) -> list[Gauss
         if path.suffix.lower() == ".ply":
             return [PlyFolder(path, rate or DEFAULT_RATE, [path])]
         return [load_clip(path)]
-    if files := _ply_files(path):
-        return [PlyFolder(path, _recorded_rate(path) or rate or DEFAULT_RATE, files)]
+    # First, because infer_3d.py leaves single .ply files in the same workspace.
     names = sorted(file.name.removesuffix(_METADATA) for file in _listed(path) if file.name.endswith(_METADATA))
     folders = [path / name for name in names if (path / name).is_dir()]
     found = [sequence for folder in folders if _ply_files(folder) for sequence in open_sequences(folder, rate)]
+    if not found and (files := _ply_files(path)):
+        return [PlyFolder(path, _recorded_rate(path) or rate or DEFAULT_RATE, files)]
     found = found or [load_clip(file) for file in _listed(path) if file.suffix == SUFFIX]
     if not found:
         kinds = f"a workspace of infer_4d.py, a folder of .ply files or a {SUFFIX} file"
@@ -110,7 +111,6 @@ def _listed(folder: Path) -> list[Path]:
 def _recorded_rate(folder: Path) -> Fraction | None:
     """What the metadata beside the folder say; None where there are none."""
     try:
-        rate = Fraction(read_json(folder.with_name(f"{folder.resolve().name}{_METADATA}"))["frame_rate"])
-    except (UserError, KeyError, ValueError, TypeError, ZeroDivisionError):
+        return parse_rate(read_json(folder.with_name(f"{folder.resolve().name}{_METADATA}"))["frame_rate"])
+    except (UserError, KeyError, ValueError):
         return None
-    return rate if rate > 0 else None

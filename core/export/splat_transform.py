@@ -48,13 +48,18 @@ def write_frames(sequence: GaussianSequence, kind: str, folder: Path) -> Path:
                 save_ply(sequence[index], source)
                 _run(program, source, target, folder)
             folder.mkdir(exist_ok=True)
-            for old in folder.glob(f"frame*{suffix}"):
-                old.unlink()
+            clear_frames(folder, kind)
             for file in Path(place).glob(f"frame????*{suffix}"):
                 os.replace(file, folder / file.name)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {reason(error)}; free some space or choose another folder") from error
     return folder
+
+
+def clear_frames(folder: Path, kind: str) -> None:
+    """Remove the frames of an earlier export from its folder; other files are left alone."""
+    for old in folder.glob(f"frame*{SUFFIXES[kind]}"):
+        old.unlink()
 
 
 def _run(program: str, source: Path, target: Path, folder: Path) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from core.checkpoint import file_hash
 from core.conventions import INPUT_AZIMUTHS
 from core.errors import UserError
+from core.export import splat_transform
 from core.files import atomic_path, read_json, remove_stale_parts
 from core.images import contact_sheet, letterbox, save_image
 from core.inference.sequence import GaussianFrame
@@ -52,7 +53,8 @@ def sequence_outputs(name: str) -> list[str]:
     videos = [f"{kind}_{name}{fixed}.mp4" for kind in ("wo_interp", "w_interp") for fixed in ("", "_fixed")]
     endings = ("_metadata.json", "_contact_sheet.png", "_tracks.npz", "_refine.safetensors")
     files = [f"{name}{ending}" for ending in (*EXPORTED, *endings)]
-    return [name, *videos, *files, *input_outputs(name), *map(str, view_paths(Path(), name))]
+    folders = [f"{name}_{kind}" for kind in splat_transform.SUFFIXES]
+    return [name, *videos, *files, *folders, *input_outputs(name), *map(str, view_paths(Path(), name))]
 
 
 def input_outputs(name: str) -> list[str]:
@@ -109,6 +111,12 @@ def clear_previous(workspace: Path, name: str) -> None:
             (workspace / output).unlink(missing_ok=True)
     sheet_path(workspace, name).unlink(missing_ok=True)
     tracks_path(workspace, name).unlink(missing_ok=True)
+    for kind in splat_transform.SUFFIXES:
+        exported = workspace / f"{name}_{kind}"
+        if exported.is_dir() and not exported.is_symlink():
+            splat_transform.clear_frames(exported, kind)
+            with suppress(OSError):  # it holds other files
+                exported.rmdir()
     folder = workspace / name
     for path in folder.glob("frame*.ply"):
         if re.fullmatch(r"frame\d{4,}\.ply", path.name):

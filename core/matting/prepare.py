@@ -90,7 +90,7 @@ def prepare(
     shown = progress or _bar
     used, step, rate = chosen_frames(clip, options)
     kind = choose_matte(clip, options)
-    find = find or (load_u2net() if kind == "rembg" else None)
+    find = find or (_finder(clip) if kind == "rembg" else None)
     all_used = used if step == 1 or not every else range(used[0], used[-1] + 1)
     stride = step if all_used is not used else 1
     boxes, tracker = _boxes(clip, all_used, kind, find, shown)
@@ -246,3 +246,10 @@ def _reduced(size: tuple[int, int], factor: float) -> tuple[int, int] | None:
 
 def _bar(items: Iterable[Item], count: int, what: str) -> Iterable[Item]:
     return tqdm(items, desc=what, total=count, disable=None, leave=False)
+
+
+def _finder(clip: Clip) -> Finder:
+    try:
+        return load_u2net()
+    except UserError as error:
+        raise UserError(f"{clip.path} has a background, and {error}") from error

@@ -37,13 +37,13 @@ def load_u2net() -> Finder:
         from rembg import new_session
     except ImportError as error:
         raise UserError(
-            f"the video has a background, and rembg, which cuts the object out, is not installed ({reason(error)}): "
+            f"rembg, which cuts the object out, is not installed ({reason(error)}): "
             f"pip install 'l4gm[matte]', then put {ADDRESS} at {path}; or --matte none keeps the background"
         ) from error
     if not path.is_file():
         raise UserError(
-            f"the video has a background, and the model that cuts the object out is missing: download {ADDRESS} "
-            f"(176 MB) to {path}, or set U2NET_HOME to the folder that holds it; or --matte none keeps the background"
+            f"the model that cuts the object out is missing: download {ADDRESS} (176 MB) to {path}, or set U2NET_HOME "
+            f"to the folder that holds it; or --matte none keeps the background"
         )
     try:
         session = new_session("u2net")

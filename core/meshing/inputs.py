@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from core.errors import UserError
-from core.files import read_json
+from core.files import parse_rate, read_json
 
 _FRAME = re.compile(r"(.*?)(\d+)\.ply", re.DOTALL)
 _DEFAULT_RATE = Fraction(15)
@@ -39,16 +39,25 @@ def find_jobs(path: Path) -> list[Job]:
     """
     if not path.is_dir():
         return [Job((path,), path.with_suffix(""))]
-    if plys := _plys(path):
-        return _of_folder(path.absolute(), plys)
+    plys = _plys(path)
     clips = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _plys(folder)]
-    if not clips:
+    if plys:  # beside objects of infer_3d.py only what is known as a clip of infer_4d.py
+        clips = [folder for folder in clips if _metadata(folder).is_file()]
+    if not plys and not clips:
         raise UserError(f"there is no .ply in {path} and none in its folders; give a .ply, frames, or a workspace")
-    return [job for folder in clips for job in _of_folder(folder, _plys(folder))]
+    objects = _of_folder(path.absolute(), plys) if plys else []
+    return objects + [job for folder in clips for job in _of_folder(folder, _plys(folder))]
 
 
 def _plys(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.ply") if not path.name.startswith("."))
+    """Those that hold Gaussians as they are: compressed ones are exports of the others."""
+    found = (path for path in folder.glob("*.ply") if not path.name.endswith(".compressed.ply"))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _metadata(folder: Path) -> Path:
+    """The file of infer_4d.py beside a clip's folder."""
+    return folder.with_name(f"{folder.name}_metadata.json")
 
 
 def _of_folder(folder: Path, plys: list[Path]) -> list[Job]:
@@ -71,6 +80,6 @@ def _of_folder(folder: Path, plys: list[Path]) -> list[Job]:
 def _rate(folder: Path) -> Fraction:
     """Frames a second, from the clip's metadata where there are any."""
     try:
-        return Fraction(read_json(folder.with_name(f"{folder.name}_metadata.json"))["frame_rate"])
-    except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return parse_rate(read_json(_metadata(folder))["frame_rate"])
+    except (UserError, KeyError, ValueError):
         return _DEFAULT_RATE

@@ -21,13 +21,13 @@ class InferOptions:
     output_size: int = 512
     """Side of the turntables, pixels."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Type of the weights. auto: fp16 on a GPU; on a CPU bf16 where it is fast, otherwise fp32."""
+    """Of the weights. auto: fp16 on a GPU, on a CPU bf16 where fast, else fp32."""
     orientation: Literal["viewer", "world"] = "viewer"
     """Axes of the .ply files. viewer: upright in common viewers; world: y up."""
     ply_layout: Literal["standard", "full", "rgb"] = "standard"
     """full: all 62 properties; rgb: colour bytes."""
     export: tuple[ExportFormat, ...] = ("html",)
-    """Beside the .ply files, any of these. html: a page that plays the clip; packed: the clip in one small file."""
+    """Beside the .ply files. html: a page that plays; packed: one small file."""
     interpolate_rate: int = 3
     """Steps from one frame to the next."""
     interp_batch: int = 4

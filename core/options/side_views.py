@@ -19,9 +19,9 @@ class SideViewOptions:
     """Training: views 1..3 of later frames. first: those of the first frame, as published; every: ground truth;
     previous: renders of the network's own Gaussians of the frame before (autoregression)."""
     chunk_side_views: ChunkSideViews = "previous"
-    """Side views of a chunk: renders of the one before, as published, or those of the first frame."""
+    """Side views of a chunk. previous: renders of the one before, as published."""
     inserted_side_views: InsertedSideViews = "blend"
-    """Side views of inserted frames. blend: of those at the two ends, as published; first: those of the first frame."""
+    """Side views of inserted frames. blend: those of both neighbours, as published."""
     view_generator: ViewGenerator = "published"
     """published: image files, else ImageDream; auto: single-view where ImageDream is missing."""
     single_view_resume: str | None = "pretrained/nano_recon.safetensors"
