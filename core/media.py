@@ -270,7 +270,11 @@ class VideoEncoder:
 def _rate(nominal: Fraction, num_frames: int, ticks: int) -> Fraction:
     """Frames per second from the nominal rate and the first-to-last distance in ticks of 1 / nominal seconds."""
     even = num_frames == 1 or ticks in (0, num_frames - 1)
-    return nominal if even else (nominal * (num_frames - 1) / ticks).limit_denominator(1001)
+    if even:
+        return nominal
+    average = nominal * (num_frames - 1) / ticks
+    largest = 1001 if average >= 1 else 10**6  # one picture an hour is a rate too
+    return max(average.limit_denominator(largest), Fraction(1, largest))
 
 
 def _uneven(stamps: Sequence[int], tick: Fraction, fps: Fraction) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,29 @@ def test_numbered_pictures_need_one_size_and_other_pictures_are_single(call: Cal
         (folder / f"frame_{k:03d}.png").rename(folder / f"other{k}.png")
     names = [s.name for s in open_sources(str(folder), "results", InputOptions(matte="none"), lambda name: [name])]
     assert names == ["other2", "other3", "other4", "other5"], "NAME_000.png, NAME_001.png are side views"
+
+
+def names_and_lengths(pattern: str) -> list[tuple[str, int]]:
+    return [(s.name, len(s.indices)) for s in open_sources(pattern, "results", InputOptions("none"), lambda n: [n])]
+
+
+def test_numbers_may_grow_without_leading_zeros() -> None:
+    folder = Path(png_folder(alpha_frames(walk(12))))
+    for k in range(12):
+        (folder / f"frame_{k:03d}.png").rename(folder / f"frame_{k}.png")
+    (source,) = open_sources(str(folder), "results", InputOptions("none"), lambda name: [name])
+    assert source.given.pictures == tuple(folder / f"frame_{k}.png" for k in range(12))
+    (folder / "frame_1.png").rename(folder / "frame_0001.png")
+    assert names_and_lengths(str(folder))[0] == ("frame_0", 1), "padded and not: single pictures"
+
+
+def test_clips_of_several_folders_are_not_mixed() -> None:
+    folder = Path(png_folder(alpha_frames(walk(6))))
+    shutil.copytree(folder, "data_test/again")
+    assert names_and_lengths("data_test/*/frame_*.png") == [("again", 6), ("walk", 6)]
+    for k in range(6):
+        shutil.copy(folder / "frame_000.png", folder / f"{k:02d}.png")
+    assert names_and_lengths(str(folder)) == [("walk", 6), ("frame", 6)], "bare numbers have the folder's name"
 
 
 def test_a_video_with_a_background_without_the_model(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,14 @@ def test_uneven_times_are_known_and_even_ones_are_not_kept(tmp_path: Path) -> No
     assert read_video(tmp_path / "b.mp4").times == ()
 
 
+def test_a_picture_every_hour_has_a_rate(tmp_path: Path) -> None:
+    path = tmp_path / "slow.mkv"
+    hours = "color=white:s=32x32:r=1:d=3,setpts='3600*N/TB'"
+    ffmpeg("-f", "lavfi", "-i", hours, "-fps_mode", "passthrough", "-enc_time_base", "1/1000", path)
+    video = read_video(path)
+    assert (video.num_frames, video.fps, video.times) == (3, Fraction(1, 3600), ())
+
+
 def test_an_uneven_video_plays_in_real_time(tmp_path: Path) -> None:
     """Its frames at even times are written to a file of their own."""
     (tmp_path / "in").mkdir()

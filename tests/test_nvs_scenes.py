@@ -107,6 +107,11 @@ def test_without_opencv_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch:
     [
         ({"camera_model": "OPENCV_FISHEYE"}, "frame 0: its lens is a fisheye"),
         ({"frames": []}, "it has no frames"),
+        ({"fl_x": 10**400}, "frame 0: int too large"),
+        ({"fl_x": 0}, "frame 0: its lens or its focal length"),
+        ({"k1": float("nan")}, "frame 0: its lens or its focal length"),
+        ({"k4": 0.1}, "frame 0: its lens has k4"),
+        ({"frames": [{"file_path": 4}]}, "in/4: there is no such file"),
         ({"frames": [{"file_path": "images/frame_0.png"}]}, "frame 0: 'transform_matrix' is missing"),
     ],
 )
@@ -115,6 +120,13 @@ def test_scenes_that_cannot_be_converted_are_named(tmp_path: Path, shared: dict,
     path.write_text(json.dumps({**json.loads(path.read_text()), **shared}))
     with pytest.raises(UserError, match=message):
         convert_scene(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("height", [None, "48", [48]])
+def test_a_folder_with_a_scene_of_no_size_is_refused(tmp_path: Path, height: object) -> None:
+    write_transforms(tmp_path / "in", h=height)
+    with pytest.raises(UserError, match="frame 0: "):
+        convert_folder(tmp_path, tmp_path / "out")
 
 
 def test_the_converted_world_is_the_published_one(tmp_path: Path) -> None:
@@ -180,6 +192,8 @@ BAD_VIEWS = [
     ({"w": 64}, "32 x 32 pixels, and its camera in .* 64 x 32"),
     ({"file_path": "renderings/none.png"}, "cannot read image .*none.png: there is no such file"),
     ({"fx": None}, "view 1: "),
+    ({"fx": 10**400}, "view 1: int too large"),
+    ({"w": math.inf}, "view 1: w and h are inf"),
 ]
 
 

@@ -82,3 +82,17 @@ def test_ctrl_c_writes_the_best_so_far(call: Call, monkeypatch: pytest.MonkeyPat
     assert call("refine_4d", SHORT)[0] == 0
     assert steps == [1], "the fit goes on where it was"
     assert files() == RESULTS
+
+
+def test_frames_that_were_not_reached_do_not_jump_back(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    track = Fit._track_frame
+
+    def interrupted(fit: Fit, step: int) -> None:
+        if step:
+            raise KeyboardInterrupt
+        track(fit, step)
+
+    monkeypatch.setattr(Fit, "_track_frame", interrupted)
+    assert call("refine_4d", SHORT)[0] == 130
+    first, second, third = load_tracks("results/x_tracks.npz").gaussians.means
+    assert not torch.equal(first, second) and torch.equal(second, third)

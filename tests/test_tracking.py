@@ -242,7 +242,8 @@ def test_tracks_survive_their_file(tmp_path: Path) -> None:
     for entry in fields(Gaussians):
         assert torch.equal(getattr(loaded.gaussians, entry.name), getattr(tracks().gaussians, entry.name))
     content = path.read_bytes()
-    for broken in (b"", b"PK\x03\x04", content[: len(content) // 2]):
+    scrambled = [content[:k] + bytes([255 - content[k]]) + content[k + 1 :] for k in range(70, 110)]
+    for broken in (*scrambled, b"", b"PK\x03\x04", content[: len(content) // 2]):
         path.write_bytes(broken)
         with pytest.raises(UserError, match="x_tracks"):
             load_tracks(path)

@@ -6,7 +6,8 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -216,18 +217,22 @@ def find_inputs(test_path: str | None) -> list[Input]:
         raise UserError(f"cannot read --test_path {path}: {error.strerror}; check the path") from error
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     pictures = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
-    clips = {} if videos else numbered_clips(pictures)
-    in_clips = {p for group in clips.values() for p in group}
+    clips = [] if videos else numbered_clips(pictures)
+    in_clips = {p for _, group in clips for p in group}
     single = [p for p in pictures if p not in in_clips and not _NOT_INPUTS.search(p.stem)]
-    numbered = [Input(group[0].parent, name, tuple(group)) for name, group in clips.items()]
-    if len(numbered) == 1:
-        numbered = [replace(numbered[0], name=Path(os.path.abspath(numbered[0].path)).name)]
+    homes = Counter(group[0].parent for _, group in clips)
+    numbered = [Input(group[0].parent, _clip_name(name, group[0].parent, homes), tuple(group)) for name, group in clips]
     found = numbered + [Input(p, p.stem) for p in videos or single]
     if not found:
         looked_for = " ".join((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
         kind = "there is no video in the folder" if os.path.isdir(path) else "no video matches"
         raise UserError(f"{kind} {path}, nor a picture; looked for {looked_for}")
     return found
+
+
+def _clip_name(name: str, folder: Path, homes: Mapping[Path, int]) -> str:
+    """Of pictures that are the only clip of their folder, or have no name but numbers, the folder's name."""
+    return name if name and homes[folder] > 1 else Path(os.path.abspath(folder)).name
 
 
 def check_outputs(inputs: list[Input], workspace: Path, outputs: Callable[[str], Sequence[str]]) -> None:
@@ -278,8 +283,10 @@ def check_name(path: Path, name: str, outputs: Sequence[str]) -> None:
         UserError: the name is a dot or two, is hidden, holds separators or control characters, or is too
             long.
     """
-    if name.startswith("."):
-        raise UserError(f"results of {path} would be called {name!r}, which begins with a dot; rename the video")
+    if not name or name.startswith("."):
+        raise UserError(
+            f"results of {path} would be called {name!r}, which is empty or begins with a dot; rename the video"
+        )
     if re.search(r"[\x00-\x1f\x7f-\x9f/\\]", name):
         raise UserError(
             f"results of {path} would be called {name!r}, with a control character or separator; rename the video"

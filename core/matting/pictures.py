@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from core.errors import UserError
 from core.images import open_image
 
-_NUMBERED = re.compile(r"(.*?)(\d{2,})")
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})")
 _FEWEST = 5  # four pictures with numbers are the views of a first frame
 
 
@@ -77,18 +77,27 @@ def read_pictures(files: Sequence[Path], fps: float) -> Pictures:
     return Pictures(files[0].parent, tuple(files), Fraction(fps).limit_denominator(1001), size, first.mode == "RGBA")
 
 
-def numbered_clips(paths: Iterable[Path]) -> dict[str, list[Path]]:
-    """Groups of at least five pictures whose names differ in a number of fixed width only: common part -> in order.
+def numbered_clips(paths: Iterable[Path]) -> list[tuple[str, list[Path]]]:
+    """Groups of at least five pictures of a folder whose names differ in a number only: common part, and in order.
 
-    Further pictures are in no group.
+    The numbers have one width, at least two digits, or no leading zeros (8, 9, 10). Further pictures are in no group.
     """
-    groups: dict[tuple[str, int], list[Path]] = {}
+    groups: dict[tuple[Path, str], dict[Path, str]] = {}
     for path in paths:
         match = _NUMBERED.fullmatch(path.stem)
         if match:
-            groups.setdefault((match[1], len(match[2])), []).append(path)
-    return {
-        name.rstrip("_-. "): sorted(group, key=lambda path: path.stem)
-        for (name, _), group in groups.items()
-        if len(group) >= _FEWEST
-    }
+            groups.setdefault((path.parent, match[1]), {})[path] = match[2]
+    return [
+        (name.rstrip("_-. "), sorted(clip, key=lambda path, numbers=numbers: int(numbers[path])))
+        for (_, name), numbers in groups.items()
+        for clip in _of_one_kind(numbers)
+        if len(clip) >= _FEWEST
+    ]
+
+
+def _of_one_kind(numbers: Mapping[Path, str]) -> list[list[Path]]:
+    """Pictures whose numbers count on from each other: all where none is padded, else those of each width."""
+    widths = {len(number) for number in numbers.values()}
+    if len(widths) > 1 and not any(number[0] == "0" < number[1:] for number in numbers.values()):
+        return [list(numbers)]
+    return [[path for path, number in numbers.items() if len(number) == width] for width in sorted(widths) if width > 1]

@@ -185,7 +185,7 @@ def _parse_scene(path: Path, content: Any) -> PictureScene:
     for number, frame in enumerate(frames):
         try:
             views.append(parse(shared, frame, path.parent))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
             raise UserError(f"cannot read {path}: view {number}: {what}") from error
     pictures, sizes, intrinsics, c2w = zip(*views, strict=True)
@@ -231,7 +231,7 @@ def nerfstudio_intrinsics(values: Mapping[str, Any]) -> tuple[np.ndarray, np.nda
 
 def _pinhole(*numbers: Any) -> tuple[np.ndarray, np.ndarray]:
     width, height, fx, fy, cx, cy = (float(number) for number in numbers)
-    if not (width >= 1 and height >= 1):
+    if not (1 <= width < np.inf and 1 <= height < np.inf):
         raise ValueError(f"w and h are {width:g} and {height:g}")
     return np.array([width, height]), np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 

@@ -66,7 +66,7 @@ def convert_folder(source: Path, out: Path) -> Path:
     written = []
     for file in files:
         table = read_json(file, "scene")
-        if table.get("h", 0) > table.get("w", 0):
+        if _is_portrait(table):
             _log.info("%s is left out: it is a portrait", file)
             continue
         written.append(convert_scene(file, out / file.parent.relative_to(source)))
@@ -92,7 +92,7 @@ def convert_scene(source: Path, out: Path) -> Path:
     for number, frame in enumerate(frames):
         try:
             cameras.append(_convert_view(cv2, {**table, **frame}, source.parent, out, number))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError, cv2.error) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
             raise UserError(f"cannot read {source}: frame {number}: {what}") from error
     with atomic_path(out / "opencv_cameras.json") as path:
@@ -104,16 +104,20 @@ def convert_scene(source: Path, out: Path) -> Path:
 def _convert_view(cv2: ModuleType, values: Mapping[str, Any], folder: Path, out: Path, number: int) -> dict[str, Any]:
     if "FISHEYE" in str(values.get("camera_model", "")):
         raise ValueError("its lens is a fisheye; undistort it with COLMAP's image_undistorter")
-    picture = np.array(open_image(_picture(folder, values["file_path"])).convert("RGB"))
+    picture = np.array(open_image(_picture(folder, str(values["file_path"]))).convert("RGB"))
     height, width = picture.shape[:2]
     size, intrinsics = nerfstudio_intrinsics(values)
     intrinsics = intrinsics * np.array([[width / size[0]], [height / size[1]], [1]])
     lens = np.array([float(values.get(name) or 0) for name in ("k1", "k2", "p1", "p2", "k3")])
+    if not (np.isfinite(lens).all() and np.isfinite(intrinsics).all() and (np.diag(intrinsics) > 0).all()):
+        raise ValueError("its lens or its focal length is NaN, infinite or not positive")
+    if float(values.get("k4") or 0):
+        raise ValueError("its lens has k4, which is not known here; undistort it with COLMAP's image_undistorter")
     # alpha 0: only pixels that the lens has seen. OpenCV's pixel centres are whole numbers, ours lie at +0.5.
     half = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
     new, _ = cv2.getOptimalNewCameraMatrix(intrinsics - half, lens, (width, height), 0)
     straight = cv2.undistort(picture, intrinsics - half, lens, None, new)
-    name = f"images_undistort/{number:05d}_{Path(values['file_path']).stem}.png"
+    name = f"images_undistort/{number:05d}_{Path(str(values['file_path'])).stem}.png"
     with atomic_path(out / name) as path:
         Image.fromarray(straight).save(path)
     c2w = np.array(values["transform_matrix"], np.float64)
@@ -126,6 +130,13 @@ def _convert_view(cv2: ModuleType, values: Mapping[str, Any], folder: Path, out:
         "w2c": np.linalg.inv(pose).tolist(),
         "file_path": name,
     }
+
+
+def _is_portrait(table: Mapping[str, Any]) -> bool:
+    try:
+        return float(table.get("h", 0)) > float(table.get("w", 0))
+    except (OverflowError, TypeError, ValueError):  # `convert_scene` says what is wrong
+        return False
 
 
 def _picture(folder: Path, name: str) -> Path:

@@ -100,9 +100,19 @@ class Fit:
                 self._run_stage(report, save)
                 self.place, self.optimizer = Place(self.place.stage + 1), None
         except KeyboardInterrupt:
-            _log.info("the fit was stopped in stage %s; what it has is written", STAGES[self.place.stage])
+            stage = STAGES[min(self.place.stage, len(STAGES) - 1)]
+            _log.info("the fit was stopped in stage %s; what it has is written", stage)
+            if stage == "track":
+                self._hold_last_frame()
             return False
         return True
+
+    @torch.no_grad()
+    def _hold_last_frame(self) -> None:
+        """Frames that were not reached stay like the last one that was, and do not jump back to the first."""
+        last = self.place.step // max(1, self.options.track_steps)
+        for motion in (self.motion.turns, self.motion.shifts):
+            motion[last + 1 :] = motion[last]
 
     @torch.no_grad()
     def frames(self) -> Gaussians:

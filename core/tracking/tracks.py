@@ -109,7 +109,7 @@ def load_tracks(path: str | Path) -> Tracks:
         moving = {name: x if x.ndim == 3 - (name in widths) else x[None].expand(count, *x.shape)
                   for name, x in arrays.items()}  # fmt: skip
         gaussians = Gaussians(**moving)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # of damaged files zipfile, zlib and numpy make some ten kinds of error
         raise UserError(f"cannot read tracks {path}: {reason(error)}; write them again with refine_4d.py") from error
     if not (rate > 0 and len(gaussians.shape) == 1 and gaussians.is_finite()):
         raise UserError(f"cannot read tracks {path}: they hold no finite sequence; write them again with refine_4d.py")
