@@ -1,4 +1,4 @@
-"""The server: the page, and the players of finished runs. Works without network; sends nothing anywhere."""
+"""The server: the page, and the players of finished runs. Works without network; analytics are off."""
 
 from __future__ import annotations
 
