@@ -42,6 +42,11 @@ class PlainModel(nn.Module):
         super().__init__()
         self.model, self.autocast = model.to(memory_format=torch.contiguous_format), autocast
 
+    @property
+    def unet(self) -> UNet:
+        """That of the model; the progress bar of inference counts its levels."""
+        return self.model.unet
+
     def forward(self, grid: ViewGrid, frame_mask: Tensor | None = None, min_opacity: float = 0.0) -> Gaussians:
         """A grid to Gaussians ``[B,T]``; time steps outside the mask are discarded at the end."""
         published = not isinstance(self.model, NanoL4GM)
@@ -119,7 +124,7 @@ class ViewByView:
     """A renderer that is called once for each view."""
 
     def __init__(self, renderer: Renderer) -> None:
-        self.renderer, self.name = renderer, renderer.name
+        self.renderer, self.name, self.on_gpu = renderer, renderer.name, renderer.on_gpu
 
     def __call__(self, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> RenderOutput:
         """As `core.rendering.base.Renderer`."""
