@@ -79,7 +79,7 @@ def open_sequences(path: str | Path, rate: Fraction | None = None) -> list[Gauss
     folders = [path / name for name in names if (path / name).is_dir()]
     found = [sequence for folder in folders if _ply_files(folder) for sequence in open_sequences(folder, rate)]
     if not found and (files := _ply_files(path)):
-        return [PlyFolder(path, _recorded_rate(path) or rate or DEFAULT_RATE, files)]
+        return [PlyFolder(path, recorded_rate(path) or rate or DEFAULT_RATE, files)]
     found = found or [load_clip(file) for file in _listed(path) if file.suffix == SUFFIX]
     if not found:
         kinds = f"a workspace of infer_4d.py, a folder of .ply files or a {SUFFIX} file"
@@ -91,6 +91,20 @@ def name_of(sequence: GaussianSequence) -> str:
     """What a sequence is called: its folder, or its file without suffix."""
     path = sequence.path
     return path.resolve().name if path.is_dir() else path.stem
+
+
+def metadata_beside(folder: Path) -> Path:
+    """The file that infer_4d.py writes beside a sequence's folder."""
+    folder = folder.absolute()
+    return folder.with_name(f"{folder.name}{_METADATA}")
+
+
+def recorded_rate(folder: Path) -> Fraction | None:
+    """Frames per second that the metadata beside a folder say; None where there are none."""
+    try:
+        return parse_rate(read_json(metadata_beside(folder))["frame_rate"])
+    except (UserError, KeyError, ValueError):
+        return None
 
 
 def _ply_files(folder: Path) -> list[Path]:
@@ -106,11 +120,3 @@ def _listed(folder: Path) -> list[Path]:
         return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     except OSError as error:
         raise UserError(f"cannot read the folder {folder}: {reason(error)}; check the path") from error
-
-
-def _recorded_rate(folder: Path) -> Fraction | None:
-    """What the metadata beside the folder say; None where there are none."""
-    try:
-        return parse_rate(read_json(folder.with_name(f"{folder.resolve().name}{_METADATA}"))["frame_rate"])
-    except (UserError, KeyError, ValueError):
-        return None

@@ -8,10 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from core.errors import UserError
-from core.files import parse_rate, read_json
+from core.export.sequences import DEFAULT_RATE, metadata_beside, recorded_rate
 
 _FRAME = re.compile(r"(.*?)(\d+)\.ply", re.DOTALL)
-_DEFAULT_RATE = Fraction(15)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def find_jobs(path: Path) -> list[Job]:
     plys = _plys(path)
     clips = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _plys(folder)]
     if plys:  # beside objects of infer_3d.py only what is known as a clip of infer_4d.py
-        clips = [folder for folder in clips if _metadata(folder).is_file()]
+        clips = [folder for folder in clips if metadata_beside(folder).is_file()]
     if not plys and not clips:
         raise UserError(f"there is no .ply in {path} and none in its folders; give a .ply, frames, or a workspace")
     objects = _of_folder(path.absolute(), plys) if plys else []
@@ -53,11 +52,6 @@ def _plys(folder: Path) -> list[Path]:
     """Those that hold Gaussians as they are: compressed ones are exports of the others."""
     found = (path for path in folder.glob("*.ply") if not path.name.endswith(".compressed.ply"))
     return sorted(path for path in found if not path.name.startswith("."))
-
-
-def _metadata(folder: Path) -> Path:
-    """The file of infer_4d.py beside a clip's folder."""
-    return folder.with_name(f"{folder.name}_metadata.json")
 
 
 def _of_folder(folder: Path, plys: list[Path]) -> list[Job]:
@@ -74,12 +68,4 @@ def _of_folder(folder: Path, plys: list[Path]) -> list[Job]:
             "run the reconstruction again, or convert single files"
         )
     target = folder.with_name(f"{folder.name}_mesh")
-    return [Job(tuple(path for _, path in numbered), target, _rate(folder))]
-
-
-def _rate(folder: Path) -> Fraction:
-    """Frames a second, from the clip's metadata where there are any."""
-    try:
-        return parse_rate(read_json(_metadata(folder))["frame_rate"])
-    except (UserError, KeyError, ValueError):
-        return _DEFAULT_RATE
+    return [Job(tuple(path for _, path in numbered), target, recorded_rate(folder) or DEFAULT_RATE)]
