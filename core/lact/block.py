@@ -13,30 +13,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from core.lact.attention import SelfAttention
 from core.lact.fast_weights import FastWeights
 from core.lact.full_attention import FullAttention, InputTokens
 from core.lact.layer import FastWeightLayer, Operation
-from core.model.attention import attention
 from core.options.lact import LactOptions
 
 Memory = FastWeights | InputTokens
-
-
-class SelfAttention(nn.Module):
-    """Softmax attention over all tokens it is given, with normalised queries and keys."""
-
-    def __init__(self, dim: int, head_dim: int) -> None:
-        super().__init__()
-        self.heads = dim // head_dim
-        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.c_proj = nn.Linear(dim, dim, bias=False)
-        self.q_norm, self.k_norm = nn.RMSNorm(head_dim), nn.RMSNorm(head_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens ``[b, l, dim]`` to tokens."""
-        q, k, v = rearrange(self.to_qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
-        q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
-        return self.c_proj(rearrange(attention(q, k, v), "b h l d -> b l (h d)"))
 
 
 class MLP(nn.Module):

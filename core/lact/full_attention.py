@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
+from core.lact.attention import NormedAttention
 from core.lact.layer import Operation
 from core.model.attention import attention
 
@@ -23,22 +23,14 @@ class InputTokens(NamedTuple):
     v: Tensor
 
 
-class FullAttention(nn.Module):
-    """Softmax attention to the tokens that were written so far, with normalised queries and keys."""
-
-    def __init__(self, dim: int, head_dim: int) -> None:
-        super().__init__()
-        self.heads = dim // head_dim
-        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.c_proj = nn.Linear(dim, dim, bias=False)
-        self.q_norm, self.k_norm = nn.RMSNorm(head_dim), nn.RMSNorm(head_dim)
+class FullAttention(NormedAttention):
+    """Attention to the tokens that were written so far."""
 
     def forward(
         self, x: Tensor, operations: Sequence[Operation], memory: InputTokens | None = None
     ) -> tuple[Tensor, InputTokens]:
         """As `core.lact.layer.FastWeightLayer.forward`; to write a token is to keep its key and value."""
-        q, k, v = rearrange(self.to_qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
-        q, k = self.q_norm(q.float()).to(v.dtype), self.k_norm(k.float()).to(v.dtype)
+        q, k, v = self.project(x)
         memory = InputTokens(k[:, :, :0], v[:, :, :0]) if memory is None else memory
         outputs = []
         for start, end, writes, reads in operations:
@@ -48,4 +40,4 @@ class FullAttention(nn.Module):
             if reads:
                 outputs.append(attention(q[:, :, start:end], *memory))
         output = torch.cat(outputs, dim=2) if outputs else q[:, :, :0]
-        return self.c_proj(rearrange(output, "b h l d -> b l (h d)")), memory
+        return self.merge(output), memory
