@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.cameras import Cameras
 from core.lact import LaCT
@@ -16,18 +16,6 @@ from core.options.lact import LactOptions
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_lact.json").read_text())["lact"]
 TINY = LactOptions(patch_size=4, dim=32, layers=2, head_dim=16, fast_head_dim=16)
-
-
-def filled(model: nn.Module, scale: float = GOLDEN["fill_scale"]) -> nn.Module:
-    """The deterministic weights of the recording (see ``_how`` in its file)."""
-    state = model.state_dict()
-    for k, name in enumerate(sorted(state)):
-        tensor = state[name]
-        value = scale * torch.sin(0.7 * torch.arange(tensor.numel(), dtype=torch.float64) + 0.3 * k)
-        if tensor.ndim == 1 and name.endswith("weight"):
-            value += 1
-        tensor.copy_(value.reshape(tensor.shape))
-    return model.eval()
 
 
 def ring(

@@ -24,6 +24,7 @@ from tests.tiny import (
     SIZE,
     STEPS,
     TINY_MODEL,
+    VIEW_FILES,
     Call,
     files,
     metadata,
@@ -34,8 +35,6 @@ from tests.tiny import (
 
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place", "one_thread")
-
-VIEW_FILES = [f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)]
 
 
 @pytest.mark.usefixtures("weights")

@@ -14,7 +14,8 @@ from core.lact import FastWeights, LaCT
 from core.lact.fast_weights import Rates, gradients, newton_schulz
 from core.lact.layer import FastWeightLayer, Operation
 from core.options.lact import LACT_PRESETS, LactOptions, lact_preset
-from tests.lact_place import GOLDEN, TINY, filled, pictures, ring, tiny_lact
+from tests.golden import filled
+from tests.lact_place import GOLDEN, TINY, pictures, ring, tiny_lact
 
 TENSORS = Path(__file__).parent / "data" / "published_tensors"
 PUBLISHED = ("l14_d768_ttt2x", "l24_d768_ttt2x", "l24_d768_ttt4x")
@@ -32,7 +33,7 @@ def test_names_and_shapes_are_the_published_ones(name: str) -> None:
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Tensor]:
     """What the recorded network gives, under the names of the recording."""
-    model, inputs, targets = filled(LaCT(TINY)), ring(3), ring(2, offset=15)
+    model, inputs, targets = filled(LaCT(TINY), GOLDEN["fill_scale"]), ring(3), ring(2, offset=15)
     with torch.inference_mode():
         state = model.reconstruct(pictures(3), inputs)
         return {

@@ -11,22 +11,11 @@ import torch
 
 from core.multiview.poses import VIEW_ORDER, camera_numbers
 from core.multiview.unet import IMAGEDREAM, MVDREAM, MultiViewUNet, UNetConfig, timestep_embedding
+from tests.golden import filled
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = json.loads((DATA / "golden_multiview_unet.json").read_text())
 CONFIG = UNetConfig.from_json(GOLDEN["config"])
-
-
-def filled(unet: MultiViewUNet) -> MultiViewUNet:
-    """The deterministic weights of the recording (see ``_how`` in the file)."""
-    state = unet.state_dict()
-    for k, name in enumerate(sorted(state)):
-        tensor = state[name]
-        value = 0.05 * torch.sin(0.7 * torch.arange(tensor.numel(), dtype=torch.float64) + 0.3 * k)
-        if tensor.ndim == 1 and name.endswith("weight"):
-            value += 1
-        tensor.copy_(value.reshape(tensor.shape))
-    return unet.eval()
 
 
 def recorded_input(name: str) -> torch.Tensor:

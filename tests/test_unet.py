@@ -12,6 +12,7 @@ import torch
 from core.errors import UserError
 from core.model.unet import UNet
 from core.options import ModelOptions
+from tests.golden import filled
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_unet.json").read_text())
 
@@ -20,18 +21,6 @@ def options_of(config: dict, **changes: object) -> ModelOptions:
     names = ("down_channels", "down_attention", "up_channels", "up_attention")
     widths = {name: tuple(config[name]) for name in names}
     return ModelOptions(input_size=32, splat_size=16, mid_attention=config["mid_attention"], **widths, **changes)
-
-
-def filled(unet: UNet, scale: float = 0.05) -> UNet:
-    """The deterministic weights of the recording (see ``_how`` in the file)."""
-    state = unet.state_dict()
-    for k, name in enumerate(sorted(state)):
-        tensor = state[name]
-        value = scale * torch.sin(0.7 * torch.arange(tensor.numel(), dtype=torch.float64) + 0.3 * k)
-        if tensor.ndim == 1 and name.endswith("weight"):
-            value += 1
-        tensor.copy_(value.reshape(tensor.shape))
-    return unet.eval()
 
 
 @pytest.mark.parametrize(("name", "frames"), [("lgm", 1), ("l4gm", 3)])

@@ -35,6 +35,7 @@ LINE_4D = (
 )
 SHORT = "nano --test_path data_test/x.mp4"
 STEPS = "--diffusion_steps 2"
+VIEW_FILES = [f"x{tag}_{view:03d}.png" for tag in ("", "_mv") for view in range(4)]
 IMAGEDREAM = "pretrained/imagedream-ipmv-diffusers"
 MVDREAM = "pretrained/mvdream-sd2.1-diffusers"
 
