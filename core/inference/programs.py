@@ -64,12 +64,12 @@ def reconstruct_video(session: Session, source: Source) -> None:
     num_frames, refined = len(source.indices), session.options.refine.refine
     factor = infer.interpolate_rate if infer.interpresume or refined else 1
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
+    save_input_sheet(workspace, name, source.frames, num_frames)
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
             _ = session.network, session.inserting
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
-        save_input_sheet(workspace, name, source.frames, num_frames)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
@@ -226,6 +226,7 @@ def lift_video(session: Session, source: Source) -> None:
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
+    save_input_sheet(workspace, name, source.frames, len(source.indices))
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     if session.options.views.prompt and len(files) == NUM_VIEWS:
         raise UserError(
@@ -233,7 +234,6 @@ def lift_video(session: Session, source: Source) -> None:
             f"--view_generator imagedream makes them anew"
         )
     best = session.lift(source, files)
-    save_input_sheet(workspace, name, source.frames, len(source.indices))
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")
