@@ -64,10 +64,10 @@ def reconstruct_video(session: Session, source: Source) -> None:
     num_frames, refined = len(source.indices), session.options.refine.refine
     factor = infer.interpolate_rate if infer.interpresume or refined else 1
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
-    save_input_sheet(workspace, name, source.frames, num_frames)
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
             _ = session.network, session.inserting
+        save_input_sheet(workspace, name, source.frames, num_frames)
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
         metadata = _describe_sequence(session, source, count, rate, record)
@@ -226,6 +226,7 @@ def lift_video(session: Session, source: Source) -> None:
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
+    _ = session.network  # what is wrong with it is said before anything is written
     save_input_sheet(workspace, name, source.frames, len(source.indices))
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     if session.options.views.prompt and len(files) == NUM_VIEWS:
