@@ -234,56 +234,6 @@ def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path
     assert not subprocess.run(["pgrep", "-f", f"test_path={folder}"], capture_output=True, text=True).stdout
 
 
-def looked(client: object, path: str) -> int:
-    """Status of the answer to a client that names a file, or its address, for a preview."""
-    look = next(row["id"] for row in client.get("/config").json()["dependencies"] if row["api_name"] == "look")
-    given = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [given], "fn_index": look, "session_hash": "x"}
-    return client.post("/gradio_api/run/look", json=body).status_code
-
-
-@needs_gradio
-def test_only_uploads_are_inputs(tmp_path: Path) -> None:
-    client_of = importlib.import_module("fastapi.testclient").TestClient
-    app, _ = make_app(Settings(workspace=tmp_path / "w"))
-    own = square_video(tmp_path / "private.mp4")
-    with client_of(app) as client:
-        (uploaded,) = client.post("/gradio_api/upload", files={"files": ("a.mp4", own.read_bytes())}).json()
-        assert looked(client, uploaded) == 200 and looked(client, str(own)) == 500
-
-
-@needs_gradio
-def test_the_server_fetches_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    client_of = importlib.import_module("fastapi.testclient").TestClient
-    fetched: list[str] = []
-
-    async def get(url: str, **_: object) -> object:
-        fetched.append(url)
-        raise ValueError
-
-    app, _ = make_app(Settings(workspace=tmp_path / "w"))
-    monkeypatch.setattr("gradio.processing_utils.sh.get", get)
-    with client_of(app) as client:
-        assert looked(client, "http://example.com/a.mp4") == 500 and not fetched
-
-
-@needs_gradio
-def test_uploads_are_bounded_together(tmp_path: Path) -> None:
-    client_of = importlib.import_module("fastapi.testclient").TestClient
-    app, _ = make_app(Settings(workspace=tmp_path / "w", max_upload=1, max_uploads=3))
-    with client_of(app) as client:
-
-        def status(megabytes: float, name: str) -> int:
-            content = name.encode() * round(megabytes * (1 << 20))
-            return client.post("/gradio_api/upload", files={"files": (f"{name}.mp4", content)}).status_code
-
-        assert [status(0.9, name) for name in "abcd"] == [200, 200, 200, 507]
-        assert status(0.05, "f") == 200
-        assert status(2.5, "e") == 413
-        endless = client.post("/gradio_api/upload", content=iter([b"x"]), headers={"content-type": "text/plain"})
-        assert endless.status_code == 413
-
-
 def test_children_end_with_a_job_whose_process_ended_first(tmp_path: Path) -> None:
     job = Job(["infer-4d", "nano", "--help"], tmp_path)
     job.stop()

@@ -67,9 +67,9 @@ def reconstruct_video(session: Session, source: Source) -> None:
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
             _ = session.network, session.inserting
-        save_input_sheet(workspace, name, source.frames, num_frames)
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
+        save_input_sheet(workspace, name, source.frames, num_frames)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
@@ -226,8 +226,6 @@ def lift_video(session: Session, source: Source) -> None:
     """
     workspace, name = session.workspace, source.name
     clear_parts(workspace, name)
-    _ = session.network  # what is wrong with it is said before anything is written
-    save_input_sheet(workspace, name, source.frames, len(source.indices))
     files = find_raw_views(source, workspace, session.options.side_views.view_generator)
     if session.options.views.prompt and len(files) == NUM_VIEWS:
         raise UserError(
@@ -235,6 +233,7 @@ def lift_video(session: Session, source: Source) -> None:
             f"--view_generator imagedream makes them anew"
         )
     best = session.lift(source, files)
+    save_input_sheet(workspace, name, source.frames, len(source.indices))
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")
