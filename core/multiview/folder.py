@@ -85,7 +85,7 @@ class PipelineFolder:
         return module.requires_grad_(False).eval().to(device)
 
     def _load(self, part: str, cls: Any, **kwargs: object) -> Any:
-        with _quiet_libraries():
+        with quiet_libraries():
             try:
                 return cls.from_pretrained(self.folder / part, local_files_only=True, **kwargs)
             except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError) as error:
@@ -102,7 +102,7 @@ class PipelineFolder:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Silence progress bars and reports on stderr: problems are raised as errors here."""
     from transformers.utils import logging as transformers_logging
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.errors import UserError, reason
+from core.errors import reason
 from core.multiview.folder import PipelineFolder
 from core.multiview.hub import Kind, find_or_fetch
 from core.multiview.unet import MultiViewUNet, UNetConfig
