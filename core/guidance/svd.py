@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.errors import UserError
 from core.guidance.base import VIDEO_WEIGHT, Shot, distil, noise_like, timestep
 from core.images import resize_area, to_uint8
 from core.multiview.folder import PipelineFolder, quiet_libraries
@@ -201,12 +202,17 @@ class _Svd:
     Args:
         diffusion: the network.
         pictures: the video ``[T, 3, S, S]`` on white; the condition is its first frame.
-        size: side of the renders.
+        size: side of the renders; None: `SIZE`.
+
+    Raises:
+        UserError: it is no video but a picture.
     """
 
-    def __init__(self, diffusion: VideoDiffusion, pictures: Tensor, size: int = SIZE) -> None:
-        self.diffusion, self.size, self.num_frames = diffusion, size, len(pictures)
-        self.picture = resize_area(pictures[0], (size, size)).cpu()
+    def __init__(self, diffusion: VideoDiffusion, pictures: Tensor, size: int | None = None) -> None:
+        if len(pictures) < 2:
+            raise UserError("SVD judges videos: of a single picture use --guidance zero123 or imagedream")
+        self.diffusion, self.size, self.num_frames = diffusion, size or SIZE, len(pictures)
+        self.picture = resize_area(pictures[0], (self.size, self.size)).cpu()
 
     def shot(self, generator: torch.Generator) -> Shot:
         """Consecutive frames; the camera goes round at the height of the video's from a random start."""

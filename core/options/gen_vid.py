@@ -56,5 +56,7 @@ class GenVidOptions:
         within(self, 0, 10, "augmentation")
         within(self, 1, 60, "fps")
         within(self, 0, 2**31 - 1, "seed")
+        if self.guidance_scale[0] > self.guidance_scale[1]:
+            raise UserError(f"--guidance_scale is {self.guidance_scale} and must not fall from first to last")
         if self.size % 64:
             raise UserError(f"--size is {self.size} and must be a multiple of 64")
