@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+# Where the fetch commands put the published ones.
+SVD, ZERO123 = "pretrained/stable-video-diffusion-img2vid", "pretrained/stable-zero123-diffusers"
 WIDTH = 32  # of the tokens
 SIZE = 32  # pixels of a render
 _VAE = {"latent_channels": 4, "sample_size": SIZE, "down_block_types": ("DownEncoderBlock2D",) * 3}
