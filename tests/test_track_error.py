@@ -1,4 +1,4 @@
-"""The track error of benchmarks/tracking.py: points of a surface keep their place on it; a known motion has no error."""
+"""The track error of benchmarks/tracking.py: points keep their place on a surface; a known motion has no error."""
 
 from __future__ import annotations
 

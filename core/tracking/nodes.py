@@ -32,6 +32,7 @@ class NodeField(nn.Module):
         super().__init__()
         self.turns = nn.Parameter(rest.new_zeros(num_frames, *rest.shape))
         self.shifts = nn.Parameter(rest.new_zeros(num_frames, *rest.shape))
+        self.register_buffer("poses", rest.new_zeros(num_frames, 6))  # turn and shift of the whole object, of the fit
         parts = {"rest": rest.clone(), "ring": neighbours(rest), "weights": skin_weights(points, rest)}
         for name, tensor in parts.items():  # they follow from the points, and the weights are large
             self.register_buffer(name, tensor, persistent=False)
