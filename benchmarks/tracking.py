@@ -8,7 +8,7 @@ second is the input. Compared: the front, and random cameras that no input shows
 With --sources, a folder of NAME.npz from `blender_scripts/export_surface.py` (--frames 8), the track error: the mean
 distance between where points of the true surface are after frame 0 and where the tracks carry them, as a share of the
 object's longest side in frame 0; across the front image and in depth too. Beside it no motion, and of each frame the
-rigid motion that fits the truth best.
+rigid motion that fits the truth best. Upper bounds then: frame 0 moved by the truth.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ from core.options import PRESETS
 from core.options.refine import RefineOptions
 from core.rendering.orbit import render_in_parts
 from core.tracking.carried import carried
+from core.tracking.deformation import blend_weights
 
 Row = dict[str, float]
-RATE, LPIPS_IMAGES, POINTS = 3, 16, 4000
+RATE, LPIPS_IMAGES, POINTS, CARRIERS = 3, 16, 4000, 4
 
 
 class Measured:
@@ -74,24 +75,39 @@ class Measured:
         if self.sources is None:
             return {"video": rows}
         with np.load(self.sources / f"{Path(name).stem}.npz") as source:
-            return {"video": rows, "tracks": track_error(refined, source["triangles"])}
+            paths = torch.from_numpy(follow(source["triangles"], POINTS)).float()
+        for system, moved in bounds(refined, paths).items():
+            rows[system] = self._row(moved, trial.ground_truth, trial.front)
+        return {"video": rows, "tracks": track_error(refined, paths)}
 
     def inserted(self, name: str) -> dict[str, dict[str, Row]]:
-        """PSNR of frames between the input's, by system."""
+        """PSNR of frames between the input's and of those, by system."""
         protocol = Protocol("tracking", "interpolate", 7, frame_rate=24, rate=RATE, side_views=self._side_views)
         trial = self._trial(name, protocol)
         ends = self._feed_forward(trial, trial.front[::RATE])
         tracks = trial._tracks(trial.front[::RATE], ends)
         at_ends = [GaussianFrame(end.time, tracks.gaussians[k], end.orbit) for k, end in enumerate(ends)]
-        images = {
-            "feed-forward": trial._draw_frames(trial._inserted(ends)).images,
-            "blended neighbours": trial._blended(ends).images,
-            "refined": self._draw(trial._moved(tracks), trial.ground_truth),
-            "blended refined neighbours": trial._blended(at_ends).images,
-        }
-        at = torch.tensor(protocol.compared())
-        truth = trial.ground_truth.images[at]
-        return {"inserted": {system: {"inserted": float(psnr(x[at], truth).mean())} for system, x in images.items()}}
+        at, known = torch.tensor(protocol.compared()), torch.arange(0, 7, RATE)
+        rows: dict[str, Row] = {}
+        for view, seen in (("novel", trial), ("front", self._from_the_front(trial))):
+            truth = seen.ground_truth.images
+            images = {
+                "feed-forward": seen._draw_frames(seen._inserted(ends)).images,
+                "blended neighbours": seen._blended(ends).images,
+                "refined": self._draw(seen._moved(tracks), seen.ground_truth),
+                "blended refined neighbours": seen._blended(at_ends).images,
+            }
+            for system, x in images.items():
+                found = {"inserted": psnr(x[at], truth[at]), "the input's frames": psnr(x[known], truth[known])}
+                row = {f"{view}, {name}": float(value.mean()) for name, value in found.items()}
+                rows[system] = rows.get(system, {}) | row
+        return {"inserted": rows}
+
+    def _from_the_front(self, trial: Trial) -> Trial:
+        """The same, compared with the video itself."""
+        cameras = orbit_cameras(torch.zeros(1), size=tuple(trial.front.shape[-2:])).expand(len(trial.front), 1)
+        truth = replace(trial.ground_truth, cameras=cameras, images=trial.front[:, None])
+        return replace(trial, ground_truth=truth)
 
     @property
     def _side_views(self) -> str:
@@ -129,14 +145,23 @@ class Measured:
         }
 
 
-def track_error(gaussians: Gaussians, triangles: np.ndarray) -> dict[str, Row]:
+def bounds(gaussians: Gaussians, paths: Tensor) -> dict[str, Gaussians]:
+    """Oracle upper bounds: frame 0 of a tracked set ``[T]``, its centres moved as the nearest points of the true
+    surface ``[T, P, 3]`` do; in all directions, and across the image alone."""
+    near, weights = blend_weights(gaussians.means[0], paths[0], CARRIERS)
+    motion = torch.einsum("nk,tnki->tni", weights, (paths - paths[:1])[:, near])
+    across = motion * motion.new_tensor([1.0, 1.0, 0.0])
+    shifts = {"true motion": motion, "true motion across the image": across}
+    return {name: replace(gaussians, means=gaussians.means[:1] + shift) for name, shift in shifts.items()}
+
+
+def track_error(gaussians: Gaussians, paths: Tensor) -> dict[str, Row]:
     """Errors by system.
 
     Args:
         gaussians: tracked, leading axes ``[T]``.
-        triangles: the true surface ``[T, M, 3, 3]``.
+        paths: points of the true surface ``[T, P, 3]``.
     """
-    paths = torch.from_numpy(follow(triangles, POINTS)).float()
     size = float((paths[0].amax(0) - paths[0].amin(0)).max())
     systems = {
         "refined": carried(paths[0], gaussians),
@@ -191,11 +216,11 @@ def main() -> None:
     options = replace(RefineOptions(), refine=True, deformation=args.deformation)
     measured = Measured(args.data_home, options, args.single_view, args.sources)
     tables: dict[str, dict[str, dict[str, Row]]] = {"video": {}, "tracks": {}, "inserted": {}}
-    measures = [(measured.reconstruction, _names("8fps")), (measured.inserted, _names("24fps"))]
+    measures = [(measured.reconstruction, names("8fps")), (measured.inserted, names("24fps"))]
     for number in range(args.objects or len(measures[0][1])):
-        for measure, names in measures[: 1 if args.no_inserted else 2]:
-            for table, rows in measure(names[number]).items():
-                tables[table][names[number]] = rows
+        for measure, clips in measures[: 1 if args.no_inserted else 2]:
+            for table, rows in measure(clips[number]).items():
+                tables[table][clips[number]] = rows
         found = {title: show(title, rows) for title, rows in tables.items() if rows}
         if args.output:
             content = {"machine": machine(torch.device("cpu")), "options": vars(options), "means": found}
@@ -203,7 +228,8 @@ def main() -> None:
                 path.write_text(json.dumps({**content, "objects": tables}, indent=1) + "\n")
 
 
-def _names(rate: str) -> list[str]:
+def names(rate: str) -> list[str]:
+    """One clip of each object of the list of a frame rate."""
     return [group[0] for group in read_groups(f"data_train/datalist_val_{rate}.txt")]
 
 
