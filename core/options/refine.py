@@ -23,16 +23,20 @@ class RefineOptions:
     """Control points."""
     canonical_steps: int = 40
     """Steps on the first frame alone."""
+    pose_steps: int = 30
+    """Steps for the pose of the whole object in each frame, of nodes; 0: none is sought."""
     track_steps: int = 15
     """Steps for each frame after another, of nodes."""
     joint_steps: int = 100
     """Steps on all frames and the canonical set together."""
     refine_size: int = 0
     """Side in pixels at which the video is compared; 0: that of the network's input."""
-    trust: float = 1.0
-    """Weight of the feed-forward sequence, seen from random cameras, beside the video."""
-    lambda_arap: float = 20.0
+    trust: float = 0.3
+    """Weight of the feed-forward sequence after frame 0, seen from random cameras, beside the video."""
+    lambda_arap: float = 100.0
     """Weight of neighbours that do not move as rigidly as possible."""
+    lambda_pose: float = 1.0
+    """Weight of the motion of the whole object since frame 0: squared radians, and squared lengths times 4."""
     lambda_velocity: float = 0.1
     """Weight of changes of velocity."""
     lambda_opacity: float = 0.0
@@ -59,9 +63,11 @@ class RefineOptions:
 
     def __post_init__(self) -> None:
         within(self, 8, 4096, "nodes")
-        within(self, 0, 10**6, "canonical_steps", "track_steps", "joint_steps")
+        within(self, 0, 10**6, "canonical_steps", "pose_steps", "track_steps", "joint_steps")
         within(self, 0, 2048, "refine_size")
-        within(self, 0, 10**6, "trust", "lambda_arap", "lambda_velocity", "lambda_opacity", "lambda_scale")
+        within(
+            self, 0, 10**6, "trust", "lambda_arap", "lambda_pose", "lambda_velocity", "lambda_opacity", "lambda_scale"
+        )
         within(self, 0, 10**6, "lambda_planes", "lambda_guidance")
         within(self, 1, 10**6, "guidance_every")
         within(self, 1, 256, "guidance_views")
