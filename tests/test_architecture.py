@@ -53,9 +53,10 @@ FENCES = {
     "uvicorn": "core/app/",
     "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
     "xformers": "core/model/attention.py",
-    "diffusers": ("core/multiview/", "core/guidance/", "benchmarks/multiview.py"),
+    "diffusers": ("core/multiview/", "core/guidance/", "benchmarks/multiview.py", "benchmarks/guidance.py"),
     "transformers": (
-        *("core/multiview/", "core/guidance/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
+        *("core/multiview/", "core/guidance/", "core/evaluation/perceptual.py"),
+        *("benchmarks/multiview.py", "benchmarks/guidance.py"),
     ),
     "cv2": (
         *("core/evaluation/metrics.py", "core/matting/", "core/nvs/undistort.py"),

@@ -55,7 +55,8 @@ def test_guidance_changes_the_fit_and_its_seed_repeats_it(call: Call, name: str)
         means.append(load_tracks("results/x_tracks.npz").gaussians.means)
     plain, guided, again = means
     assert torch.equal(guided, again) and not torch.equal(plain, guided)
-    assert metadata("results/x_metadata.json")["refinement"]["guidance"] == name
+    written = metadata("results/x_metadata.json")
+    assert (written["refinement"]["guidance"], written["seed"]) == (name, 0)
 
 
 @pytest.mark.usefixtures("pretrained")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from core.errors import UserError
 from core.guidance.base import VIDEO_WEIGHT, Shot, distil, noise_like, timestep
@@ -155,10 +156,17 @@ class VideoDiffusion:
         return self.pipeline.scheduler.sigmas[:-1].tolist()
 
     def encode(self, video: Tensor) -> Tensor:
-        """Scaled latents ``[T, C, h, w]`` float32, with gradients."""
+        """Scaled latents ``[T, C, h, w]`` float32, with gradients.
+
+        For them frames are encoded again, one by one: activations of one frame are in memory, and not of all.
+        """
         vae = self.pipeline.vae
         shown = (2 * video - 1).to(vae.device, vae.dtype)
-        modes = [vae.encode(one[None]).latent_dist.mode() for one in shown]
+
+        def encode(frame: Tensor) -> Tensor:
+            return vae.encode(frame).latent_dist.mode()
+
+        modes = [checkpoint(encode, one[None], use_reentrant=False) for one in shown]
         return torch.cat(modes).float() * vae.config.scaling_factor
 
     def _denoised(self, noisy: Tensor, sigmas: list[float], picture: Tensor, generator: torch.Generator) -> Tensor:

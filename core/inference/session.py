@@ -46,8 +46,8 @@ class Frames(Protocol):
 class Session:
     """Networks, renderer and options of one command. Networks are loaded once, at first use.
 
-    Only ImageDream and MVDream draw random numbers, from ``--seed``: the same files, options and machine give the same
-    results.
+    Only ImageDream, MVDream and the refinement draw random numbers, from ``--seed``: the same files, options and
+    machine give the same results.
 
     Args:
         options: of the command line.
@@ -198,7 +198,9 @@ class Session:
             "precision": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
             "renderer": self.orbit.name,
-            "seed": self.options.run.seed if self.repositories else "none: nothing is random",
+            "seed": self.options.run.seed
+            if self.repositories or self.options.refine.refine
+            else "none: nothing is random",
             "versions": versions(),
         }
 
