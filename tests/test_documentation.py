@@ -76,6 +76,20 @@ def table_rows(page: Path) -> list[list[str]]:
     return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
 
 
+def test_the_costs_of_guidance_are_the_counted_ones() -> None:
+    """GiB of weights and of what is kept for gradients together, and operations of both parts of a step."""
+    (counted,) = json.loads((ROOT / "benchmarks" / "results" / "guidance.json").read_text())["tables"].values()
+    rows = [
+        row for row in table_rows(ROOT / "docs" / "tracking.md") if row[0] in ("zero123, imagedream", "svd, svd-refine")
+    ]
+    written = {name: sizes for row in rows for name, *sizes in zip(*(cell.split(", ") for cell in row), strict=True)}
+    assert len(counted) == 4
+    for row in counted:
+        memory, work = map(float, written[row["guidance"]])
+        assert abs(memory - row["weights GiB"] - row["kept GiB"]) < 0.06
+        assert abs(work - row["network Tflop"] - row["gradient Tflop"]) < 0.6
+
+
 def test_the_speed_tables_are_the_recorded_run() -> None:
     """Seconds and ratios to three digits, row by row, in the order of the recorded tables."""
     tables = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())["tables"]

@@ -7,6 +7,7 @@ alpha_bar (DreamFusion, equation 3; the published DreamGaussian4D). No gradient 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,6 +79,11 @@ def random_shot(num_frames: int, count: int, size: int, generator: torch.Generat
 def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
     """Normal noise, the same on every device."""
     return torch.randn(latents.shape, generator=generator).to(latents)
+
+
+def blend(latents: Tensor, noise: Tensor, alpha: float) -> Tensor:
+    """Latents at the noise level of alpha_bar, without gradients."""
+    return math.sqrt(alpha) * latents.detach() + math.sqrt(1 - alpha) * noise
 
 
 def encode(vae: Any, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from core.conventions import INPUT_AZIMUTHS, NUM_VIEWS
-from core.guidance.base import VIDEO_WEIGHT, Shot, distil, encode, noise_like, random_shot, timestep
+from core.guidance.base import VIDEO_WEIGHT, Shot, blend, distil, encode, noise_like, random_shot, timestep
 from core.multiview.diffusion import GUIDANCE, MultiViewDiffusion, guided_noise
 from core.multiview.poses import VIEW_ORDER, camera_numbers
 
@@ -42,8 +40,7 @@ class ImageDream:
         """Score distillation without w(t), as published; mean over the renders."""
         latents = encode(self.vae, renders.flatten(0, 1), generator).unflatten(0, renders.shape[:2])
         noise, time = noise_like(latents, generator), timestep(done)
-        alpha = float(self.alphas[time])
-        noisy = math.sqrt(alpha) * latents.detach() + math.sqrt(1 - alpha) * noise
+        noisy = blend(latents, noise, float(self.alphas[time]))
         guessed = [self._guided_noise(noisy[k], time, shot, k, generator) for k in range(len(noisy))]
         return distil(latents, torch.stack(guessed) - noise) / latents[:, :, 0, 0, 0].numel() / VIDEO_WEIGHT
 

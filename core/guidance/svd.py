@@ -23,7 +23,7 @@ from core.images import resize_area, to_uint8
 from core.multiview.folder import PipelineFolder, quiet_libraries
 from core.multiview.hub import find_or_fetch
 
-FRAMES, RATE = 14, 7  # of the published network
+RATE = 7  # frames a second, of the published network
 SIZE = 512  # pixels
 WINDOW = 8  # consecutive frames of one step
 TURN = 10.0  # degrees of azimuth from one frame to the next

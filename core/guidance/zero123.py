@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from core.guidance.base import VIDEO_WEIGHT, Shot, distil, encode, noise_like, random_shot, timestep
+from core.guidance.base import VIDEO_WEIGHT, Shot, blend, distil, encode, noise_like, random_shot, timestep
 from core.images import resize_area, to_uint8
 from core.multiview.folder import PipelineFolder
 from core.multiview.hub import find_or_fetch
@@ -102,8 +102,7 @@ class Zero123:
         latents = encode(self.vae, renders.flatten(0, 1), generator)
         noise, time = noise_like(latents, generator), timestep(done)
         alpha = float(self.alphas[time])
-        noisy = math.sqrt(alpha) * latents.detach() + math.sqrt(1 - alpha) * noise
-        guessed = self._guided_noise(noisy, time, shot)
+        guessed = self._guided_noise(blend(latents, noise, alpha), time, shot)
         return distil(latents, (1 - alpha) * (guessed - noise)) / len(latents) / VIDEO_WEIGHT
 
     @torch.no_grad()
