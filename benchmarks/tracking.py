@@ -77,7 +77,8 @@ class Measured:
         with np.load(self.sources / f"{Path(name).stem}.npz") as source:
             paths = torch.from_numpy(follow(source["triangles"], POINTS)).float()
         for system, moved in bounds(refined, paths).items():
-            rows[system] = self._row(moved, trial.ground_truth, trial.front)
+            error = psnr(self._draw(moved, trial.ground_truth), trial.ground_truth.images)
+            rows[system] = {"novel, all frames": float(error.mean()), "novel, last frame": float(error[-1].mean())}
         return {"video": rows, "tracks": track_error(refined, paths)}
 
     def inserted(self, name: str) -> dict[str, dict[str, Row]]:
