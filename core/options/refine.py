@@ -8,6 +8,7 @@ from typing import Literal
 from core.options.checks import within
 
 Deformation = Literal["nodes", "hexplane"]
+GuidanceName = Literal["none", "zero123", "imagedream", "svd", "svd-refine"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,21 @@ class RefineOptions:
     """Weight of scales that leave those of the start."""
     lambda_planes: float = 1.0
     """Factor on the published weights of plane smoothness, which the published program never applies; of hexplane."""
+    guidance: GuidanceName = "none"
+    """Judges random views during joint steps. zero123, imagedream, svd: score distillation. svd-refine: SVD's version
+    of them."""
+    lambda_guidance: float = 1.0
+    """Weight of the guidance; 1: the published one."""
+    guidance_every: int = 1
+    """Joint steps from one use of the guidance to the next."""
+    guidance_views: int = 4
+    """Renders for each use, of zero123 and imagedream."""
+    zero123: str = "ashawkey/stable-zero123-diffusers"
+    """Zero123: folder or hub repository."""
+    svd: str = "stabilityai/stable-video-diffusion-img2vid"
+    """SVD: folder or hub repository."""
+    preview: bool = True
+    """Renew NAME_preview.mp4 during the fit."""
 
     def __post_init__(self) -> None:
         within(self, 8, 4096, "nodes")
@@ -52,4 +68,6 @@ class RefineOptions:
         within(
             self, 0, 10**6, "trust", "lambda_arap", "lambda_pose", "lambda_velocity", "lambda_opacity", "lambda_scale"
         )
-        within(self, 0, 10**6, "lambda_planes")
+        within(self, 0, 10**6, "lambda_planes", "lambda_guidance")
+        within(self, 1, 10**6, "guidance_every")
+        within(self, 1, 256, "guidance_views")

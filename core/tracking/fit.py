@@ -36,6 +36,9 @@ STAGES = ("canonical", "track", "joint")
 
 Report = Callable[[str, int, int], None]
 """Takes the stage's name, the step and the number of steps."""
+Guide = Callable[[Callable[[Tensor], Gaussians], float, torch.Generator], Tensor]
+"""Takes the object at frames ``[T]``, the share of the steps that are done, and random numbers; gives a loss in units
+of the video's mean squared error. `core.guidance` has them."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class Fit:
         options: of the fit.
         renderer: draws.
         generator: on the CPU; chooses frames and cameras.
+        guide: a further term of the joint stage.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class Fit:
         options: RefineOptions,
         renderer: Renderer,
         generator: torch.Generator,
+        guide: Guide | None = None,
     ) -> None:
+        self.guide = guide
         self.observations, self.options, self.renderer, self.generator = observations, options, renderer, generator
         self.start = start
         self.canonical = Canonical(start).to(start.means.device)
@@ -116,9 +122,10 @@ class Fit:
             motion[last + 1 :] = motion[last]
 
     @torch.no_grad()
-    def frames(self) -> Gaussians:
-        """The object at all frames of the video, leading axes ``[T]``."""
-        parts = [self.motion(self.canonical(), torch.tensor([t])) for t in range(self.observations.num_frames)]
+    def frames(self, most: int | None = None) -> Gaussians:
+        """The object at all frames of the video, or the first ``most``: leading axes ``[T]``."""
+        times = range(self.observations.num_frames)[:most]
+        parts = [self.motion(self.canonical(), torch.tensor([t])) for t in times]
         joined = [torch.cat([getattr(part, name) for part in parts]) for name in Gaussians.__dataclass_fields__]
         return Gaussians(*joined)
 
@@ -170,6 +177,9 @@ class Fit:
             if options.trust:
                 trust = options.trust * seen.trust[chosen]
                 loss = loss + 2 * self._image_loss(now, self._drawn_views(chosen, 1), trust)
+        if self.guide is not None and step % options.guidance_every == 0:
+            term = self.guide(lambda frames: self.motion(gaussians, frames), step / options.joint_steps, self.generator)
+            loss = loss + 4 * RGB * options.lambda_guidance * term
         self._descend(loss, optimizer, step / options.joint_steps)
 
     def _track_frame(self, step: int) -> None:
