@@ -34,9 +34,9 @@ class TrainOptions:
     lr: float = 4e-4
     """Peak learning rate."""
     temporal_lr_factor: float = 1.0
-    """Learning rate of the temporal attention as a multiple of lr."""
+    """Learning rate of temporal attention and motion code as a multiple of lr."""
     freeze_backbone: bool = False
-    """Train the temporal attention only."""
+    """Train temporal attention and motion code only."""
     warmup_steps: int = 3000
     """Optimiser steps to the peak; at most 30 % of the run."""
     share_warmup: bool = True
