@@ -112,21 +112,21 @@ def samples(count: int, size: int, renderer: Renderer, generator: Generator) -> 
     return ClipBatch(grid, images, render.alpha.clamp(0, 1), cameras, *numbers, ("toy",) * count)
 
 
-def network(carrier: str, size: int) -> Options:
+def network(carrier: str, size: int, blur: float = 0.0) -> Options:
     """The preset `nano` for images of ``size`` pixels, set up to learn fast."""
     nano = PRESETS["nano"]
     model = replace(nano.model, input_size=size, splat_size=size // 2, motion_code=64 if carrier == "code" else 0)
     train = replace(
         nano.train, batch_size=2, lambda_lpips=0.0, mixed_precision="no", lr=4e-4, warmup_steps=10,
-        temporal_lr_factor=5.0 if carrier == "code" else 1.0,
+        temporal_lr_factor=5.0 if carrier == "code" else 1.0, lambda_blur=blur,
     )  # fmt: skip
     return replace(nano, model=model, train=train)
 
 
-def learn(carrier: str, steps: int, size: int, report: Callable[[Row], None]) -> None:
+def learn(carrier: str, steps: int, size: int, blur: float, report: Callable[[Row], None]) -> None:
     """Train one network on fresh toys at every step; ``report`` gets its scores ten times."""
     torch.manual_seed(0)
-    options = network(carrier, size)
+    options = network(carrier, size, blur)
     model, train = make_model(options), options.train
     load_weights(model, find(options.run.resume), strict=False)
     for name, parameter in model.named_parameters():
@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--carriers", nargs="+", choices=tuple(CARRIERS), default=list(CARRIERS))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--size", type=int, default=48, help="of the images in pixels, a multiple of 16")
+    parser.add_argument("--blur", type=float, default=0.0, help="--lambda_blur of the training")
     parser.add_argument("--output", type=Path, default=Path("results/bench/toy_motion.json"), help="JSON file")
     args = parser.parse_args()
     rows: list[Row] = []
@@ -186,7 +187,7 @@ def main() -> None:
         )
 
     for carrier in args.carriers:
-        learn(carrier, args.steps, args.size, report)
+        learn(carrier, args.steps, args.size, args.blur, report)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ class ModelOptions:
     """nano: numbers that tell every decoder level how the front view has changed since the first frame; 0: none."""
     use_temp_attn: bool = True
     """Temporal attention after every view attention; off gives LGM's tensors."""
+    temporal: Literal["attention", "lact"] = "attention"
+    """What connects frames. attention: all frames of a call, as published. lact: fast weights that go through the whole
+    video; not published."""
     num_heads: int = 16
     """Attention heads at every level."""
     norm_groups: int = 32
