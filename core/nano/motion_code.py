@@ -20,8 +20,8 @@ _PLACES = _SIZE // 2 ** len(_WIDTHS)
 class MotionCode(nn.Module):
     """From pairs of front images, now and in the first frame, to a scale and a shift of every channel of a level.
 
-    It starts without effect, and never has one on the first frame, whose code is zero: a network that was trained
-    without it, on single frames, keeps what it knows.
+    It starts without effect, and the code of the first frame is zero: a network that was trained without it, on single
+    frames, keeps what it knows.
 
     Args:
         width: numbers of the code.
