@@ -9,10 +9,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 DEMO_VIDEO ?= data_test/trex.mp4
 DEMO_WORKSPACE ?= results/demo
 PYTEST_ARGS ?=
+DRY_RUN ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-gpu lint format bench bench-gpu render-env clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench bench-gpu gpu-all render-env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ bench: $(VENV)/.installed ## measure the speed of every part beside a plain refe
 
 bench-gpu: $(VENV)/.installed ## the same on a GPU
 	$(BIN)/python -m benchmarks --gpu
+
+gpu-all: $(VENV)/.installed-test ## GPU tests, benchmark rows and training that goes on; benchmarks/gpu_all.sh has its variables
+	PYTHON=$(BIN)/python DRY_RUN=$(DRY_RUN) benchmarks/gpu_all.sh
 
 render-env: $(RENDER_VENV)/.installed ## make .venv-render with Blender as a Python module, to render training clips
 
