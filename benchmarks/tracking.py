@@ -169,7 +169,8 @@ def track_error(gaussians: Gaussians, paths: Tensor) -> dict[str, Row]:
         "rigid": torch.stack([rigidly_moved(paths[0], places) for places in paths]),
         "frozen": paths[:1].expand_as(paths),
     }
-    return {system: _distances((places - paths)[1:] / size) for system, places in systems.items()}
+    rows = {system: _distances((places - paths)[1:] / size) for system, places in systems.items()}
+    return {system: {**row, "in world units": size * row["track error"]} for system, row in rows.items()}
 
 
 def rigidly_moved(points: Tensor, target: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from core.options.refine import Deformation
 from core.rotations import quaternion_product
 
 RING = 6  # neighbours of an anchor
+JOINT = 0.1  # squared distance, in mean lengths of an edge, from which rigidity counts less
 
 
 class Anchors(NamedTuple):
@@ -117,12 +118,16 @@ def relative_rotation(before: Tensor, after: Tensor) -> Tensor:
 
 
 def arap_term(anchors: Anchors) -> Tensor:
-    """As-rigid-as-possible energy (Sorkine and Alexa 2007): mean squared distance, in mean lengths of an edge, between
-    where neighbours are and where each anchor's turn would carry them."""
+    """As-rigid-as-possible energy (Sorkine and Alexa 2007): squared distance, in mean lengths of an edge, between where
+    neighbours are and where each anchor's turn would carry them.
+
+    Mean of the Cauchy loss c log(1 + d^2 / c), c = `JOINT`: a joint, where few edges bend far, costs little.
+    """
     edges = anchors.rest[anchors.ring] - anchors.rest[:, None]
     turned = torch.einsum("bkij,krj->bkri", rotation_matrix(anchors.turns), edges)
     moved = anchors.moved[:, anchors.ring] - anchors.moved[:, :, None]
-    return (moved - turned).square().sum(-1).mean() / edges.square().sum(-1).mean()
+    distances = (moved - turned).square().sum(-1) / edges.square().sum(-1).mean()
+    return JOINT * (distances / JOINT).log1p().mean()
 
 
 def velocity_term(anchors: Anchors) -> Tensor:
