@@ -227,7 +227,6 @@ def test_a_checkpoint_of_another_network_is_named_with_both_numbers(
         ({"num_input_views": 6}, "has 6 views and 6 are drawn: --num_input_views 6 leaves none to render"),
         ({"num_all_views": 300, "num_input_views": 128}, "has 6 views and 6 are drawn: --num_input_views 128"),
         ({"image_size": (20, 16)}, "20 x 16 pixels do not divide into patches of 8 x 8"),
-        ({"num_input_views": 1, "video": "interpolate"}, "from input to input and there is one"),
         ({"data_path": "none.json"}, "none.json: there is no such file"),
         ({"data_path": ""}, "--data_path is missing"),
         ({"config": "l99"}, "--config l99 is unknown"),
@@ -256,6 +255,8 @@ def test_one_input_view_works_and_is_said(options: NvsOptions, caplog: pytest.Lo
         ({"num_input_views": 40}, "--num_input_views is 40 and must lie between 1 and 32"),
         ({"num_all_views": 1}, "--num_all_views is 1"),
         ({"image_size": (0, 8)}, "--image_size is 0 8"),
+        ({"num_input_views": 1, "video": "interpolate"}, "from input to input and there is one"),
+        ({"num_input_views": 1, "scene_inference": True}, "from input to input and there is one"),
     ],
 )
 def test_options_that_cannot_be_are_refused(changes: dict, message: str) -> None:

@@ -20,7 +20,7 @@ from core.images import load_image, on_white
 from core.losses import psnr
 from core.nvs import paths
 from core.nvs.dataset import ViewDataset
-from core.nvs.posed import LACT_RADIUS, PosedImages, cover, normalize_poses
+from core.nvs.posed import LACT_RADIUS, PosedImages, cover, normalize_poses, turned
 from core.nvs.scenes import open_scenes
 from core.nvs.undistort import convert_folder, convert_scene
 from tests.clip_factory import write_clip
@@ -178,6 +178,31 @@ def test_normalised_poses_do_not_depend_on_the_world_they_came_from() -> None:
     torch.testing.assert_close(normalize_poses(moved), found)
     assert found[:, :3, 3].abs().max() == pytest.approx(1)
     torch.testing.assert_close(found[:, :3, 3].mean(0), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_turned_sample_is_a_picture_of_the_turned_object(mirror: bool) -> None:
+    """Points of the object, turned along, fall on the same pixels, mirrored ones on the mirrored pixels."""
+    cameras = cameras_around(4, (24, 40))
+    off_centre = cameras.intrinsics.clone()
+    off_centre[:, 0, 2] += 3
+    cameras, images = replace(cameras, intrinsics=off_centre), torch.rand(4, 3, 24, 40)
+    posed = turned(PosedImages(images, cameras), 0.7, mirror)
+    assert torch.equal(posed.images, images.flip(-1) if mirror else images)
+    assert (posed.cameras.c2w[:, :3, :3].det() > 0.99).all()
+    points = torch.randn(50, 3, dtype=torch.float64).clamp(-0.8, 0.8)
+    turn = torch.eye(3, dtype=torch.float64)
+    turn[:2, :2] = torch.tensor([[math.cos(0.7), -math.sin(0.7)], [math.sin(0.7), math.cos(0.7)]], dtype=torch.float64)
+    moved = points * torch.tensor([-1.0 if mirror else 1.0, 1, 1]) @ turn.T
+    before, after = (_pixels(c, p) for c, p in ((cameras, points), (posed.cameras, moved)))
+    expected = torch.stack([40 - before[..., 0], before[..., 1]], -1) if mirror else before
+    torch.testing.assert_close(after, expected)
+
+
+def _pixels(cameras: Cameras, points: torch.Tensor) -> torch.Tensor:
+    local = (points - cameras.positions[:, None]) @ cameras.c2w[:, :3, :3]
+    image = local @ cameras.intrinsics.mT
+    return image[..., :2] / image[..., 2:]
 
 
 NAN, EYE = float("nan"), np.eye(4).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from core.errors import UserError
-from core.nvs.posed import PosedImages, normalize_poses
+from core.nvs.posed import PosedImages, normalize_poses, turned
 from core.nvs.scenes import Scene
 
 
@@ -24,10 +25,20 @@ class ViewDataset(Dataset):
         views: of a sample.
         normalize: move the cameras to a frame of their own.
         seed: of all choices.
+        augment: turn each sample about the z axis by a random angle, and mirror every other one.
     """
 
-    def __init__(self, scenes: Sequence[Scene], size: tuple[int, int], views: int, normalize: bool, seed: int) -> None:
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        size: tuple[int, int],
+        views: int,
+        normalize: bool,
+        seed: int,
+        augment: bool = False,
+    ) -> None:
         self.scenes, self.size, self.views, self.normalize, self.seed = scenes, size, views, normalize, seed
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -38,6 +49,8 @@ class ViewDataset(Dataset):
             raise UserError(f"{scene.name} has {len(scene)} views, and --num_all_views asks for {self.views}")
         draw = np.random.default_rng((self.seed, key))
         posed = scene.load(draw.permutation(len(scene))[: self.views].tolist(), self.size, draw.random())
+        if self.augment:
+            posed = turned(posed, draw.uniform(0, 2 * math.pi), mirror=draw.random() < 0.5)
         return finished(posed, self.normalize)
 
 

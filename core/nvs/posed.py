@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -115,6 +116,26 @@ def normalize_poses(c2w: Tensor) -> Tensor:
     size = moved[:, :3, 3].abs().max()
     moved[:, :3, 3] /= size.clamp_min(torch.finfo(c2w.dtype).tiny)
     return moved
+
+
+def turned(posed: PosedImages, angle: float, mirror: bool) -> PosedImages:
+    """The same object, mirrored at x = 0 or not, then turned about the z axis.
+
+    Args:
+        posed: views ``[..., v]``.
+        angle: radians.
+        mirror: whether; the images are flipped too, so that cameras stay right-handed.
+    """
+    cameras, images = posed.cameras, posed.images
+    c2w, intrinsics = cameras.c2w, cameras.intrinsics
+    if mirror:
+        flip = torch.diag(torch.tensor([-1, 1, 1, 1], dtype=c2w.dtype))
+        c2w, images, intrinsics = flip @ c2w @ flip, images.flip(-1), intrinsics.clone()
+        intrinsics[..., 0, 2] = cameras.size[1] - intrinsics[..., 0, 2]
+    turn = torch.eye(4, dtype=c2w.dtype)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]], dtype=c2w.dtype)
+    return PosedImages(images, replace(cameras, c2w=turn @ c2w, intrinsics=intrinsics))
 
 
 def z_up(c2w: Tensor, radius: float) -> Tensor:

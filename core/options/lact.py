@@ -91,16 +91,22 @@ class NvsTrainOptions:
     """Views drawn from a scene for a sample."""
     num_input_views: int = 8
     """The first of them are inputs."""
+    min_input_views: int = 0
+    """Each step takes a random number of inputs from this to num_input_views; 0: always all."""
     num_target_views: int = 8
     """The last of them are targets; one view may be both."""
     scene_pose_normalize: bool = False
     """Move and scale the cameras of a sample to a frame of their own, as scenes need it."""
+    augment: bool = False
+    """Turn objects about the vertical axis and mirror every other sample."""
     bs_per_gpu: int = 8
     """Samples per process and step."""
     steps: int = 80_000
     """Length of the run."""
     lr: float = 1e-4
     """Peak learning rate."""
+    muon_lr: float = 0.0
+    """Peak learning rate of Muon for the matrices of the blocks; 0: AdamW for all, as published."""
     warmup: int = 4000
     """Steps to the peak; then a cosine to zero."""
     weight_decay: float = 0.05
@@ -132,7 +138,8 @@ class NvsTrainOptions:
         within(self, 1, 10**9, "steps")
         within(self, -1, 10**9, "lpips_start")
         within(self, 0, 10**9, "warmup", "clip_start")
-        within(self, 0, 10, "lr", "weight_decay")
+        within(self, 0, 10, "lr", "muon_lr", "weight_decay")
+        within(self, 0, self.num_input_views, "min_input_views")
         within(self, 0, 256, "num_workers")
 
 
@@ -181,6 +188,15 @@ class NvsOptions:
     def __post_init__(self) -> None:
         check_views(self)
         within(self, 0, 65536, "views_at_once", "max_scenes")
+        if self.path == "interpolate" and self.num_input_views < 2:
+            raise UserError("the video goes from input to input and there is one; use --video none or orbit")
+
+    @property
+    def path(self) -> str:
+        """Path of the video, with ``auto`` resolved."""
+        if self.video != "auto":
+            return self.video
+        return "interpolate" if self.scene_inference else "turntable"
 
 
 def check_views(options: NvsOptions | NvsTrainOptions) -> None:
