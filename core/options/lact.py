@@ -33,6 +33,8 @@ class LactOptions:
     """Rate of an update where the network asks for no other."""
     muon_steps: int = 5
     """Newton-Schulz iterations of an update."""
+    ray_frequencies: int = 0
+    """Frequencies of `core.lact.ray_features`, added to the tokens; 0: none, as published."""
     mlp_width: int = 4
     """Hidden channels of the MLP, as a multiple of dim."""
     mixer: Mixer = "lact"
@@ -41,6 +43,7 @@ class LactOptions:
     def __post_init__(self) -> None:
         within(self, 1, 128, "patch_size", "fast_width", "mlp_width", "muon_steps")
         within(self, 1, 65536, "dim", "layers", "head_dim", "fast_head_dim")
+        within(self, 0, 65536, "ray_frequencies")
         within(self, 1e-6, 10, "base_lr")
         for name in ("head_dim", "fast_head_dim"):
             if self.dim % getattr(self, name):
@@ -51,7 +54,7 @@ LACT_PRESETS: Mapping[str, LactOptions] = {
     "l24_d768_ttt2x": LactOptions(),
     "l24_d768_ttt4x": LactOptions(fast_width=4),
     "l14_d768_ttt2x": LactOptions(layers=14),
-    "nano": LactOptions(dim=128, layers=4, head_dim=32, fast_head_dim=64),
+    "nano": LactOptions(dim=128, layers=4, head_dim=32, fast_head_dim=32, ray_frequencies=64),
 }
 
 
