@@ -72,7 +72,7 @@ def nearest_input(inputs: PosedImages, targets: PosedImages) -> Tensor:
 def split(scene: Scene, size: int, seed: int) -> tuple[PosedImages, PosedImages]:
     """Up to 24 inputs and 8 targets, drawn by seed."""
     drawn = np.random.default_rng(seed).permutation(len(scene)).tolist()
-    views = finished(scene.load(drawn, (size, size)), normalize=False)
+    views = finished(scene.load(drawn, (size, size)), lact_preset(CONFIG).frame)
     return views[: max(COUNTS)], views[-TARGETS:]
 
 

@@ -85,7 +85,7 @@ def test_a_run_with_muon_and_any_number_of_inputs_resumes_to_the_bit(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both optimisers' states are kept, and the numbers of inputs depend on the step alone."""
-    changes = {"muon_lr": 1e-2, "min_input_views": 1, "augment": True, "steps": 6, "save_every": 3}
+    changes = {"muon_lr": 1e-2, "min_input_views": 1, "mirror": True, "steps": 6, "save_every": 3}
     seen = []
     predict = NvsTraining._predict
     monkeypatch.setattr(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,8 +9,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from core.errors import UserError
-from core.nvs.posed import PosedImages, normalize_poses, turned
+from core.nvs.posed import PosedImages, in_frame, mirrored
 from core.nvs.scenes import Scene
+from core.options.lact import Frame
 
 
 class ViewDataset(Dataset):
@@ -23,9 +23,9 @@ class ViewDataset(Dataset):
         scenes: at least one, each with enough views.
         size: height and width.
         views: of a sample.
-        normalize: move the cameras to a frame of their own.
+        frame: of the cameras of a sample.
         seed: of all choices.
-        augment: turn each sample about the z axis by a random angle, and mirror every other one.
+        mirror: mirror every other sample.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class ViewDataset(Dataset):
         scenes: Sequence[Scene],
         size: tuple[int, int],
         views: int,
-        normalize: bool,
+        frame: Frame,
         seed: int,
-        augment: bool = False,
+        mirror: bool = False,
     ) -> None:
-        self.scenes, self.size, self.views, self.normalize, self.seed = scenes, size, views, normalize, seed
-        self.augment = augment
+        self.scenes, self.size, self.views, self.frame, self.seed = scenes, size, views, frame, seed
+        self.mirror = mirror
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -49,14 +49,13 @@ class ViewDataset(Dataset):
             raise UserError(f"{scene.name} has {len(scene)} views, and --num_all_views asks for {self.views}")
         draw = np.random.default_rng((self.seed, key))
         posed = scene.load(draw.permutation(len(scene))[: self.views].tolist(), self.size, draw.random())
-        if self.augment:
-            posed = turned(posed, draw.uniform(0, 2 * math.pi), mirror=draw.random() < 0.5)
-        return finished(posed, self.normalize)
+        if self.mirror and draw.random() < 0.5:
+            posed = mirrored(posed)
+        return finished(posed, self.frame)
 
 
-def finished(posed: PosedImages, normalize: bool) -> PosedImages:
-    """As the network takes them: cameras normalised where asked for, then float32."""
+def finished(posed: PosedImages, frame: Frame) -> PosedImages:
+    """As the network takes them: cameras in a frame, then float32."""
     cameras = posed.cameras
-    if normalize:
-        cameras = replace(cameras, c2w=normalize_poses(cameras.c2w))
-    return PosedImages(posed.images, replace(cameras, c2w=cameras.c2w.float(), intrinsics=cameras.intrinsics.float()))
+    c2w = in_frame(cameras.c2w, frame).float()
+    return PosedImages(posed.images, replace(cameras, c2w=c2w, intrinsics=cameras.intrinsics.float()))

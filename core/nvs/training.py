@@ -61,7 +61,7 @@ class NvsTraining:
         self.sizes = replace(lact_preset(options.config), mixer=options.mixer)
         model = LaCT(self.sizes)
         model.recompute = options.actckpt
-        self.train_set, self.val_set = self._dataset(options.data_path, options.augment), None
+        self.train_set, self.val_set = self._dataset(options.data_path, options.mirror), None
         if options.data_path_val:
             self.val_set = self._dataset(options.data_path_val)
         states = saved_states(self.workspace)
@@ -84,11 +84,12 @@ class NvsTraining:
         self.schedules = [make_schedule(each.optimizer, options, self.progress.step) for each in self.optimizers]
         self.log, self.request = RunLog(self.accelerator, self.workspace), StopRequest()
 
-    def _dataset(self, path: str, augment: bool = False) -> ViewDataset:
+    def _dataset(self, path: str, mirror: bool = False) -> ViewDataset:
         options = self.options
+        frame = "scene" if options.scene_pose_normalize else self.sizes.frame
         scenes = open_scenes(path)
         size, views = tuple(options.image_size), options.num_all_views
-        return ViewDataset(scenes, size, views, options.scene_pose_normalize, options.seed, augment)
+        return ViewDataset(scenes, size, views, frame, options.seed, mirror)
 
     def _check_network(self) -> None:
         before = read_json(self.workspace / "options.json").get("network")

@@ -11,6 +11,8 @@ from core.errors import UserError
 from core.options.checks import within
 
 Mixer = Literal["lact", "attention"]
+Frame = Literal["world", "scene", "first"]
+"""Of the cameras: as in the file; of their mean, as published for scenes; turned until the first is at azimuth 0."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class LactOptions:
     """Newton-Schulz iterations of an update."""
     ray_frequencies: int = 0
     """Frequencies of `core.lact.ray_features`, added to the tokens; 0: none, as published."""
+    frame: Frame = "world"
+    """Of cameras around an object, in training and inference."""
     mlp_width: int = 4
     """Hidden channels of the MLP, as a multiple of dim."""
     mixer: Mixer = "lact"
@@ -54,7 +58,7 @@ LACT_PRESETS: Mapping[str, LactOptions] = {
     "l24_d768_ttt2x": LactOptions(),
     "l24_d768_ttt4x": LactOptions(fast_width=4),
     "l14_d768_ttt2x": LactOptions(layers=14),
-    "nano": LactOptions(dim=128, layers=4, head_dim=32, fast_head_dim=32, ray_frequencies=64),
+    "nano": LactOptions(dim=128, layers=4, head_dim=32, fast_head_dim=64, ray_frequencies=64, frame="first"),
 }
 
 
@@ -100,8 +104,8 @@ class NvsTrainOptions:
     """The last of them are targets; one view may be both."""
     scene_pose_normalize: bool = False
     """Move and scale the cameras of a sample to a frame of their own, as scenes need it."""
-    augment: bool = False
-    """Turn objects about the vertical axis and mirror every other sample."""
+    mirror: bool = False
+    """Mirror every other sample."""
     bs_per_gpu: int = 8
     """Samples per process and step."""
     steps: int = 80_000
