@@ -23,6 +23,7 @@ from benchmarks.measure import Row, machine, table, write_json
 from benchmarks.network import big
 from benchmarks.novel_views import novel_views
 from benchmarks.render import render
+from benchmarks.temporal import temporal
 from benchmarks.training import training
 from benchmarks.video import video
 from core.cli import run
@@ -37,6 +38,7 @@ CPU: dict[str, Rows] = {
     "video": video,
     "big": big,
     "novel_views": novel_views,
+    "temporal": temporal,
 }
 GPU: dict[str, Rows] = {
     "forward": gpu_forward,
@@ -44,6 +46,7 @@ GPU: dict[str, Rows] = {
     "video": gpu_video,
     "training": gpu_training,
     "novel_views": novel_views,
+    "temporal": temporal,
 }
 
 

@@ -40,6 +40,7 @@ QUICK = {
     "clips": CPU["clips"],
     "big": CPU["big"],
     "novel views": CPU["novel_views"],
+    "temporal": CPU["temporal"],
     "GPU forward": GPU["forward"],
     "GPU views": GPU["views"],
 }

@@ -113,7 +113,10 @@ class Spy:
         tags = torch.arange(count) / 100 + len(self.calls) / 10
         return replace(gaussians, colors=tags[:, None, None].expand_as(gaussians.colors))
 
-    def reconstruct(self, frames: Tensor, side_views: Tensor) -> Gaussians:
+    def new_memory(self) -> None:
+        """It has none."""
+
+    def reconstruct(self, frames: Tensor, side_views: Tensor, memory: None = None) -> Gaussians:
         self.calls.append((frames, side_views))
         return self._made(len(frames))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from core.conventions import INPUT_AZIMUTHS
 from core.data.side_views import insertion_grid, interval_grid, side_view_grid
 from core.errors import UserError
 from core.gaussians import FAINT, Gaussians
+from core.lact.temporal import TemporalMemory, remembering
 from core.model import FastL4GM
 from core.options import CameraOptions, ModelOptions
 from core.places import find
@@ -85,6 +87,7 @@ class Network:
         side_views: Tensor | None = None,
         azimuths: Sequence[float] = INPUT_AZIMUTHS,
         elevation: float = 0.0,
+        memory: TemporalMemory | None = None,
     ) -> Gaussians:
         """One chunk of a video.
 
@@ -94,6 +97,7 @@ class Network:
                 if only the frames are known.
             azimuths: of the four views in degrees; view 0 is the front, the others are relative to it.
             elevation: of all four in degrees, positive above the horizon.
+            memory: of the chunks before, which this one adds to (`new_memory`); None: there are none.
 
         Returns:
             Gaussians with leading axes ``[T]``.
@@ -101,7 +105,12 @@ class Network:
         source = "none" if side_views is None else "first" if side_views.ndim == 4 else "every"
         sides = None if side_views is None else side_views[None].to(self.device)
         cameras = self._cameras_at(azimuths, elevation).expand(1, len(frames), len(azimuths))
-        return self._run(side_view_grid(frames[None].to(self.device), sides, cameras, source))[0]
+        with nullcontext() if memory is None else remembering(self.model, memory):
+            return self._run(side_view_grid(frames[None].to(self.device), sides, cameras, source))[0]
+
+    def new_memory(self) -> TemporalMemory | None:
+        """For the chunks of a video in their order; None for temporal attention, which sees one chunk alone."""
+        return {} if self.model.options.use_temp_attn and self.model.options.temporal == "lact" else None
 
     def reconstruct_alone(self, frames: Tensor, side_views: Tensor | None) -> Gaussians:
         """As `reconstruct`, but every frame is a video of its own: no information passes between times."""

@@ -155,11 +155,13 @@ def reconstruct(
         orbit: renders.
         chunk_side_views: side views of the next chunk. ``previous``: renders of the previous chunk's last frame.
             ``first``: those of the first frame, which then replaces the frame that joins two chunks.
-        workers: concurrent chunks, for ``first``.
+        workers: concurrent chunks, for ``first`` and a network without a memory.
     """
 
+    memory = network.new_memory()
+
     def run(chunk: Numbered, images: Sequence[Tensor], sides: Tensor | None) -> list[GaussianFrame]:
-        gaussians = network.reconstruct(torch.stack(images), sides)
+        gaussians = network.reconstruct(torch.stack(images), sides, memory=memory)
         return _gaussian_frames(gaussians, *zip(*chunk, strict=True), orbit)
 
     def with_previous(chunk: Numbered, sides: Tensor | None) -> tuple[list[GaussianFrame], Tensor]:
@@ -174,6 +176,7 @@ def reconstruct(
     if chunk_side_views == "previous":
         yield from in_chunks(enumerate(frames), length, side_views, with_previous)
         return
+    workers = workers if memory is None else 1  # a memory takes the chunks in their order
     stream = iter(frames)
     for start in islice(stream, 1):
         chunks = overlapping_chunks(enumerate(chain([start], stream)), length)

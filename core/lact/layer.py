@@ -84,8 +84,8 @@ class FastWeightLayer(nn.Module):
             if reads:
                 outputs.append(weights(q[:, part]))
         output = torch.cat(outputs, dim=1) if outputs else q[:, :0]
-        output = rearrange(self.o_norm(output.float()), "(b h) l d -> b l (h d)", h=self.heads)
-        return self.c_proj(output), weights
+        output = F.rms_norm(output.float(), output.shape[-1:], self.o_norm.weight.float(), self.o_norm.eps)
+        return self.c_proj(rearrange(output, "(b h) l d -> b l (h d)", h=self.heads).to(x.dtype)), weights
 
     def _rates(self, x: Tensor) -> Rates:
         with torch.autocast(x.device.type, enabled=False):  # small differences of small rates

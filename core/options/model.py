@@ -35,6 +35,9 @@ class ModelOptions:
     """Gaussians per output pixel; nano makes them a sub-pixel grid and takes square numbers."""
     use_temp_attn: bool = True
     """Temporal attention after every view attention; off gives LGM's tensors."""
+    temporal: Literal["attention", "lact"] = "attention"
+    """What connects frames. attention: all frames of a call, as published. lact: fast weights that go through the whole
+    video; not published."""
     num_heads: int = 16
     """Attention heads at every level."""
     norm_groups: int = 32
