@@ -18,6 +18,13 @@ from core.options.lact import LactOptions
 
 TINY_LACT = LactOptions(8, 8, 1, head_dim=8, fast_head_dim=8)
 
+DL3DV_LIST = """hash,sensibility label,batch,duration
+aa,Without any sensitivity information,2K,63.8
+bb,Without any sensitivity information,1K,63.3
+cc,Without any sensitivity information,problem,4.2
+dd,Without any sensitivity information,1K,65.0
+"""
+
 BALLS = (
     ((0.0, 0.0, 0.0), 0.6, (0.8, 0.2, 0.2)),
     ((0.7, 0.3, 0.4), 0.3, (0.2, 0.7, 0.3)),

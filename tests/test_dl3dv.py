@@ -17,23 +17,16 @@ from core.nvs.inference import run_inference
 from core.nvs.training import NvsTraining
 from core.nvs.undistort import convert_folder
 from core.options.lact import LACT_PRESETS, LactOptions, NvsOptions, NvsTrainOptions
-from tests.nvs_place import write_transforms
+from tests.nvs_place import DL3DV_LIST, write_transforms
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-LIST = """hash,sensibility label,batch,duration
-aa,Without any sensitivity information,2K,63.8
-bb,Without any sensitivity information,1K,63.3
-cc,Without any sensitivity information,problem,4.2
-dd,Without any sensitivity information,1K,65.0
-"""
 
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     """A list in the published format."""
     path = tmp_path / "DL3DV-valid.csv"
-    path.write_text(LIST)
+    path.write_text(DL3DV_LIST)
     return path
 
 
