@@ -28,7 +28,7 @@ from core.nvs.scenes import PictureScene, open_scenes
 from core.nvs.views import split_views
 from core.nvs.weights import load_lact
 from core.options.lact import LACT_PRESETS, NvsOptions, lact_preset
-from core.places import HOME, find
+from core.places import HOME
 from core.tensor_files import read_tensors
 from tests.lact_place import tiny_lact
 from tests.nvs_place import TINY_LACT, write_lact, write_list, write_scene
@@ -101,7 +101,7 @@ def demo_line() -> str:
     shown = subprocess.run(
         ["make", "-n", "-o", ".venv/.installed", "demo-nvs"], cwd=HOME, capture_output=True, text=True
     )
-    return next(line for line in shown.stdout.replace("\\\n", " ").splitlines() if "infer_nvs.py" in line)
+    return next(line for line in shown.stdout.splitlines() if "infer_nvs.py" in line)
 
 
 def test_the_demo_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +115,10 @@ def test_the_demo_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not SHIPPED.exists(), reason="the weights are not there")
-def test_the_shipped_network_knows_more_than_the_mean_of_its_inputs(tmp_path: Path) -> None:
-    """On the demo's object, which was not trained on."""
+def test_the_shipped_network_knows_more_than_the_mean_of_its_inputs() -> None:
     words = shlex.split(demo_line())
     options = tyro.cli(NvsOptions, args=words[words.index("infer_nvs.py") + 1 :], use_underscores=True)
-    network, (scene,) = NovelViews(replace(options, device="cpu")), open_scenes(find(options.data_path))
+    network, (scene,) = NovelViews(replace(options, device="cpu")), open_scenes(options.data_path)
     split = split_views(scene, options)
     state, _, inputs = network.reconstruct(split)
     targets = split.load(split.targets)
