@@ -2,7 +2,8 @@
 
 For a frequency w, the mean of exp(i w x) over the points x = p + t d of a ray within 1 of p, its point nearest to the
 origin, is exp(i w p) sin(w d) / (w d). Rays that meet inside the unit ball agree in all frequencies that are at right
-angles to both, so that a product of queries and keys can find them. Not published.
+angles to both, so that a product of queries and keys can find them. Not published. ``nano`` at 32 pixels after equal
+training of 80 s: 20.5 dB, without them 19.8 dB.
 """
 
 from __future__ import annotations
