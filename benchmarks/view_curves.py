@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.measure import MachineLimits, Row, machine, table, write_json
 from benchmarks.novel_views import MIXERS, speed
 from core.cli import run
+from core.errors import UserError
 from core.images import contact_sheet, save_image
 from core.lact import LaCT
 from core.lpips import load_lpips
@@ -41,9 +42,9 @@ System = Callable[[PosedImages, PosedImages], Tensor]
 """Inputs and targets of one scene to images ``[targets, 3, h, w]``; of the targets it may use the cameras only."""
 
 
-def network(path: Path, mixer: Mixer, config: str = CONFIG) -> LaCT:
+def network(path: Path, mixer: Mixer) -> LaCT:
     """A trained network."""
-    model = LaCT(replace(lact_preset(config), mixer=mixer))
+    model = LaCT(replace(lact_preset(CONFIG), mixer=mixer))
     load_lact(model, path)
     return model.eval().requires_grad_(False)
 
@@ -70,7 +71,13 @@ def nearest_input(inputs: PosedImages, targets: PosedImages) -> Tensor:
 
 
 def split(scene: Scene, size: int, seed: int) -> tuple[PosedImages, PosedImages]:
-    """Up to 24 inputs and 8 targets, drawn by seed."""
+    """24 inputs and 8 targets, drawn by seed.
+
+    Raises:
+        UserError: the scene has too few views.
+    """
+    if len(scene) < max(COUNTS) + TARGETS:
+        raise UserError(f"{scene.name} has {len(scene)} views and must have {max(COUNTS) + TARGETS}")
     drawn = np.random.default_rng(seed).permutation(len(scene)).tolist()
     views = finished(scene.load(drawn, (size, size)), lact_preset(CONFIG).frame)
     return views[: max(COUNTS)], views[-TARGETS:]

@@ -14,10 +14,11 @@ from PIL import Image
 from benchmarks import view_curves
 from benchmarks.measure import MachineLimits
 from benchmarks.view_curves import COUNTS, TARGETS, mean_input, nearest_input, split
+from core.errors import UserError
 from core.losses import psnr
 from core.nvs.scenes import open_scenes
 from core.options.lact import LACT_PRESETS, LactOptions
-from tests.nvs_place import write_lact, write_list
+from tests.nvs_place import write_lact, write_list, write_scene
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,6 +34,11 @@ def test_more_inputs_contain_the_fewer_and_no_target(scenes: Path) -> None:
     assert len(inputs.images) == max(COUNTS) and len(targets.images) == TARGETS
     distances = torch.cdist(inputs.cameras.positions, targets.cameras.positions)
     assert distances.min() > 1e-3
+
+
+def test_a_scene_with_too_few_views_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"opencv_cameras\.json has 6 views and must have 32"):
+        split(open_scenes(write_scene(tmp_path, views=6))[0], 16, seed=0)
 
 
 def test_the_floors_are_the_mean_and_the_nearest_input(scenes: Path) -> None:
