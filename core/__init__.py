@@ -33,6 +33,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/data/                clips -> samples; side_views: where views 1, 2, ... come from, everywhere
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
     core/tracking/            one canonical set of Gaussians and its motion, fitted to a video; tracks in a file
+    core/guidance/            diffusion networks judge the fit's views: Zero123, ImageDream, SVD; SVD's videos
     core/matting/             any video -> its object on white, cropped: which frames, which matte, which crop
     core/inference/           lift, sequence, turntable, and the files of a result
     core/training/            start, build, run, step, log, evaluate, state, report (Accelerate)

@@ -12,6 +12,7 @@ COMMANDS = {
     "infer-3d": ("infer_3d", "side views and Gaussians of a video's first frame, a picture or a text"),
     "infer-4d": ("infer_4d", "a video becomes a sequence of Gaussians"),
     "refine-4d": ("refine_4d", "a video becomes one set of Gaussians and its motion"),
+    "gen-vid": ("gen_vid", "a picture becomes a video of its object (SVD)"),
     "convert": ("convert", "Gaussians become watertight meshes: GLB, OBJ"),
     "app": ("app", "a web page to drop a video on"),
     "infer-nvs": ("infer_nvs", "posed images become images from other cameras (LaCT)"),

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.guidance.svd import VideoDiffusion
 from core.multiview.diffusion import MultiViewDiffusion
 from core.options import PRESETS, Options
 from core.options.lact import LACT_PRESETS
@@ -21,6 +22,7 @@ from tests.clip_factory import write_clip
 from tests.nvs_place import DL3DV_LIST, TINY_LACT, write_lact, write_list, write_transforms
 from tests.test_architecture import ROOT, SCRIPTS
 from tests.tiny import square_video, write_checkpoint
+from tests.tiny_guidance import SVD, ZERO123, write_svd, write_zero123
 from tests.tiny_multiview import SIZE as VIEW_SIZE
 from tests.tiny_multiview import write_pipeline
 
@@ -45,6 +47,8 @@ FROM_ELSEWHERE = {
     "pretrained/interp.safetensors": "jiawei011/L4GM",
     "pretrained/imagedream-ipmv-diffusers": "ashawkey/imagedream-ipmv-diffusers",
     "pretrained/mvdream-sd2.1-diffusers": "ashawkey/mvdream-sd2.1-diffusers",
+    SVD: "stabilityai/stable-video-diffusion-img2vid",
+    ZERO123: "ashawkey/stable-zero123-diffusers",
     "weight/obj_res256.pt": "airsplay/lact_nvs",
     "weight/scene_res256x256.pt": "airsplay/lact_nvs",
 }
@@ -80,6 +84,13 @@ def dark_squares(_: MultiViewDiffusion, __: object, latents: Tensor) -> Tensor:
     return views
 
 
+def dark_square_video(_: VideoDiffusion, latents: Tensor) -> Tensor:
+    """What SVD draws here: in every frame a dark square on white."""
+    video = torch.ones(len(latents), 3, 4 * latents.shape[-2], 4 * latents.shape[-1])
+    video[..., 16:40, 16:40] = 0.1
+    return video
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like a checkout in which a reader has worked."""
@@ -95,6 +106,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in FROM_ELSEWHERE:
         if name.startswith("weight/"):
             write_lact(folder / name)
+            continue
+        if name in (SVD, ZERO123):
+            (write_svd if name == SVD else write_zero123)(folder / name)
             continue
         kind = "imagedream" if "imagedream" in name else "mvdream"
         path = folder / name
@@ -123,4 +137,5 @@ def checkout(place: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     for name in LACT_PRESETS:
         monkeypatch.setitem(LACT_PRESETS, name, TINY_LACT)
     monkeypatch.setattr(MultiViewDiffusion, "_decode", dark_squares)  # random weights draw no plain background
+    monkeypatch.setattr(VideoDiffusion, "_decode", dark_square_video)
     return place

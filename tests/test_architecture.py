@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(
     f"{name}.py"
-    for name in "main infer_3d infer_4d refine_4d infer_nvs train_nvs matte eval convert app export view".split()
+    for name in (
+        "main infer_3d infer_4d refine_4d gen_vid infer_nvs train_nvs matte eval convert app export view".split()
+    )
 )
 
 # A room may import rooms of lines above its own and itself. Rooms of one line do not know each other.
@@ -26,7 +28,7 @@ _LEVELS = (
     "view_grid rendering losses media ply tensor_files cli",
     "model export data",
     "nano lact multiview",
-    "architectures tracking matting",
+    "architectures tracking matting guidance",
     "checkpoint",
     "training inference",
     "evaluation meshing app nvs",
@@ -51,8 +53,11 @@ FENCES = {
     "uvicorn": "core/app/",
     "llvmlite": ("core/rendering/", "core/cpu/", "core/nano/"),
     "xformers": "core/model/attention.py",
-    "diffusers": ("core/multiview/", "benchmarks/multiview.py"),
-    "transformers": ("core/multiview/", "core/evaluation/perceptual.py", "benchmarks/multiview.py"),
+    "diffusers": ("core/multiview/", "core/guidance/", "benchmarks/multiview.py", "benchmarks/guidance.py"),
+    "transformers": (
+        *("core/multiview/", "core/guidance/", "core/evaluation/perceptual.py"),
+        *("benchmarks/multiview.py", "benchmarks/guidance.py"),
+    ),
     "cv2": (
         *("core/evaluation/metrics.py", "core/matting/", "core/nvs/undistort.py"),
         *("blender_scripts/scores.py", "benchmarks/matting.py"),

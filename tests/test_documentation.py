@@ -12,6 +12,7 @@ import pytest
 from core.app.server import Settings
 from core.nvs.dl3dv import Dl3dvOptions
 from core.options import Options
+from core.options.gen_vid import GenVidOptions
 from core.options.lact import NvsOptions, NvsTrainOptions
 from tests.test_architecture import ROOT
 
@@ -60,7 +61,8 @@ def known_options() -> set[str]:
     )
     own = {field.name for section in fields(Options) for field in fields(section.default_factory)}
     own |= {field.name for field in fields(Settings)}
-    own |= {field.name for options in (NvsOptions, NvsTrainOptions, Dl3dvOptions) for field in fields(options)}
+    sections = (NvsOptions, NvsTrainOptions, Dl3dvOptions, GenVidOptions)
+    own |= {field.name for options in sections for field in fields(options)}
     return own | set(re.findall(r'"--(\w+)"', sources)) | OF_OTHER_PROGRAMS
 
 
@@ -74,6 +76,20 @@ def table_rows(page: Path) -> list[list[str]]:
     """The cells of every table row of a page."""
     lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
     return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_costs_of_guidance_are_the_counted_ones() -> None:
+    """GiB of weights and of what is kept for gradients together, and operations of both parts of a step."""
+    (counted,) = json.loads((ROOT / "benchmarks" / "results" / "guidance.json").read_text())["tables"].values()
+    rows = [
+        row for row in table_rows(ROOT / "docs" / "tracking.md") if row[0] in ("zero123, imagedream", "svd, svd-refine")
+    ]
+    written = {name: sizes for row in rows for name, *sizes in zip(*(cell.split(", ") for cell in row), strict=True)}
+    assert len(counted) == 4
+    for row in counted:
+        memory, work = map(float, written[row["guidance"]])
+        assert abs(memory - row["weights GiB"] - row["kept GiB"]) < 0.06
+        assert abs(work - row["network Tflop"] - row["gradient Tflop"]) < 0.6
 
 
 def test_the_speed_tables_are_the_recorded_run() -> None:

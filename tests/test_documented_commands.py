@@ -42,6 +42,7 @@ SHORTER = {
     "benchmarks": ("--tiny", "--rounds", "1"),
     "convert.py": ("--mesh_resolution", "16"),
     "refine_4d.py": tuple("--canonical_steps 1 --track_steps 1 --joint_steps 1".split()),
+    "gen_vid.py": tuple("--size 64 --num_frames 2 --diffusion_steps 1".split()),
     "infer_nvs.py": ("--video", "none", "--no_lpips"),
     "train_nvs.py": ("--steps", "2", "--lpips_start", "-1", "--num_workers", "0", "--mixed_precision", "no"),
 }

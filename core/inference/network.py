@@ -41,6 +41,11 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
+def choose_diffusion_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The same for diffusion networks, which on a CPU are float32 unless the precision is given."""
+    return torch.float32 if (precision, device.type) == ("auto", "cpu") else choose_dtype(precision, device)
+
+
 class Network:
     """The reconstruction or the interpolation model with the cameras of inference.
 

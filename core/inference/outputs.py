@@ -51,7 +51,7 @@ def lift_outputs(name: str) -> list[str]:
 def sequence_outputs(name: str) -> list[str]:
     """Everything that infer_4d writes into the workspace for a video; the first is the folder of the .ply files."""
     videos = [f"{kind}_{name}{fixed}.mp4" for kind in ("wo_interp", "w_interp") for fixed in ("", "_fixed")]
-    endings = ("_metadata.json", "_contact_sheet.png", "_tracks.npz", "_refine.safetensors")
+    endings = ("_metadata.json", "_contact_sheet.png", "_tracks.npz", "_refine.safetensors", "_preview.mp4")
     files = [f"{name}{ending}" for ending in (*EXPORTED, *endings)]
     folders = [f"{name}_{kind}" for kind in splat_transform.SUFFIXES]
     return [name, *videos, *files, *folders, *input_outputs(name), *map(str, view_paths(Path(), name))]
@@ -99,6 +99,11 @@ def tracks_path(workspace: Path, name: str) -> Path:
 def refinement_path(workspace: Path, name: str) -> Path:
     """From here an interrupted refinement goes on; removed at its end."""
     return workspace / f"{name}_refine.safetensors"
+
+
+def preview_path(workspace: Path, name: str) -> Path:
+    """The refinement as it stands; removed when its result is there."""
+    return workspace / f"{name}_preview.mp4"
 
 
 def clear_previous(workspace: Path, name: str) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.guidance.guide import Guide, make_guidance
 from core.inference.inputs import Source
-from core.inference.outputs import refinement_path, tracks_path
+from core.inference.outputs import preview_path, refinement_path, tracks_path
+from core.inference.preview import Preview
 from core.inference.progress import Progress
 from core.inference.sequence import GaussianFrame
 from core.inference.session import Session
@@ -19,6 +21,8 @@ from core.tracking.fit import Fit
 from core.tracking.observations import observe
 from core.tracking.state import load_state, save_state
 from core.tracking.tracks import Tracks, save_tracks
+
+PICTURE_SIZE = 512  # pixels, of what the guidance sees of the video
 
 
 def refined_sequence(
@@ -37,11 +41,17 @@ def refined_sequence(
     Returns:
         the object as a sequence; whether the fit came to its end, which Ctrl-C may have prevented.
     """
-    workspace, name = session.workspace, source.name
-    front = torch.stack(list(source.frames(session.options.refine.refine_size or session.network.size)))
-    state = refinement_path(workspace, name)
-    refined = refine(session, front, sides, frames, source.rate, checkpoint=state, progress=progress)
+    workspace, name, options = session.workspace, source.name, session.options.refine
+    front = torch.stack(list(source.frames(options.refine_size or session.network.size)))
+    pictures = front if options.guidance == "none" else torch.stack(list(source.frames(PICTURE_SIZE)))
+    state, path = refinement_path(workspace, name), preview_path(workspace, name)
+    preview = Preview(path, source.rate, session.options.camera) if options.preview else None
+    refined = refine(
+        session, front, sides, frames, source.rate,
+        pictures=pictures, checkpoint=state, progress=progress, preview=preview,
+    )  # fmt: skip
     save_tracks(refined.tracks, tracks_path(workspace, name))
+    path.unlink(missing_ok=True)
     return frames_of(refined.tracks, frames, factor), refined.finished
 
 
@@ -65,8 +75,10 @@ def refine(
     frames: Sequence[GaussianFrame],
     rate: Fraction,
     *,
+    pictures: Tensor | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    preview: Preview | None = None,
 ) -> Refined:
     """Fit a tracked object to a video, as ``session.options.refine`` says.
 
@@ -76,21 +88,32 @@ def refine(
         sides: views 1..3 of its first frame ``[3, 3, R, R]``; None: not known.
         frames: the feed-forward sequence, one for each frame of the video.
         rate: frames a second.
+        pictures: the video for the guidance ``[T, 3, P, P]``; None: ``front``.
         checkpoint: file from which an interrupted fit goes on; it stays where the fit is not finished.
         progress: shows the stages.
+        preview: shows the object.
+
+    Raises:
+        UserError: of the guidance's packages and weights; the preview cannot be written.
     """
     options = session.options
     generator = torch.Generator().manual_seed(options.run.seed)
     renderer = session.orbit.renderer
     sets = [frame.gaussians if renderer.on_gpu else frame.gaussians.to("cpu") for frame in frames]
     seen = observe(front, sides, sets, renderer, options.camera, generator)
-    fit = Fit(sets[0], seen, options.refine, renderer, generator)
+    pictures = front if pictures is None else pictures
+    where = (session.device, session.diffusion_dtype)
+    guidance = make_guidance(options.refine, options.views, pictures, *where)
+    guide = guidance and Guide(guidance, renderer, options.camera)
+    fit = Fit(sets[0], seen, options.refine, renderer, generator, guide)
     if checkpoint is not None and checkpoint.exists():
         load_state(fit, checkpoint)
 
     def report(stage: str, step: int, steps: int) -> None:
         if progress is not None:
             progress.show(f"refining, {stage} {step}/{steps}")
+        if preview is not None:
+            preview(fit)
 
     finished = fit.run(report, lambda now: checkpoint is not None and save_state(now, checkpoint))
     if checkpoint is not None and finished:

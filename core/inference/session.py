@@ -17,7 +17,7 @@ from core.conventions import INPUT_AZIMUTHS
 from core.devices import choose_device
 from core.errors import UserError
 from core.inference.first_frame import BestCandidate, lift_frame
-from core.inference.network import Network, choose_dtype
+from core.inference.network import Network, choose_diffusion_dtype, choose_dtype
 from core.inference.outputs import versions
 from core.multiview.diffusion import FLAWS, GUIDANCE, MultiViewDiffusion, Sampling
 from core.multiview.generators import ImageDreamGenerator, SingleViewGenerator, ViewGenerator, choose_generator
@@ -46,8 +46,8 @@ class Frames(Protocol):
 class Session:
     """Networks, renderer and options of one command. Networks are loaded once, at first use.
 
-    Only ImageDream and MVDream draw random numbers, from ``--seed``: the same files, options and machine give the same
-    results.
+    Only ImageDream, MVDream and the refinement draw random numbers, from ``--seed``: the same files, options and
+    machine give the same results.
 
     Args:
         options: of the command line.
@@ -144,15 +144,18 @@ class Session:
             other = "or let the small model make the views: --view_generator single-view"
             raise UserError(f"{error}; {other}" if "hf download" in str(error) else str(error)) from error
 
+    @property
+    def diffusion_dtype(self) -> torch.dtype:
+        """Of diffusion networks."""
+        return choose_diffusion_dtype(self.options.infer.precision, self.device)
+
     def diffusion(self, kind: Kind) -> MultiViewDiffusion:
-        """ImageDream or MVDream. On a CPU it is float32 unless --precision is given."""
+        """ImageDream or MVDream."""
         views = self.options.views
         name = views.imagedream if kind == "imagedream" else views.mvdream
         repository = open_repository(name, kind, views.download)
-        on_cpu = self.device.type == "cpu" and self.options.infer.precision == "auto"
-        dtype = torch.float32 if on_cpu else self.dtype
         self.repositories[kind] = str(repository.folder)
-        return MultiViewDiffusion(repository, self.device, dtype, offload=views.offload)
+        return MultiViewDiffusion(repository, self.device, self.diffusion_dtype, offload=views.offload)
 
     def sampling(self, kind: Kind) -> Sampling:
         """How ImageDream or MVDream draws; where the options do not say, as LGM's programs do."""
@@ -195,7 +198,9 @@ class Session:
             "precision": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
             "renderer": self.orbit.name,
-            "seed": self.options.run.seed if self.repositories else "none: nothing is random",
+            "seed": self.options.run.seed
+            if self.repositories or self.options.refine.refine
+            else "none: nothing is random",
             "versions": versions(),
         }
 

@@ -1,4 +1,4 @@
-"""The Gaussians of one frame become one closed, coloured mesh."""
+"""Gaussians become one closed, coloured mesh; tracked ones one that moves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from core.meshing.surface import Surface, largest_body
 from core.meshing.views import TRUNCATION, Surround, look_around, point_colors, signed_distance
 from core.options import MeshOptions
 from core.rendering import Renderer
+from core.tracking.carried import carried
 
 DENSITY_LEVEL = 0.2
 """Where ``--mesh_method density`` puts the surface."""
@@ -47,6 +48,20 @@ def build_mesh(gaussians: Gaussians, options: MeshOptions, renderer: Renderer) -
     else:
         field = (DENSITY_LEVEL - density(gaussians, grid)).clamp(-DENSITY_LEVEL, DENSITY_LEVEL)
     return _colored(largest_body(field, grid, options.max_faces), surround, grid)
+
+
+def build_moving_mesh(gaussians: Gaussians, options: MeshOptions, renderer: Renderer) -> list[Surface]:
+    """The mesh of a tracked object at all frames: that of frame 0, whose vertices the Gaussians carry.
+
+    Args:
+        gaussians: tracked, leading axes ``[T]``.
+        options, renderer: as of `build_mesh`.
+
+    Returns:
+        a surface a frame; faces and colours are the same.
+    """
+    first = build_mesh(gaussians[0], options, renderer)
+    return [replace(first, vertices=places) for places in carried(first.vertices, gaussians)]
 
 
 def _colored(surface: Surface, surround: Surround, grid: Grid) -> Surface:

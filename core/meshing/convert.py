@@ -1,21 +1,25 @@
-"""The converter: for every .ply a mesh file, or one file for a clip."""
+"""The converter: for every .ply a mesh file, or one file for a clip; of tracks one mesh that moves."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 
 from core.devices import choose_device
 from core.errors import UserError
 from core.files import check_workspace, remove_stale_parts
-from core.meshing.build import build_mesh, check_packages
-from core.meshing.files import write_animated_glb, write_glb, write_obj
+from core.meshing.build import build_mesh, build_moving_mesh, check_packages
+from core.meshing.files import write_animated_glb, write_glb, write_moving_glb, write_obj
 from core.meshing.inputs import Job, find_jobs
 from core.meshing.surface import Surface
 from core.options import Options
 from core.ply import load_ply
 from core.rendering import make_renderer
+from core.tracking.tracks import load_tracks
 
 SUFFIXES = {".glb", ".obj"}
 _log = logging.getLogger(__name__)
@@ -29,9 +33,12 @@ def convert(options: Options) -> None:
     """
     check_packages()
     if not options.infer.test_path:
-        raise UserError("give --test_path: a .ply, a folder of frames, or a workspace of infer_4d.py")
-    converter = _Converter(options)
-    for job in find_jobs(Path(options.infer.test_path)):
+        raise UserError("give --test_path: a .ply, NAME_tracks.npz, a folder of frames, or a workspace of infer_4d.py")
+    converter, path = _Converter(options), Path(options.infer.test_path)
+    if path.suffix == ".npz":
+        converter.run_tracks(path)
+        return
+    for job in find_jobs(path):
         check_workspace(job.target.parent)
         converter.run(job)
 
@@ -56,22 +63,38 @@ class _Converter:
         else:
             self._run_clip(job)
 
+    def run_tracks(self, path: Path) -> None:
+        """One mesh that moves: a .glb, or .obj files of which all have the same faces.
+
+        Raises:
+            UserError: the file holds no tracks, or what `build_mesh` objects to.
+        """
+        tracks, target = load_tracks(path), path.with_suffix("")
+        check_workspace(target.parent)
+        with _named(path):
+            surfaces = build_moving_mesh(tracks.gaussians.to(self.device), self.options, self.renderer)
+        if self.options.mesh_format != "obj":
+            path = _with_suffix(target, ".glb")
+            write_moving_glb(surfaces, Fraction(tracks.rate).limit_denominator(1001), path)
+            _log.info("wrote %s: %d frames, %.1f MB", path, len(surfaces), path.stat().st_size / 1e6)
+            return
+        folder = target.with_name(f"{target.name}_mesh")
+        check_workspace(folder)
+        _empty(folder)
+        for number, surface in enumerate(surfaces, start=1):
+            self._write(surface, folder / f"frame{number:04d}")
+
     def _run_clip(self, job: Job) -> None:
-        """One file a frame; those of an earlier, longer clip go."""
-        for path in job.target.glob("frame*"):
-            if path.suffix in SUFFIXES:
-                path.unlink()
-        remove_stale_parts(job.target)
+        """One file a frame."""
+        _empty(job.target)
         for ply in job.plys:
             self._write(self._mesh(ply), job.target / ply.stem)
 
     def _mesh(self, ply: Path) -> Surface:
         start = perf_counter()
         gaussians = load_ply(ply).to(self.device)
-        try:
+        with _named(ply):
             surface = build_mesh(gaussians, self.options, self.renderer)
-        except UserError as error:
-            raise UserError(f"cannot make a mesh of {ply}: {error}") from error
         _log.info("%s: %d triangles in %.1f s", ply, len(surface.faces), perf_counter() - start)
         return surface
 
@@ -80,6 +103,23 @@ class _Converter:
         path = _with_suffix(target, ".obj" if obj else ".glb")
         write_obj(surface, path) if obj else write_glb(surface, path)
         _log.info("wrote %s", path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"cannot make a mesh of {path}: {error}") from error
+
+
+def _empty(folder: Path) -> None:
+    """The files of an earlier, perhaps longer clip go."""
+    for path in folder.glob("frame*"):
+        if path.suffix in SUFFIXES:
+            path.unlink()
+    remove_stale_parts(folder)
 
 
 def _with_suffix(target: Path, suffix: str) -> Path:

@@ -1,4 +1,4 @@
-"""Meshes as files: GLB, OBJ, and one GLB that plays a whole clip.
+"""Meshes as files: GLB, OBJ, and one GLB that plays a whole clip, of separate meshes or of one that moves.
 
 glTF's world is ours: y up, front +z, so positions are written as they are. Its vertex colours are linear. The material
 is rough and not metallic; what light the colours hold is that of the video.
@@ -59,10 +59,26 @@ def write_animated_glb(surfaces: Sequence[Surface], rate: Fraction, path: Path) 
     _write(scene, path, lambda buffers, tree: _append_animation(buffers, tree, len(surfaces), rate))
 
 
+def write_moving_glb(surfaces: Sequence[Surface], rate: Fraction, path: Path) -> None:
+    """One mesh whose vertices move: a morph target for each frame after the first, blended linearly in time.
+
+    Args:
+        surfaces: the frames in order; faces and colours are those of the first.
+        rate: frames a second.
+        path: the file.
+    """
+    from trimesh import Scene
+
+    scene = Scene()
+    scene.add_geometry(_trimesh(surfaces[0]), geom_name=path.stem, node_name=path.stem)
+    _write(scene, path, lambda buffers, tree: _append_morph(buffers, tree, surfaces, rate))
+
+
 def _trimesh(surface: Surface) -> Trimesh:
     from trimesh import Trimesh
 
-    mesh = Trimesh(surface.vertices.numpy(), surface.faces.numpy(), process=False)
+    normals = surface.normals().numpy()
+    mesh = Trimesh(surface.vertices.numpy(), surface.faces.numpy(), vertex_normals=normals, process=False)
     mesh.vertex_attributes["_COLOR"] = linear(surface.colors).numpy().astype(np.float32)
     return mesh
 
@@ -108,6 +124,27 @@ def _append_animation(buffers: dict[str, bytes], tree: dict[str, Any], count: in
         target = {"node": nodes[f"frame{index + 1:04d}"], "path": "scale"}
         channels.append({"sampler": index, "target": target})
     tree["animations"] = [{"name": "clip", "channels": channels, "samplers": samplers}]
+
+
+def _append_morph(buffers: dict[str, bytes], tree: dict[str, Any], surfaces: Sequence[Surface], rate: Fraction) -> None:
+    """Differences of positions and normals from the first frame, and weights of which one is 1 at each key."""
+    first, mesh, count = surfaces[0], tree["meshes"][0], len(surfaces)
+    if count < 2:
+        return
+    mesh["primitives"][0]["targets"] = [
+        {
+            "POSITION": _append(buffers, tree, (surface.vertices - first.vertices).numpy(), "VEC3"),
+            "NORMAL": _append(buffers, tree, (surface.normals() - first.normals()).numpy(), "VEC3"),
+        }
+        for surface in surfaces[1:]
+    ]
+    mesh["weights"] = [0.0] * (count - 1)
+    time = _append(buffers, tree, np.arange(count, dtype=np.float32)[:, None] / float(rate), "SCALAR")
+    weights = _append(buffers, tree, np.eye(count, count - 1, -1, dtype=np.float32).reshape(-1, 1), "SCALAR")
+    node = next(index for index, node in enumerate(tree["nodes"]) if "mesh" in node)
+    channel = {"sampler": 0, "target": {"node": node, "path": "weights"}}
+    sampler = {"input": time, "output": weights, "interpolation": "LINEAR"}
+    tree["animations"] = [{"name": "clip", "channels": [channel], "samplers": [sampler]}]
 
 
 def _append(buffers: dict[str, bytes], tree: dict[str, Any], values: np.ndarray, kind: str) -> int:

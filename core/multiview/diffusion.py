@@ -55,6 +55,61 @@ class Sampling:
     elevation: float = 0.0
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What the U-Net is told of one object; each first for the unconditional half of the guidance.
+
+    Attributes:
+        text: tokens ``[2, 77, C]``.
+        features: of the picture ``[2, L, D]``; None without one.
+        moments: mean and standard deviation of the picture's latent ``[2, C, h, w]``; None without one.
+    """
+
+    text: Tensor
+    features: Tensor | None = None
+    moments: Tensor | None = None
+
+    def context(self, unet: Any) -> Tensor:
+        """Text and image tokens ``[2, L, C]``."""
+        text = self.text.to(unet.dtype)
+        if self.features is None:
+            return text
+        return torch.cat([text, unet.image_embed(self.features.to(unet.dtype))], dim=1)
+
+    def extra_frame(self, unet: Any, noise: torch.Generator) -> Tensor:
+        """A zero latent for the unconditional half, and a sample of the picture's distribution: ``[2, 1 or 0, C, h,
+        w]``."""
+        if self.moments is None:
+            side = unet.config.image_size
+            return torch.zeros(2, 0, unet.config.in_channels, side, side, device=self.text.device)
+        mean, std = self.moments.float()
+        drawn = mean + std * torch.randn(mean.shape, generator=noise).to(mean)
+        return torch.stack([torch.zeros_like(drawn), drawn])[:, None]
+
+
+def guided_noise(
+    unet: Any, latents: Tensor, time: Tensor, context: Tensor, extra: Tensor, cameras: Tensor, guidance: float
+) -> Tensor:
+    """The noise in the latents of the four views, with guidance.
+
+    Args:
+        unet: `MultiViewUNet`.
+        latents: ``[1, 4, C, h, w]``.
+        time: the timestep, no axes.
+        context: tokens ``[2, L, C]``, or ``[1, L, C]`` of the conditional half alone.
+        extra: the picture's latent ``[2 or 1, 1 or 0, C, h, w]``, which stays free of noise.
+        cameras: ``[F, 16]``, those of the extra frame included.
+        guidance: weight of the conditional against the unconditional noise.
+
+    Returns:
+        ``[1, 4, C, h, w]`` float32.
+    """
+    batch = torch.cat([latents.expand(len(context), -1, -1, -1, -1), extra], dim=1)  # both halves form one batch
+    cameras = cameras.to(latents).expand(len(context), -1, -1)
+    predicted = unet(batch.to(unet.dtype), time.expand(len(batch)), context, cameras)[:, :NUM_VIEWS].float()
+    return predicted[:1] + guidance * (predicted[-1:] - predicted[:1])
+
+
 class MultiViewDiffusion:
     """A diffusion pipeline.
 
@@ -100,36 +155,40 @@ class MultiViewDiffusion:
         """
         if (picture is None) != (self.repository.kind == "mvdream"):
             raise ValueError(f"{self.repository.kind} was called {'without' if picture is None else 'with'} a picture")
-        text = self._stage("text_encoder", lambda encoder: self._read_texts(encoder, prompt, sampling.negative_prompt))
-        features, moments = None, None
-        if picture is not None:
-            features = self._stage("image_encoder", lambda encoder: self._look_at(encoder, picture))
-            moments = self._stage("vae", lambda vae: self._encode(vae, picture))
+        pictures = [] if picture is None else [picture]
+        (condition,) = self.conditions(pictures, prompt, sampling.negative_prompt)
 
         def sample_all(unet: Any) -> Tensor:
-            context = text.to(unet.dtype)
-            if features is not None:
-                context = torch.cat([context, unet.image_embed(features.to(unet.dtype))], dim=1)
-            return torch.cat([self._sample(unet, context, moments, seed, sampling) for seed in seeds])
+            return torch.cat([self._sample(unet, condition, seed, sampling) for seed in seeds])
 
         latents = self._stage("unet", sample_all)
         images = self._stage("vae", lambda vae: self._decode(vae, latents))
         return images[:, list(VIEW_ORDER)].clamp(0, 1).cpu()
 
-    def _sample(self, unet: Any, context: Tensor, moments: Tensor | None, seed: int, sampling: Sampling) -> Tensor:
+    @torch.no_grad()
+    def conditions(self, pictures: Sequence[Tensor], prompt: str = "", negative_prompt: str = "") -> list[Condition]:
+        """The condition of each of the pictures ``[3, S, S]``; without pictures that of the text alone."""
+        text = self._stage("text_encoder", lambda encoder: self._read_texts(encoder, prompt, negative_prompt))
+        if not pictures:
+            return [Condition(text)]
+
+        def over(look: Callable[[Any, Tensor], Tensor]) -> Callable[[Any], Tensor]:
+            return lambda module: torch.stack([look(module, picture) for picture in pictures])
+
+        features = self._stage("image_encoder", over(self._look_at))
+        moments = self._stage("vae", over(self._encode))
+        return [Condition(text, *each) for each in zip(features, moments, strict=True)]
+
+    def _sample(self, unet: Any, condition: Condition, seed: int, sampling: Sampling) -> Tensor:
         """One seed's latents ``[1, 4, C, h, w]``, float32."""
         noise = torch.Generator().manual_seed(seed)  # on the CPU, so that seeds are reproducible on every device
         latents = torch.randn(1, NUM_VIEWS, *self._latent_size(), generator=noise).to(self.device)
         halves = slice(1, None) if sampling.guidance == 1 else slice(None)
-        context, extra = context[halves], self._extra_frame(moments, noise)[halves]
+        context, extra = condition.context(unet)[halves], condition.extra_frame(unet, noise)[halves]
         cameras = camera_numbers(sampling.elevation, extra_frames=extra.shape[1])
-        cameras = cameras.to(latents).expand(len(context), -1, -1)
         self.scheduler.set_timesteps(sampling.steps, device=self.device)
         for time in tqdm(self.scheduler.timesteps, f"seed {seed}", unit="step", disable=None, leave=False):
-            # Both halves of the guidance form one batch; the extra frame stays free of noise.
-            batch = torch.cat([latents.expand(len(context), -1, -1, -1, -1), extra], dim=1)
-            predicted = unet(batch.to(unet.dtype), time.expand(len(batch)), context, cameras)[:, :NUM_VIEWS].float()
-            guided = predicted[:1] + sampling.guidance * (predicted[-1:] - predicted[:1])
+            guided = guided_noise(unet, latents, time, context, extra, cameras, sampling.guidance)
             latents = self.scheduler.step(guided, time, latents).prev_sample
         return latents
 
@@ -154,15 +213,6 @@ class MultiViewDiffusion:
         pixels = 2 * resize_area(picture, (side, side)) - 1
         moments = vae.encode(pixels[None].to(self.device, vae.dtype)).latent_dist
         return torch.cat([moments.mean, moments.std]) * vae.config.scaling_factor
-
-    def _extra_frame(self, moments: Tensor | None, noise: torch.Generator) -> Tensor:
-        """A zero latent for the unconditional half, and a sample of the picture's distribution: ``[2, 1 or 0, C, h,
-        w]``."""
-        if moments is None:
-            return torch.zeros(2, 0, *self._latent_size(), device=self.device)
-        mean, std = moments.float()
-        drawn = mean + std * torch.randn(mean.shape, generator=noise).to(mean)
-        return torch.stack([torch.zeros_like(drawn), drawn])[:, None]
 
     def _decode(self, vae: Any, latents: Tensor) -> Tensor:
         flat = rearrange(latents / vae.config.scaling_factor, "s v c h w -> (s v) c h w").to(vae.dtype)

@@ -12,10 +12,13 @@ from core.errors import UserError
 from core.places import find
 
 Kind = Literal["imagedream", "mvdream"]
+Published = Literal["imagedream", "mvdream", "zero123", "svd"]
 
-PUBLISHED: Mapping[Kind, str] = {
+PUBLISHED: Mapping[Published, str] = {
     "imagedream": "ashawkey/imagedream-ipmv-diffusers",
     "mvdream": "ashawkey/mvdream-sd2.1-diffusers",
+    "zero123": "ashawkey/stable-zero123-diffusers",
+    "svd": "stabilityai/stable-video-diffusion-img2vid",
 }
 LOCAL_FOLDER = Path("pretrained")
 LIBRARIES = ("diffusers", "transformers")
@@ -49,7 +52,7 @@ def missing_libraries() -> list[str]:
     return [name for name in LIBRARIES if not _is_installed(name)]
 
 
-def find_or_fetch(name: str, kind: Kind, download: bool = True) -> Path:
+def find_or_fetch(name: str, kind: Published, download: bool = True) -> Path:
     """The pipeline's folder, downloaded if necessary and allowed.
 
     Raises:

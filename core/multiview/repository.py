@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.errors import UserError, reason
-from core.files import parse_table, read_text
-from core.multiview.hub import PUBLISHED, Kind, fetch_command, find_or_fetch
+from core.errors import reason
+from core.multiview.folder import PipelineFolder
+from core.multiview.hub import Kind, find_or_fetch
 from core.multiview.unet import MultiViewUNet, UNetConfig
 from core.tensor_files import read_tensors
 
@@ -28,9 +23,6 @@ _TEXT_FILES = (
     "scheduler/scheduler_config.json",
 )
 _IMAGE_FILES = ("image_encoder/config.json", "feature_extractor/preprocessor_config.json")
-# Names without and with a suffix of the two libraries that wrote them.
-_DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 
 
 def open_repository(name: str, kind: Kind, download: bool = True) -> Repository:
@@ -51,7 +43,7 @@ def open_repository(name: str, kind: Kind, download: bool = True) -> Repository:
 
 
 @dataclass(frozen=True)
-class Repository:
+class Repository(PipelineFolder):
     """A folder in the published layout. Every method reads one part anew.
 
     Attributes:
@@ -59,7 +51,6 @@ class Repository:
         kind: ``imagedream`` from a picture, ``mvdream`` from a text.
     """
 
-    folder: Path
     kind: Kind
 
     def check(self) -> None:
@@ -68,21 +59,7 @@ class Repository:
         texts = _TEXT_FILES + (_IMAGE_FILES if self.kind == "imagedream" else ())
         if (self.folder / _TEXT_FILES[0]).is_file():
             self._check_kind()
-        missing = [name for name in texts if not (self.folder / name).is_file()]
-        weights = [self._weights(part) for part in self.parts]
-        missing += [str(path.relative_to(self.folder)) for path in weights if not path.is_file()]
-        if missing:
-            raise self._error(f"is incomplete: {', '.join(missing)} missing")
-        for name in texts:
-            if name.endswith(".json"):
-                self._json(name)
-        for path in weights:
-            if path.suffix == ".safetensors":
-                try:
-                    with safe_open(path, framework="pt"):
-                        pass
-                except (SafetensorError, OSError) as error:
-                    raise self._error(f"has a truncated or damaged file, {path.relative_to(self.folder)}") from error
+        self._check_files(texts, self.parts)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -118,37 +95,25 @@ class Repository:
         """Images to latents and back: diffusers' AutoencoderKL."""
         from diffusers import AutoencoderKL
 
-        return self._pretrained("vae", AutoencoderKL, device, torch_dtype=dtype)
+        return self._pretrained("vae", AutoencoderKL, device, dtype)
 
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> Any:
         """Transformers' CLIPTextModel."""
         from transformers import CLIPTextModel
 
-        return self._pretrained("text_encoder", CLIPTextModel, device, dtype=dtype)
+        return self._pretrained("text_encoder", CLIPTextModel, device, dtype)
 
     def image_encoder(self, device: torch.device, dtype: torch.dtype) -> Any:
         """Transformers' CLIPVisionModel."""
         from transformers import CLIPVisionModel
 
-        return self._pretrained("image_encoder", CLIPVisionModel, device, dtype=dtype)
+        return self._pretrained("image_encoder", CLIPVisionModel, device, dtype)
 
     def tokenizer(self) -> Any:
         """Transformers' CLIPTokenizer."""
         from transformers import CLIPTokenizer
 
         return self._load("tokenizer", CLIPTokenizer)
-
-    def feature_extractor(self) -> Any:
-        """Transformers' CLIPImageProcessor in its form that needs no torchvision."""
-        from transformers import CLIPImageProcessorPil
-
-        return self._load("feature_extractor", CLIPImageProcessorPil)
-
-    def scheduler(self) -> Any:
-        """Diffusers' DDIMScheduler."""
-        from diffusers import DDIMScheduler
-
-        return self._load("scheduler", DDIMScheduler)
 
     @property
     def unet_config(self) -> UNetConfig:
@@ -163,53 +128,3 @@ class Repository:
         if found != self.kind:
             wants = {"imagedream": "a picture", "mvdream": "a text"}
             raise self._error(f"is the other model: it makes views from {wants[found]}, not from {wants[self.kind]}")
-
-    def _weights(self, part: str) -> Path:
-        names = _TRANSFORMERS if part.endswith("encoder") else _DIFFUSERS
-        paths = [self.folder / part / name for name in names]
-        return next((path for path in paths if path.is_file()), paths[0])
-
-    def _json(self, name: str) -> Mapping[str, object]:
-        try:
-            return parse_table(read_text(self.folder / name))
-        except (UserError, ValueError) as error:
-            raise self._error(f"has a damaged file, {name} ({error})") from error
-
-    def _pretrained(self, part: str, cls: Any, device: torch.device, **kwargs: object) -> nn.Module:
-        module, report = self._load(part, cls, output_loading_info=True, **kwargs)
-        problems = [f"missing {name}" for name in sorted(report["missing_keys"])]
-        self._refuse(part, problems + [f"unexpected {name}" for name in sorted(report["unexpected_keys"])])
-        return module.requires_grad_(False).eval().to(device)
-
-    def _load(self, part: str, cls: Any, **kwargs: object) -> Any:
-        with _quiet_libraries():
-            try:
-                return cls.from_pretrained(self.folder / part, local_files_only=True, **kwargs)
-            except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError) as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise self._error(f"has a part that does not load, {part} ({reason})") from error
-
-    def _refuse(self, part: str, problems: list[str]) -> None:
-        if problems:
-            rest = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-            raise self._error(f"does not hold the weights of {self.kind} in {part}: {', '.join(problems[:3])}{rest}")
-
-    def _error(self, what: str) -> UserError:
-        return UserError(f"the pipeline {self.folder} {what}; fetch it with: {fetch_command(PUBLISHED[self.kind])}")
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Silence progress bars and reports on stderr: problems are raised as errors here."""
-    from transformers.utils import logging as transformers_logging
-
-    verbosity: Callable[[], int] = transformers_logging.get_verbosity
-    before, bar = verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
-        if bar:
-            transformers_logging.enable_progress_bar()

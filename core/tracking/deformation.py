@@ -78,6 +78,17 @@ def neighbours(points: Tensor, count: int = RING) -> Tensor:
     return torch.cdist(points, points).topk(count + 1, largest=False).indices[:, 1:]
 
 
+def blend_weights(points: Tensor, rest: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The nearest of the places ``[K, 3]`` to each point ``[N, 3]`` and how much each carries it.
+
+    Returns:
+        indices ``[N, count]``, fewer if K is less, and weights of that shape, which fall with distance; rows sum to 1.
+    """
+    distances, near = torch.cdist(points, rest).topk(min(count, len(rest)), largest=False)
+    weights = (-2 * (distances / distances[:, -1:].clamp_min(1e-3)).square()).exp()
+    return near, weights / weights.sum(-1, keepdim=True)
+
+
 def quaternion_of(turns: Tensor) -> Tensor:
     """Rotation vectors (axis times angle ``[..., 3]``) as unit quaternions ``[..., 4]``; smooth at zero."""
     angle = (turns.square().sum(-1, keepdim=True) + 1e-12).sqrt()

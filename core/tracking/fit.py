@@ -1,7 +1,8 @@
 """The fit: canonical Gaussians and their motion by gradient descent, in three stages.
 
     canonical  frame 0 to its views: what is known from all sides
-    track      the nodes frame after frame, each from where the one before ended, coarse pixels first
+    track      frame after frame: the pose of the whole object, then its nodes from where those of the frame before
+               ended, coarse pixels first
     joint      everything: some frames a step, the video from the front and the feed-forward sequence from elsewhere
 
 Random numbers come from one generator: the same input, options, seed and machine give the same result. Ctrl-C ends the
@@ -25,16 +26,19 @@ from core.tracking.canonical import Canonical
 from core.tracking.deformation import DeformationField, arap_term, make_field, velocity_term
 from core.tracking.nodes import SHIFT_RATE, TURN_RATE, NodeField
 from core.tracking.observations import Observations, Views
+from core.tracking.pose import Pose, centre_of, find_pose, follow_pose, posed, still
 
 RGB, ALPHA = 100.0, 50.0  # factors on mean squared errors
 SLOWEST = 0.1  # the rate of the last step of a stage, as a share of the first
-GUESS = 0.5  # share of the last frame's motion with which the next begins
 BETAS = (0.9, 0.99)
 SAVE_EVERY = 50  # steps of a stage
 STAGES = ("canonical", "track", "joint")
 
 Report = Callable[[str, int, int], None]
 """Takes the stage's name, the step and the number of steps."""
+Guide = Callable[[Callable[[Tensor], Gaussians], float, torch.Generator], Tensor]
+"""Takes the object at frames ``[T]``, the share of the steps that are done, and random numbers; gives a loss in units
+of the video's mean squared error. `core.guidance` has them."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class Fit:
         options: of the fit.
         renderer: draws.
         generator: on the CPU; chooses frames and cameras.
+        guide: a further term of the joint stage.
     """
 
     def __init__(
@@ -70,7 +75,9 @@ class Fit:
         options: RefineOptions,
         renderer: Renderer,
         generator: torch.Generator,
+        guide: Guide | None = None,
     ) -> None:
+        self.guide = guide
         self.observations, self.options, self.renderer, self.generator = observations, options, renderer, generator
         self.start = start
         self.canonical = Canonical(start).to(start.means.device)
@@ -115,9 +122,10 @@ class Fit:
             motion[last + 1 :] = motion[last]
 
     @torch.no_grad()
-    def frames(self) -> Gaussians:
-        """The object at all frames of the video, leading axes ``[T]``."""
-        parts = [self.motion(self.canonical(), torch.tensor([t])) for t in range(self.observations.num_frames)]
+    def frames(self, most: int | None = None) -> Gaussians:
+        """The object at all frames of the video, or the first ``most``: leading axes ``[T]``."""
+        times = range(self.observations.num_frames)[:most]
+        parts = [self.motion(self.canonical(), torch.tensor([t])) for t in times]
         joined = [torch.cat([getattr(part, name) for part in parts]) for name in Gaussians.__dataclass_fields__]
         return Gaussians(*joined)
 
@@ -154,7 +162,7 @@ class Fit:
     def _first_frame_loss(self, first: Gaussians) -> Tensor:
         seen, bank = self.observations, self._drawn_views(torch.tensor([0]), 2)
         loss = self._image_loss(first, seen.front[:1]) + 3 * self._image_loss(first, seen.first)
-        return loss + 2 * self.options.trust * self._image_loss(first, bank)
+        return loss + 2 * self._image_loss(first, bank)
 
     def _joint_step(self, step: int) -> None:
         options, count = self.options, self.observations.num_frames
@@ -165,9 +173,13 @@ class Fit:
         loss = self._first_frame_loss(moved[:1]) + self._canonical_terms() + self._motion_terms(gaussians)
         if count > 1:
             now, seen = moved[1:], self.observations
-            trust = options.trust * seen.trust[chosen]
             loss = loss + 4 * self._image_loss(now, seen.front[chosen])
-            loss = loss + 2 * self._image_loss(now, self._drawn_views(chosen, 1), trust)
+            if options.trust:
+                trust = options.trust * seen.trust[chosen]
+                loss = loss + 2 * self._image_loss(now, self._drawn_views(chosen, 1), trust)
+        if self.guide is not None and step % options.guidance_every == 0:
+            term = self.guide(lambda frames: self.motion(gaussians, frames), step / options.joint_steps, self.generator)
+            loss = loss + 4 * RGB * options.lambda_guidance * term
         self._descend(loss, optimizer, step / options.joint_steps)
 
     def _track_frame(self, step: int) -> None:
@@ -175,11 +187,7 @@ class Fit:
         motion, options, seen = self.motion, self.options, self.observations
         t = step // options.track_steps + 1
         gaussians = self.canonical().detach()
-        before = max(t - 2, 0)
-        turns, shifts = (
-            (x[t - 1] + GUESS * (x[t - 1] - x[before])).detach()[None].clone().requires_grad_()
-            for x in (motion.turns, motion.shifts)
-        )
+        turns, shifts = (x[None].requires_grad_() for x in self._posed_nodes(gaussians, t))
         groups = [{"params": [turns], "lr": 2 * TURN_RATE}, {"params": [shifts], "lr": 2 * SHIFT_RATE}]
         optimizer = _adam(groups)
         for k in range(options.track_steps):
@@ -187,12 +195,40 @@ class Fit:
             coarse = 4 if done < 0.4 else 2 if done < 0.7 else 1
             moved = motion.carried(gaussians, turns, shifts)
             loss = self._image_loss(moved, seen.front[t : t + 1], coarse=coarse)
-            bank = self._drawn_views(torch.tensor([t]), 1)
-            loss = loss + options.trust * seen.trust[t] * self._image_loss(moved, bank, coarse=coarse)
+            if options.trust:
+                bank = self._drawn_views(torch.tensor([t]), 1)
+                loss = loss + options.trust * seen.trust[t] * self._image_loss(moved, bank, coarse=coarse)
             loss = loss + options.lambda_arap * arap_term(motion.anchors_at(turns, shifts))
             self._descend(loss, optimizer, done)
         with torch.no_grad():
             motion.turns[t], motion.shifts[t] = turns[0], shifts[0]
+
+    @torch.no_grad()
+    def _posed_nodes(self, gaussians: Gaussians, t: int) -> tuple[Tensor, Tensor]:
+        """Turns and shifts ``[K, 3]`` of the nodes with which frame t begins: those of the frame before, carried along
+        from its pose of the object to that of frame t."""
+        motion, centre = self.motion, centre_of(gaussians)
+        if self.options.pose_steps:
+            if t == 1:  # the pose in which the set fits frame 0 best: what its blur adds to every pose
+                motion.poses[0] = torch.cat(self._pose(gaussians, 0, centre, []))
+            # All poses are sought from the same set: errors do not add up.
+            start = posed(gaussians, _pose_of(motion.poses[0]), centre)
+            motion.poses[t] = torch.cat(self._pose(start, t, centre, [_pose_of(motion.poses[t - 1])] if t > 1 else []))
+        before = _pose_of(motion.poses[t - 1]) if t > 1 else still(centre)
+        moved = motion.rest + motion.shifts[t - 1], motion.turns[t - 1]
+        places, turns = follow_pose(*moved, before, _pose_of(motion.poses[t]), centre)
+        return turns, places - motion.rest
+
+    def _pose(self, gaussians: Gaussians, t: int, centre: Tensor, starts: list[Pose]) -> Pose:
+        """Of frame t, from none and from ``starts``."""
+        options, views = self.options, self.observations.small[t : t + 1]
+
+        def loss(pose: Pose) -> Tensor:
+            images = self._image_loss(posed(gaussians, pose, centre)[None], views)
+            return images + options.lambda_pose * pose.unlikely()
+
+        with torch.enable_grad():
+            return find_pose(loss, [still(centre), *starts], options.pose_steps)
 
     def _image_loss(self, gaussians: Gaussians, views: Views, weights: Tensor | None = None, coarse: int = 1) -> Tensor:
         """Weighted squared error of colour and coverage, mean over times and views; pixels are averaged to coarse ones.
@@ -234,6 +270,10 @@ class Fit:
         views = self.observations.bank.images.shape[1]
         chosen = torch.stack([torch.randperm(views, generator=self.generator)[:count] for _ in frames])
         return self.observations.bank[frames[:, None], chosen]
+
+
+def _pose_of(row: Tensor) -> Pose:
+    return Pose(row[:3], row[3:])
 
 
 def _adam(groups: list[dict[str, object]]) -> torch.optim.Adam:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.gaussians import Gaussians
 from core.rotations import quaternion_product
-from core.tracking.deformation import Anchors, far_apart, neighbours, quaternion_of, rotation_matrix
+from core.tracking.deformation import Anchors, blend_weights, far_apart, neighbours, quaternion_of, rotation_matrix
 
 SKIN = 4  # nodes that carry a Gaussian
 SOLID = 0.3  # nodes stand where Gaussians are more opaque than this, not on floating haze
@@ -32,6 +32,7 @@ class NodeField(nn.Module):
         super().__init__()
         self.turns = nn.Parameter(rest.new_zeros(num_frames, *rest.shape))
         self.shifts = nn.Parameter(rest.new_zeros(num_frames, *rest.shape))
+        self.register_buffer("poses", rest.new_zeros(num_frames, 6))  # turn and shift of the whole object, of the fit
         parts = {"rest": rest.clone(), "ring": neighbours(rest), "weights": skin_weights(points, rest)}
         for name, tensor in parts.items():  # they follow from the points, and the weights are large
             self.register_buffer(name, tensor, persistent=False)
@@ -82,7 +83,5 @@ def field_of(start: Gaussians, num_frames: int, nodes: int) -> NodeField:
 
 def skin_weights(points: Tensor, rest: Tensor) -> Tensor:
     """How much each node ``[K, 3]`` carries each point ``[N, 3]``: ``[N, K]``, rows sum to one, four of them not 0."""
-    distances, near = torch.cdist(points, rest).topk(min(SKIN, len(rest)), largest=False)
-    weights = (-2 * (distances / distances[:, -1:].clamp_min(1e-3)).square()).exp()
-    weights = weights / weights.sum(-1, keepdim=True)
+    near, weights = blend_weights(points, rest, SKIN)
     return torch.zeros(len(points), len(rest), device=points.device).scatter(1, near, weights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,12 +16,14 @@ from torch import Tensor
 from core.cameras import Cameras, orbit_cameras
 from core.conventions import INPUT_AZIMUTHS
 from core.gaussians import Gaussians
+from core.images import resize_area
 from core.nano.scene import foreground
 from core.options import CameraOptions
 from core.rendering import Renderer
 from core.rendering.orbit import render_in_parts
 
 ELEVATIONS = (-10.0, 40.0)  # degrees, of the random cameras
+SMALL = 64  # side in pixels at which poses are found
 _FLOOR = 1e-5  # mean squared error below which feed-forward frames count alike
 
 
@@ -58,6 +61,13 @@ class Observations:
     first: Views
     bank: Views
     trust: Tensor
+
+    @cached_property
+    def small(self) -> Views:
+        """The video at `SMALL` pixels."""
+        size = (SMALL, SMALL)
+        images, alpha = (resize_area(x, size) for x in (self.front.images, self.front.alpha))
+        return Views(self.front.cameras.resized(size), images, alpha)
 
     @property
     def num_frames(self) -> int:

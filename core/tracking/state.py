@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -63,7 +63,8 @@ def fingerprint(fit: Fit) -> str:
     seen = fit.observations
     tensors = [views.images for views in (seen.front, seen.first, seen.bank)]
     tensors += [getattr(fit.start, field.name) for field in fields(Gaussians)]
-    digest = hashlib.sha256(repr((fit.options, fit.renderer.name)).encode())
+    options = replace(fit.options, preview=False)  # which changes no result
+    digest = hashlib.sha256(repr((options, fit.renderer.name)).encode())
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
