@@ -11,10 +11,11 @@ DEMO_WORKSPACE ?= results/demo
 DEMO_NVS := --config nano --load pretrained/nano_lact.safetensors --data_path data_test/views/opencv_cameras.json \
 	--image_size 64 64 --num_all_views 20 --num_input_views 4 --video orbit
 PYTEST_ARGS ?=
+DRY_RUN ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-nvs test test-slow test-gpu lint format bench bench-gpu render-env clean
+.PHONY: help setup demo demo-nvs test test-slow test-gpu lint format bench bench-gpu gpu-all render-env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ bench: $(VENV)/.installed ## measure the speed of every part beside a plain refe
 
 bench-gpu: $(VENV)/.installed ## the same on a GPU
 	$(BIN)/python -m benchmarks --gpu
+
+gpu-all: $(VENV)/.installed-test ## GPU tests, benchmark rows and training that goes on; benchmarks/gpu_all.sh has its variables
+	PYTHON=$(BIN)/python DRY_RUN=$(DRY_RUN) benchmarks/gpu_all.sh
 
 render-env: $(RENDER_VENV)/.installed ## make .venv-render with Blender as a Python module, to render training clips
 

@@ -5,7 +5,9 @@ python -m benchmarks.matting --clips FOLDER --output benchmarks/results/matting.
 Each clip's first view stands on a photographed floor before a photographed wall (scikit-image's pictures), with a
 shadow, seen by a hand that shakes and pans, with noise, as H.264. Reported for each clip: intersection over union of
 the matte, at alpha 0.5, with the true one, in the crop; how far the crop jumps from frame to frame; how much of the
-object the crop holds.
+object the crop holds. The clips are rendered at 512 pixels, about the object's size in the video:
+
+python blender_scripts/render_dataset.py --obj FILES.glb --out_dir FOLDER --mode random --views 1 --resolution 512
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/cpu/                 CPU kernels behind one dispatch: norm, attention, LPIPS; how they run; memory
     core/model/               the published network: attention, unet, l4gm: grid [B,T,V,9,H,W] -> Gaussians [B,T,N];
                               fast: the same weights over distinct images
-    core/nano/                the small network: scene, visual hull, cost volume, ray head, surface filter, model
+    core/nano/                the small network: scene, visual hull, cost volume, motion code, ray head, filter, model
     core/lact/                LaCT: new views from posed images, by fast weights; its attention twin
     core/architectures.py     build_model: the network that options ask for
     core/checkpoint.py        load weights with a report, save them atomically

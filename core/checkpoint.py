@@ -31,7 +31,14 @@ __all__ = [
 
 TEMPORAL = "t_attns."
 """In the names of all tensors of temporal attention, and of no other."""
+MOTION = "unet.motion."
+"""In the names of all tensors of the motion code of `core.nano`, and of no other."""
 _UNSEEN = ("architecture", "num_heads", "norm_groups")  # not visible in the shape of any tensor
+
+
+def learns_time(name: str) -> bool:
+    """Whether a tensor of this name belongs to what single frames do not need."""
+    return TEMPORAL in name or MOTION in name
 
 
 @dataclass(frozen=True)

@@ -234,23 +234,6 @@ def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path
     assert not subprocess.run(["pgrep", "-f", f"test_path={folder}"], capture_output=True, text=True).stdout
 
 
-@needs_gradio
-def test_only_uploads_are_inputs(tmp_path: Path) -> None:
-    client_of = importlib.import_module("fastapi.testclient").TestClient
-    app, _ = make_app(Settings(workspace=tmp_path / "w"))
-    own = square_video(tmp_path / "private.mp4")
-    with client_of(app) as client:
-        look = next(row["id"] for row in client.get("/config").json()["dependencies"] if row["api_name"] == "look")
-
-        def looked(path: str) -> int:
-            given = {"path": path, "meta": {"_type": "gradio.FileData"}}
-            body = {"data": [given], "fn_index": look, "session_hash": "x"}
-            return client.post("/gradio_api/run/look", json=body).status_code
-
-        (uploaded,) = client.post("/gradio_api/upload", files={"files": ("a.mp4", own.read_bytes())}).json()
-        assert looked(uploaded) == 200 and looked(str(own)) == 500
-
-
 def test_children_end_with_a_job_whose_process_ended_first(tmp_path: Path) -> None:
     job = Job(["infer-4d", "nano", "--help"], tmp_path)
     job.stop()

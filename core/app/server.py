@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from core.app.guard import UploadTotal, fetch_nothing
 from core.app.runs import NAME, Limits, Runs
 from core.errors import UserError
 from core.files import check_workspace
@@ -42,6 +43,8 @@ class Settings:
     """to listen on"""
     max_upload: int = 200
     """megabytes of an upload"""
+    max_uploads: int = 4000
+    """megabytes of all uploads, and of the results that pages show, together"""
     max_seconds: float = 20.0
     """of a video"""
     keep_hours: float = 24.0
@@ -55,7 +58,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         within(self, 0, 65535, "port")
-        within(self, 1, 1_000_000, "max_upload", "keep_runs", "queue", "at_once")
+        within(self, 1, 1_000_000, "max_upload", "max_uploads", "keep_runs", "queue", "at_once")
         within(self, 0, 1e9, "max_seconds", "keep_hours")
 
 
@@ -85,17 +88,20 @@ def make_app(settings: Settings) -> tuple[FastAPI, Page]:
     check_workspace(settings.workspace)
     # Before the import, which reads them: no reports home; uploads below the workspace.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_TEMP_DIR"] = str((settings.workspace / "uploads").absolute())
+    uploads = (settings.workspace / "uploads").absolute()
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import gradio as gr
     from fastapi import FastAPI
 
     from core.app.page import Page, examples
 
+    fetch_nothing()
     limits = Limits(settings.max_upload, settings.max_seconds, settings.keep_hours, settings.keep_runs)
     runs = Runs(settings.workspace / "runs", limits)
     page = Page(runs, settings.queue, settings.at_once)
     app = FastAPI(openapi_url=None)
+    app.add_middleware(UploadTotal, folder=uploads, megabytes=settings.max_uploads, each=settings.max_upload)
     _add_player(app, runs)
     blocks = page.build()
     blocks.has_launched = True  # else gradio takes the path of any file on this machine for an upload

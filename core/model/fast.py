@@ -98,12 +98,14 @@ class FastUNet(UNet):
             x, level_skips = level(x, frames, views)
             skips += [(skip, place) for skip in level_skips]
         x = self.mid_block(x if place is None else select(x, place), frames, views)
-        x = self._decoded(x, skips, frames, views, None if frame_mask is None else _rows_of(frame_mask, views, x))
+        rows = None if frame_mask is None else _rows_of(frame_mask, views, x)
+        x = self._decoded(x, skips, frames, views, rows, self.signal(images, index))
         return x.unflatten(0, (-1, frames if frame_mask is None else 1, views))
 
     def _decoded(
-        self, x: Tensor, skips: list[tuple[Tensor, Tensor | None]], frames: int, views: int, rows: Tensor | None
-    ) -> Tensor:
+        self, x: Tensor, skips: list[tuple[Tensor, Tensor | None]], frames: int, views: int, rows: Tensor | None,
+        signal: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         """Decoder and output: ``[B T V,C',h,w]``, or of the images ``rows`` alone."""
         last = max([-1, *(i for i, level in enumerate(self.up_blocks) if len(level.attns))])
         x = x if rows is None or last >= 0 else select(x, rows)
@@ -114,10 +116,21 @@ class FastUNet(UNet):
             x = level(x, taken, frames, views, rows if i == last else None)
             if coarse is not None and len(coarse) != len(x):
                 coarse = select(coarse, rows)
+            if signal is not None:
+                signal = signal if len(signal) == len(x) else signal[rows]
+                x = self.signalled(i, x, signal)
             coarse = self.coarse_output(i, x, coarse)
         # Inference may keep these last layers in a more precise type.
         x = self.conv_out(dispatch.group_norm(x.to(self.conv_out.weight.dtype), self.norm_out, silu=True))
         return x if coarse is None else x + coarse
+
+    def signal(self, images: Tensor, index: Tensor) -> Tensor | None:
+        """What every decoder level is told about each position of the grid, ``[B T V,W]``, for subclasses: here
+        nothing. Arguments as those of `forward`."""
+
+    def signalled(self, i: int, x: Tensor, signal: Tensor) -> Tensor:
+        """Features of decoder level ``i`` after it is told ``signal``; only where there is one."""
+        raise NotImplementedError
 
     def coarse_output(self, i: int, x: Tensor, coarse: Tensor | None) -> Tensor | None:
         """Contribution of decoder level ``i`` to the output, for subclasses: here none.

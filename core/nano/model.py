@@ -16,6 +16,7 @@ from core.gaussians import Gaussians
 from core.model.fast import FastL4GM, FastUNet
 from core.model.unet import TemporalAttention
 from core.nano.cost_volume import SCENE_CHANNELS, scene_channels
+from core.nano.motion_code import MotionCode
 from core.nano.ray_head import activate_on_rays
 from core.nano.scene import Scene, scene_of
 from core.options import ModelOptions
@@ -31,6 +32,8 @@ class NanoUNet(FastUNet):
     def __init__(self, in_channels: int, out_channels: int, options: ModelOptions) -> None:
         super().__init__(in_channels + SCENE_CHANNELS, out_channels, options)
         self.coarse_outs = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in options.up_channels[:-1])
+        if options.motion_code:
+            self.motion = MotionCode(options.motion_code, options.up_channels)
         for module in self.modules():
             if isinstance(module, TemporalAttention):
                 module.scale = 1.0
@@ -38,6 +41,14 @@ class NanoUNet(FastUNet):
         for layer in (*starts, *self.coarse_outs):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    def signal(self, images: Tensor, index: Tensor) -> Tensor | None:
+        """The motion code, where the options ask for one."""
+        return self.motion(images[:, :3], index) if hasattr(self, "motion") else None
+
+    def signalled(self, i: int, x: Tensor, signal: Tensor) -> Tensor:
+        """Told the motion code."""
+        return self.motion.apply_to(i, x, signal)
 
     def coarse_output(self, i: int, x: Tensor, coarse: Tensor | None) -> Tensor | None:
         """The sum of the parts so far, at the resolution of ``x``."""

@@ -33,6 +33,8 @@ class ModelOptions:
     """Side of the Gaussian grid of one view; must equal what the network's levels give."""
     gaussian_perpixel: int = 1
     """Gaussians per output pixel; nano makes them a sub-pixel grid and takes square numbers."""
+    motion_code: int = 0
+    """nano: numbers that tell every decoder level how the front view has changed since the first frame; 0: none."""
     use_temp_attn: bool = True
     """Temporal attention after every view attention; off gives LGM's tensors."""
     temporal: Literal["attention", "lact"] = "attention"
@@ -48,6 +50,7 @@ class ModelOptions:
     def __post_init__(self) -> None:
         within(self, 1, 2048, "input_size", "splat_size")
         within(self, 1, 64, "gaussian_perpixel")
+        within(self, 0, 1024, "motion_code")
         within(self, 1, 1024, "num_heads", "norm_groups")
         within(self, 1, 2048, "down_channels", "up_channels")
         if self.architecture == "nano" and math.isqrt(self.gaussian_perpixel) ** 2 != self.gaussian_perpixel:

@@ -33,9 +33,9 @@ class RefineOptions:
     """Side in pixels at which the video is compared; 0: that of the network's input."""
     trust: float = 0.3
     """Weight of the feed-forward sequence after frame 0, seen from random cameras, beside the video."""
-    lambda_arap: float = 100.0
+    lambda_arap: float = 40.0
     """Weight of neighbours that do not move as rigidly as possible."""
-    lambda_pose: float = 1.0
+    lambda_pose: float = 5.0
     """Weight of the motion of the whole object since frame 0: squared radians, and squared lengths times 4."""
     lambda_velocity: float = 0.1
     """Weight of changes of velocity."""

@@ -25,6 +25,8 @@ class TrainOptions:
     """Weight of LPIPS; 0 switches it off and needs no VGG weights."""
     lambda_hull: float = 0.0
     """Weight of the distance between Gaussians and the front of the visual hull; not published."""
+    lambda_blur: float = 0.0
+    """Weight of the error of blurred images, which finds what moved far; not published."""
     lpips_views: int = 0
     """Views of a sample, drawn at random, that LPIPS looks at; 0: all, as published."""
     gradient_clip: float = 1.0
@@ -34,9 +36,9 @@ class TrainOptions:
     lr: float = 4e-4
     """Peak learning rate."""
     temporal_lr_factor: float = 1.0
-    """Learning rate of the temporal attention as a multiple of lr."""
+    """Learning rate of temporal attention and motion code as a multiple of lr."""
     freeze_backbone: bool = False
-    """Train the temporal attention only."""
+    """Train temporal attention and motion code only."""
     warmup_steps: int = 3000
     """Optimiser steps to the peak; at most 30 % of the run."""
     share_warmup: bool = True
@@ -66,7 +68,7 @@ class TrainOptions:
         within(self, 1, 65536, "batch_size", "gradient_accumulation_steps", "keep_states")
         within(self, 0, 10**9, "num_epochs", "max_steps", "warmup_steps", "save_every", "eval_every", "preview_every")
         within(self, 1, 10**9, "log_every")
-        within(self, 0, 10**6, "lambda_lpips", "lambda_hull", "gradient_clip")
+        within(self, 0, 10**6, "lambda_lpips", "lambda_hull", "lambda_blur", "gradient_clip")
         within(self, 0, 1024, "lpips_views")
         within(self, 0, 10, "lr")
         within(self, 0, 1000, "temporal_lr_factor")

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from core.architectures import build_model
-from core.checkpoint import TEMPORAL
+from core.checkpoint import learns_time
 from core.data.batch import ClipBatch
 from core.data.dataset import ClipDataset
 from core.errors import UserError
@@ -82,14 +82,14 @@ def make_model(options: Options) -> FastL4GM:
     """The network with fresh weights, set up for training: compilation, activation checkpointing, frozen parts.
 
     Raises:
-        UserError: everything but the temporal attention is to be frozen, and there is none.
+        UserError: everything but temporal attention and motion code is to be frozen, and there is neither.
     """
     model = build_model(options.model).to(memory_format=torch.channels_last)
     if options.train.freeze_backbone:
-        if not options.model.use_temp_attn:
+        if not (options.model.use_temp_attn or options.model.motion_code):
             raise UserError("--freeze_backbone trains the temporal attention only, and --no-use_temp_attn leaves none")
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(TEMPORAL in name)
+            parameter.requires_grad_(learns_time(name))
     if options.train.activation_checkpointing:
         model.unet.recompute_activations()
     if options.train.compile:
@@ -135,10 +135,10 @@ def leave_sigterm_to_the_main_process(worker: int) -> None:
 
 def parameter_groups(model: FastL4GM, options: TrainOptions) -> dict[str, dict]:
     """Trainable parameters by the name of their learning rate in the log: ``lr`` those of LGM, ``lr_temporal`` temporal
-    attention."""
+    attention and the motion code."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    temporal = [parameter for name, parameter in named if TEMPORAL in name]
-    others = [parameter for name, parameter in named if TEMPORAL not in name]
+    temporal = [parameter for name, parameter in named if learns_time(name)]
+    others = [parameter for name, parameter in named if not learns_time(name)]
     groups = {
         "lr": {"params": others, "lr": options.lr},
         "lr_temporal": {"params": temporal, "lr": options.lr * options.temporal_lr_factor},

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.data.batch import ClipBatch
@@ -43,7 +44,22 @@ def hull_term(result: StepResult) -> Tensor:
     return hull_depth_error(result.gaussians, batch.cameras, batch.masks, batch.grid.shape[2], result.generator)
 
 
-TERMS: Mapping[str, Callable[[StepResult], Tensor]] = {"hull": hull_term}
+def blur_term(result: StepResult) -> Tensor:
+    """Mean squared error of colours and alpha after box blurs of an eighth and a quarter of the image.
+
+    What moved further than its own size overlaps nothing of its render, so that the plain error has no gradient towards
+    its new place; blurred, it has.
+    """
+    render, batch = result.render, result.batch
+    shown = torch.cat([render.image - batch.images, render.alpha - batch.masks], dim=3).flatten(0, 2)
+    errors = [
+        F.avg_pool2d(shown, side, stride=max(1, side // 4), padding=side // 2).square().mean()
+        for side in (shown.shape[-1] // 8, shown.shape[-1] // 4)
+    ]
+    return torch.stack(errors).sum()
+
+
+TERMS: Mapping[str, Callable[[StepResult], Tensor]] = {"hull": hull_term, "blur": blur_term}
 """Name -> a scalar, weighted by ``--lambda_NAME`` and not computed where that is 0."""
 
 
