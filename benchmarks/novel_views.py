@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,7 @@ from benchmarks.measure import Call, MachineLimits, Row, compared, in_rounds
 from core.cameras import Cameras
 from core.lact import LaCT, SceneState
 from core.nvs.paths import look_at_origin
-from core.options.lact import LACT_PRESETS, LactOptions, Mixer
+from core.options.lact import LactOptions, Mixer, lact_preset
 
 MIXERS: tuple[Mixer, ...] = ("lact", "attention")
 TARGETS = 4
@@ -20,18 +21,25 @@ TARGETS = 4
 def novel_views(rounds: int, tiny: bool, device: torch.device) -> dict[str, list[Row]]:
     """Rows of 8 inputs and more, ours LaCT, the reference attention: on a CPU ``nano``, on a GPU the published l24."""
     on_gpu = device.type != "cpu"
-    options = LACT_PRESETS["l24_d768_ttt2x" if on_gpu and not tiny else "nano"]
+    config = "l24_d768_ttt2x" if on_gpu and not tiny else "nano"
     counts, side = ((2, 4), 16) if tiny else ((8, 32, 128), 256) if on_gpu else ((8, 32, 128), 64)
-    models = {mixer: make_network(replace(options, mixer=mixer), device) for mixer in MIXERS}
     limits = MachineLimits.measured(device, side=128 if tiny else 2048)
-    rate = limits.half if on_gpu else limits.float32
+    return speed(min(rounds, 3), counts, side, device, config, limits.half if on_gpu else limits.float32)
+
+
+def speed(
+    rounds: int, counts: Sequence[int], side: int, device: torch.device, config: str, rate: float
+) -> dict[str, list[Row]]:
+    """Rows for each number of inputs of ``side`` pixels; ``rate``: operations a second of a matrix product."""
+    on_gpu = device.type != "cpu"
+    models = {mixer: make_network(replace(lact_preset(config), mixer=mixer), device) for mixer in MIXERS}
     prefill, rendering, sizes = [], [], []
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
         for count in counts:
             scenes = {mixer: Scene(model, count, side, device) for mixer, model in models.items()}
             for rows, name in ((prefill, "reconstruct"), (rendering, "render")):
                 calls: dict[str, Call] = {mixer: getattr(scene, name) for mixer, scene in scenes.items()}
-                times = in_rounds(calls, min(rounds, 3), device)
+                times = in_rounds(calls, rounds, device)
                 bound = operations(calls["lact"]) / rate
                 rows.append(compared(f"{count} inputs", times["lact"], times["attention"], None, bound))
             megabytes = {mixer: scene.state_bytes() / 1e6 for mixer, scene in scenes.items()}

@@ -19,7 +19,7 @@ from core.multiview.diffusion import MultiViewDiffusion
 from core.options import PRESETS, Options
 from core.options.lact import LACT_PRESETS
 from tests.clip_factory import write_clip
-from tests.nvs_place import TINY_LACT, write_lact, write_list, write_transforms
+from tests.nvs_place import DL3DV_LIST, TINY_LACT, write_lact, write_list, write_transforms
 from tests.test_architecture import ROOT, SCRIPTS
 from tests.tiny import square_video, write_checkpoint
 from tests.tiny_guidance import SVD, ZERO123, write_svd, write_zero123
@@ -114,6 +114,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / name
         write_checkpoint(path, 3) if path.suffix == ".safetensors" else write_pipeline(path, kind)
     write_checkpoint(folder / "pretrained/nano_recon.safetensors", 4)
+    (folder / "DL3DV-valid.csv").write_text(DL3DV_LIST)
     for name in ("data_train", "clips/val"):
         (folder / name).mkdir(parents=True)
     for name in MADE_BY_README:

@@ -11,11 +11,19 @@ import torch
 from PIL import Image
 
 from core.cameras import Cameras, flip_opengl_opencv
+from core.checkpoint import save_weights
 from core.lact import LaCT
 from core.nvs.paths import look_at_origin
 from core.options.lact import LactOptions
 
 TINY_LACT = LactOptions(8, 8, 1, head_dim=8, fast_head_dim=8)
+
+DL3DV_LIST = """hash,sensibility label,batch,duration
+aa,Without any sensitivity information,2K,63.8
+bb,Without any sensitivity information,1K,63.3
+cc,Without any sensitivity information,problem,4.2
+dd,Without any sensitivity information,1K,65.0
+"""
 
 BALLS = (
     ((0.0, 0.0, 0.0), 0.6, (0.8, 0.2, 0.2)),
@@ -100,8 +108,11 @@ def edit(path: Path, view: int, **changes: object) -> Path:
 
 
 def write_lact(path: Path, options: LactOptions = TINY_LACT) -> Path:
-    """A tiny random checkpoint as published: ``torch.save``, the tensors under ``model``."""
+    """A tiny random checkpoint: ``.safetensors``, else as published, ``torch.save`` of the tensors under ``model``."""
     torch.manual_seed(0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": LaCT(options).state_dict()}, path)
+    if path.suffix == ".safetensors":
+        save_weights(LaCT(options), path)
+    else:
+        torch.save({"model": LaCT(options).state_dict()}, path)
     return path

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.app.server import Settings
+from core.nvs.dl3dv import Dl3dvOptions
 from core.options import Options
 from core.options.gen_vid import GenVidOptions
 from core.options.lact import NvsOptions, NvsTrainOptions
@@ -60,7 +61,8 @@ def known_options() -> set[str]:
     )
     own = {field.name for section in fields(Options) for field in fields(section.default_factory)}
     own |= {field.name for field in fields(Settings)}
-    own |= {field.name for options in (NvsOptions, NvsTrainOptions, GenVidOptions) for field in fields(options)}
+    sections = (NvsOptions, NvsTrainOptions, Dl3dvOptions, GenVidOptions)
+    own |= {field.name for options in sections for field in fields(options)}
     return own | set(re.findall(r'"--(\w+)"', sources)) | OF_OTHER_PROGRAMS
 
 

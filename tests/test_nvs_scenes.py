@@ -20,7 +20,7 @@ from core.images import load_image, on_white
 from core.losses import psnr
 from core.nvs import paths
 from core.nvs.dataset import ViewDataset
-from core.nvs.posed import LACT_RADIUS, PosedImages, cover, normalize_poses
+from core.nvs.posed import LACT_RADIUS, PosedImages, cover
 from core.nvs.scenes import open_scenes
 from core.nvs.undistort import convert_folder, convert_scene
 from tests.clip_factory import write_clip
@@ -160,24 +160,13 @@ def test_clips_are_scenes_with_z_up(tmp_path: Path) -> None:
 
 def test_a_sample_depends_on_seed_and_number_alone(tmp_path: Path) -> None:
     scenes = open_scenes(write_list(tmp_path, 2))
-    data = ViewDataset(scenes, (16, 16), 4, normalize=True, seed=3)
+    data = ViewDataset(scenes, (16, 16), 4, "scene", seed=3)
     assert torch.equal(data[5].images, data[5].images)
     assert not torch.equal(data[5].images, data[7].images)
-    assert not torch.equal(data[5].images, ViewDataset(scenes, (16, 16), 4, True, seed=4)[5].images)
+    assert not torch.equal(data[5].images, ViewDataset(scenes, (16, 16), 4, "scene", seed=4)[5].images)
     batch = PosedImages.stack([data[0], data[1]])
     assert batch.images.shape == (2, 4, 3, 16, 16) and batch.cameras.shape == (2, 4)
     assert batch.cameras.positions.abs().amax() == pytest.approx(1)
-
-
-def test_normalised_poses_do_not_depend_on_the_world_they_came_from() -> None:
-    c2w = cameras_around(6, (8, 8)).c2w
-    world = cameras_around(1, (8, 8), seed=9).c2w[0]
-    moved = world @ c2w
-    moved[:, :3, 3] *= 3.7
-    found = normalize_poses(c2w)
-    torch.testing.assert_close(normalize_poses(moved), found)
-    assert found[:, :3, 3].abs().max() == pytest.approx(1)
-    torch.testing.assert_close(found[:, :3, 3].mean(0), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 NAN, EYE = float("nan"), np.eye(4).tolist()

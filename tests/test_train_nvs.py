@@ -17,7 +17,7 @@ import train_nvs
 from core.errors import UserError
 from core.lact import LaCT
 from core.nvs import training
-from core.nvs.training import NvsTraining, make_optimizer, make_schedule
+from core.nvs.training import NvsTraining, make_optimizers, make_schedule
 from core.nvs.weights import load_lact
 from core.options.lact import LACT_PRESETS, LactOptions, NvsTrainOptions
 from core.tensor_files import read_tensors
@@ -81,6 +81,39 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(scenes: Path, tmp_pat
     assert rates == [record["lr"] for record in read_log(tmp_path / "whole/nvs") if record["kind"] == "train"]
 
 
+def test_a_run_with_muon_and_any_number_of_inputs_resumes_to_the_bit(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both optimisers' states are kept, and the numbers of inputs depend on the step alone."""
+    changes = {"muon_lr": 1e-2, "min_input_views": 1, "mirror": True, "steps": 6, "save_every": 3}
+    seen = []
+    predict = NvsTraining._predict
+    monkeypatch.setattr(
+        NvsTraining, "_predict", lambda self, batch, inputs: seen.append(inputs) or predict(self, batch, inputs)
+    )
+    NvsTraining(options_for(scenes, tmp_path / "whole", **changes)).run()
+    first = NvsTraining(options_for(scenes, tmp_path / "parts", **changes))
+    step = first._step
+    first._step = lambda batch: (*step(batch)[:2], first.progress.step == 2)  # as after SIGTERM
+    first.run()
+    NvsTraining(options_for(scenes, tmp_path / "parts", **changes)).run()
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert set(seen) == {1, 2} and seen[:6] == seen[6:]
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
+    model = tiny_lact()
+    adam, muon = make_optimizers(model, NvsTrainOptions(muon_lr=1e-2))
+    of = {
+        optimizer: {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        for optimizer in (adam, muon)
+    }
+    assert not of[adam] & of[muon] and of[adam] | of[muon] == set(model.parameters())
+    assert model.blocks[0].module_list[2].f.c_fc.weight in of[muon]
+    assert {model.input_linear.weight, model.blocks[0].module_list[1].f.w0} <= of[adam]
+
+
 def test_steps_with_a_large_gradient_are_skipped_and_counted(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,12 +170,12 @@ def test_a_run_of_another_network_is_not_continued(scenes: Path, tmp_path: Path)
 
 def test_the_schedule_and_the_decay_are_the_published_ones() -> None:
     model, options = tiny_lact(), NvsTrainOptions(lr=1e-4, warmup=4000, steps=80_000)
-    optimizer = make_optimizer(model, options)
+    (optimizer,) = make_optimizers(model, options)
     decayed = {parameter for group in optimizer.param_groups if group["weight_decay"] for parameter in group["params"]}
     assert decayed == {parameter for parameter in model.parameters() if parameter.ndim >= 2}
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.05, 0.0}
     for step, rate in ((0, 2.5e-8), (1999, 5e-5), (3999, 1e-4), (42_000, 5e-5), (80_000, 0)):
-        assert make_schedule(make_optimizer(model, options), options, step).get_last_lr()[0] == pytest.approx(
+        assert make_schedule(make_optimizers(model, options)[0], options, step).get_last_lr()[0] == pytest.approx(
             rate, abs=1e-9
         )
 

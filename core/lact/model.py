@@ -21,6 +21,7 @@ from core.cameras import Cameras, cross
 from core.errors import UserError
 from core.lact.block import Block, Memory
 from core.lact.layer import FastWeightLayer, Operation
+from core.lact.ray_features import ray_features
 from core.options.lact import LactOptions
 
 SceneState = tuple[Memory, ...]
@@ -44,6 +45,8 @@ class LaCT(nn.Module):
         self.options = options
         dim, pixels = options.dim, options.patch_size**2
         self.input_linear = nn.Linear(PIXEL_CHANNELS * pixels, dim, bias=False)
+        if options.ray_frequencies:
+            self.ray_linear = nn.Linear(2 * options.ray_frequencies, dim, bias=False)
         self.input_layernorm = nn.LayerNorm(dim, bias=False)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.layers))
         self.image_token_decoder = nn.Sequential(nn.LayerNorm(dim, bias=False), nn.Linear(dim, 3 * pixels, bias=False))
@@ -51,15 +54,18 @@ class LaCT(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Fresh weights as published: normal of 0.02, smaller where a residual branch ends."""
+        """Fresh weights, at 768 channels as published: normal of 0.02, smaller where a residual branch ends."""
+        std = 0.02 * math.sqrt(768 / self.options.dim)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 last = name.endswith("c_proj")
-                nn.init.normal_(module.weight, std=0.02 / math.sqrt(3 * self.options.layers) if last else 0.02)
+                nn.init.normal_(module.weight, std=std / math.sqrt(3 * self.options.layers) if last else std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, FastWeightLayer):
                 module.reset_fast_weights()
+        if self.options.ray_frequencies:
+            nn.init.normal_(self.ray_linear.weight, std=2 * std)
 
     def forward(self, images: Tensor, cameras: Cameras, targets: Cameras) -> Tensor:
         """Inputs and targets in one sequence; equals `render` of `reconstruct`.
@@ -72,9 +78,9 @@ class LaCT(nn.Module):
         Returns:
             images ``[b, t, 3, height, width]`` in [0, 1].
         """
-        known, asked = self._tokens(cameras, images), self._tokens(targets)
+        known, asked = self._embed(cameras, images), self._embed(targets)
         count, both = known.shape[1], known.shape[1] + asked.shape[1]
-        x = self._embed(torch.cat([known, asked], dim=1))
+        x = torch.cat([known, asked], dim=1)
         write, read = Operation(0, count, update=True, apply=False), Operation(0, both, update=False, apply=True)
         x, _ = self._run(x, cameras.size, (write, read))
         return self._decode(x[:, count:], targets)
@@ -90,7 +96,7 @@ class LaCT(nn.Module):
             chunks: number of updates that the views are divided into, one after the other; published: 1. With several
                 each view reads after its own chunk, so the order of the views matters.
         """
-        x = self._embed(self._tokens(cameras, images))
+        x = self._embed(cameras, images)
         views = cameras.shape[1]
         ends = [views * (i + 1) // chunks * (x.shape[1] // views) for i in range(chunks)]
         parts = zip([0, *ends[:-1]], ends, strict=True)
@@ -99,7 +105,7 @@ class LaCT(nn.Module):
 
     def render(self, state: SceneState, targets: Cameras) -> Tensor:
         """Images ``[b, t, 3, height, width]`` in [0, 1] from cameras with leading axes ``[b, t]``."""
-        x = self._embed(self._tokens(targets))
+        x = self._embed(targets)
         read = Operation(0, x.shape[1], update=False, apply=True)
         return self._decode(self._run(x, targets.size, [read], state)[0], targets)
 
@@ -117,11 +123,8 @@ class LaCT(nn.Module):
             return block
         return lambda *arguments: checkpoint(block, *arguments, use_reentrant=False)
 
-    def _embed(self, patches: Tensor) -> Tensor:
-        return self.input_layernorm(self.input_linear(patches))
-
-    def _tokens(self, cameras: Cameras, images: Tensor | None = None) -> Tensor:
-        """Patches ``[b, v rows columns, channels]`` of rays and colours; colours are zero where there is no image."""
+    def _embed(self, cameras: Cameras, images: Tensor | None = None) -> Tensor:
+        """Tokens ``[b, v rows columns, dim]`` of rays and colours; colours are zero where there is no image."""
         patch = self.options.patch_size
         if any(side % patch for side in cameras.size):
             height, width = cameras.size
@@ -129,7 +132,10 @@ class LaCT(nn.Module):
         origins, directions = cameras.rays()
         colors = torch.zeros_like(directions) if images is None else rearrange(images * 2 - 1, "b v c h w -> b v h w c")
         pixels = torch.cat([origins, directions, cross(origins, directions), colors], dim=-1)
-        return rearrange(pixels, "b v (h p) (w q) c -> b (v h w) (p q c)", p=patch, q=patch)
+        x = self.input_linear(rearrange(pixels, "b v (h p) (w q) c -> b (v h w) (p q c)", p=patch, q=patch))
+        if self.options.ray_frequencies:
+            x = x + self.ray_linear(ray_features(origins, directions, patch, self.options.ray_frequencies))
+        return self.input_layernorm(x)
 
     def _decode(self, x: Tensor, targets: Cameras) -> Tensor:
         patch, (height, width) = self.options.patch_size, targets.size

@@ -9,8 +9,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from core.errors import UserError
-from core.nvs.posed import PosedImages, normalize_poses
+from core.nvs.posed import PosedImages, in_frame, mirrored
 from core.nvs.scenes import Scene
+from core.options.lact import Frame
 
 
 class ViewDataset(Dataset):
@@ -22,12 +23,22 @@ class ViewDataset(Dataset):
         scenes: at least one, each with enough views.
         size: height and width.
         views: of a sample.
-        normalize: move the cameras to a frame of their own.
+        frame: of the cameras of a sample.
         seed: of all choices.
+        mirror: mirror every other sample.
     """
 
-    def __init__(self, scenes: Sequence[Scene], size: tuple[int, int], views: int, normalize: bool, seed: int) -> None:
-        self.scenes, self.size, self.views, self.normalize, self.seed = scenes, size, views, normalize, seed
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        size: tuple[int, int],
+        views: int,
+        frame: Frame,
+        seed: int,
+        mirror: bool = False,
+    ) -> None:
+        self.scenes, self.size, self.views, self.frame, self.seed = scenes, size, views, frame, seed
+        self.mirror = mirror
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -38,12 +49,13 @@ class ViewDataset(Dataset):
             raise UserError(f"{scene.name} has {len(scene)} views, and --num_all_views asks for {self.views}")
         draw = np.random.default_rng((self.seed, key))
         posed = scene.load(draw.permutation(len(scene))[: self.views].tolist(), self.size, draw.random())
-        return finished(posed, self.normalize)
+        if self.mirror and draw.random() < 0.5:
+            posed = mirrored(posed)
+        return finished(posed, self.frame)
 
 
-def finished(posed: PosedImages, normalize: bool) -> PosedImages:
-    """As the network takes them: cameras normalised where asked for, then float32."""
+def finished(posed: PosedImages, frame: Frame) -> PosedImages:
+    """As the network takes them: cameras in a frame, then float32."""
     cameras = posed.cameras
-    if normalize:
-        cameras = replace(cameras, c2w=normalize_poses(cameras.c2w))
-    return PosedImages(posed.images, replace(cameras, c2w=cameras.c2w.float(), intrinsics=cameras.intrinsics.float()))
+    c2w = in_frame(cameras.c2w, frame).float()
+    return PosedImages(posed.images, replace(cameras, c2w=c2w, intrinsics=cameras.intrinsics.float()))

@@ -136,23 +136,14 @@ def measure(images: Tensor, targets: Tensor, lpips: Lpips | None) -> dict[str, l
 
 
 def write_path_video(network: NovelViews, state: SceneState, inputs: Cameras, stem: Path) -> None:
-    """``_turntable.mp4`` and, under the published name, ``_turntable.gif``; nothing for ``--video none``.
-
-    Raises:
-        UserError: a path from input to input, and one input only.
-    """
+    """``_turntable.mp4`` and, under the published name, ``_turntable.gif``; nothing for ``--video none``."""
     options = network.options
-    path = options.video
-    if path == "auto":
-        path = "interpolate" if options.scene_inference else "turntable"
-    if path == "none":
+    if options.path == "none":
         return
-    if path == "interpolate" and len(inputs.c2w) < 2:
-        raise UserError("--video interpolate goes from input to input and there is one; use --video none or orbit")
     make = {"interpolate": paths.interpolate, "orbit": paths.orbit, "turntable": lambda c: paths.turntable(c.size)}
     file = stem.with_name(f"{stem.name}_turntable.mp4")
     with write_video(file, FPS, inputs.size) as video:
-        for frame in network.render(state, make[path](inputs)):
+        for frame in network.render(state, make[options.path](inputs)):
             video.write(frame)
     if options.gif:
         write_gif(file, inputs.size)

@@ -15,6 +15,7 @@ from torch import Tensor
 from core.cameras import Cameras, cross
 from core.errors import UserError
 from core.images import on_white
+from core.options.lact import Frame
 
 _RIGID = 1e-2  # largest error of R R^T = 1 in files, which hold few digits
 
@@ -115,6 +116,28 @@ def normalize_poses(c2w: Tensor) -> Tensor:
     size = moved[:, :3, 3].abs().max()
     moved[:, :3, 3] /= size.clamp_min(torch.finfo(c2w.dtype).tiny)
     return moved
+
+
+def in_frame(c2w: Tensor, frame: Frame) -> Tensor:
+    """Cameras ``[v, 4, 4]`` in a frame; z is up for ``first``."""
+    if frame == "world":
+        return c2w
+    if frame == "scene":
+        return normalize_poses(c2w)
+    cosine, sine = F.normalize(c2w[0, :2, 3], dim=0)
+    turn = torch.eye(4, dtype=c2w.dtype)
+    if cosine.abs() + sine.abs() > 0:  # else the camera stands on the axis
+        turn[:2, :2] = torch.stack([torch.stack([cosine, sine]), torch.stack([-sine, cosine])])
+    return turn @ c2w
+
+
+def mirrored(posed: PosedImages) -> PosedImages:
+    """The same views of the object mirrored at x = 0; flipped images keep the cameras right-handed."""
+    cameras = posed.cameras
+    flip = torch.diag(torch.tensor([-1, 1, 1, 1], dtype=cameras.c2w.dtype))
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[..., 0, 2] = cameras.size[1] - intrinsics[..., 0, 2]
+    return PosedImages(posed.images.flip(-1), replace(cameras, c2w=flip @ cameras.c2w @ flip, intrinsics=intrinsics))
 
 
 def z_up(c2w: Tensor, radius: float) -> Tensor:

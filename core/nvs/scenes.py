@@ -29,6 +29,7 @@ from core.errors import UserError, reason
 from core.files import read_text
 from core.images import open_image
 from core.nvs.posed import PosedImages, check_cameras, cover, z_up
+from core.places import find
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
@@ -153,7 +154,7 @@ def open_scenes(path: str | Path) -> list[Scene]:
     Raises:
         UserError: the file is missing, of none of the formats, empty, or holds cameras that cannot be.
     """
-    path = Path(path)
+    path = find(path)
     if path.suffix == ".txt":
         return [ClipScene(path.parent, line) for group in read_groups(str(path)) for line in group]
     content = _read_json(path)

@@ -5,7 +5,7 @@
 
 Per scene it writes ``images_undistort/`` and ``opencv_cameras.json``; for a folder also the list
 ``dl3dv_sample_data_path.json``, which ``infer_nvs.py`` and ``train_nvs.py`` take. Portrait scenes of a folder are left
-out, as published. Pictures are read from ``images_4`` where that is beside ``images`` (DL3DV), at whatever size.
+out, as published. Pictures are read from ``images_4`` or ``images_8`` where those are there (DL3DV), at whatever size.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ def _is_portrait(table: Mapping[str, Any]) -> bool:
 
 
 def _picture(folder: Path, name: str) -> Path:
-    smaller = folder / name.replace("images/", "images_4/", 1)
-    return smaller if smaller.exists() else folder / name
+    """The picture, or a smaller copy beside it: DL3DV has ``images_4`` (960P) or ``images_8`` (480P)."""
+    smaller = (folder / name.replace("images/", f"{copies}/", 1) for copies in ("images_4", "images_8"))
+    return next((path for path in smaller if path.exists()), folder / name)
 
 
 def _opencv() -> ModuleType:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from core.errors import UserError
 from core.nvs.dataset import finished
-from core.nvs.posed import PosedImages, normalize_poses
+from core.nvs.posed import PosedImages, in_frame
 from core.nvs.scenes import Scene
-from core.options.lact import NvsOptions
+from core.options.lact import NvsOptions, lact_preset
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Split:
 
     def load(self, views: tuple[int, ...]) -> PosedImages:
         """Some views ``[v]``."""
-        posed = finished(self.scene.load(views, self.size), normalize=False)
+        posed = finished(self.scene.load(views, self.size), "world")
         c2w = posed.cameras.c2w.clone()
         for row, view in enumerate(views):
             c2w[row] = self.poses[view]
@@ -65,8 +65,9 @@ def split_views(scene: Scene, options: NvsOptions) -> Split:
     drawn = draw.permutation(available)[:count].tolist()
     targets = drawn[-min(options.num_target_views or left, left) :]
     inputs = drawn[: options.num_input_views]
-    c2w = scene.poses(drawn)
+    frame = lact_preset(options.config).frame
     if options.scene_inference:
-        inputs, c2w = sorted(inputs), normalize_poses(c2w)
+        inputs, frame = sorted(inputs), "scene"
+    c2w = in_frame(scene.poses(drawn), frame)
     poses = dict(zip(drawn, c2w.float(), strict=True))
     return Split(scene, tuple(inputs), tuple(targets), poses, tuple(options.image_size))

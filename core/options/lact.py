@@ -11,6 +11,8 @@ from core.errors import UserError
 from core.options.checks import within
 
 Mixer = Literal["lact", "attention"]
+Frame = Literal["world", "scene", "first"]
+"""Of the cameras: as in the file; of their mean, as published for scenes; turned until the first is at azimuth 0."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class LactOptions:
     """Rate of an update where the network asks for no other."""
     muon_steps: int = 5
     """Newton-Schulz iterations of an update."""
+    ray_frequencies: int = 0
+    """Frequencies of `core.lact.ray_features`, added to the tokens; 0: none, as published."""
+    frame: Frame = "world"
+    """Of cameras around an object, in training and inference."""
     mlp_width: int = 4
     """Hidden channels of the MLP, as a multiple of dim."""
     mixer: Mixer = "lact"
@@ -41,6 +47,7 @@ class LactOptions:
     def __post_init__(self) -> None:
         within(self, 1, 128, "patch_size", "fast_width", "mlp_width", "muon_steps")
         within(self, 1, 65536, "dim", "layers", "head_dim", "fast_head_dim")
+        within(self, 0, 65536, "ray_frequencies")
         within(self, 1e-6, 10, "base_lr")
         for name in ("head_dim", "fast_head_dim"):
             if self.dim % getattr(self, name):
@@ -51,7 +58,7 @@ LACT_PRESETS: Mapping[str, LactOptions] = {
     "l24_d768_ttt2x": LactOptions(),
     "l24_d768_ttt4x": LactOptions(fast_width=4),
     "l14_d768_ttt2x": LactOptions(layers=14),
-    "nano": LactOptions(dim=128, layers=4, head_dim=32, fast_head_dim=64),
+    "nano": LactOptions(dim=128, layers=4, head_dim=32, fast_head_dim=64, ray_frequencies=64, frame="first"),
 }
 
 
@@ -91,16 +98,22 @@ class NvsTrainOptions:
     """Views drawn from a scene for a sample."""
     num_input_views: int = 8
     """The first of them are inputs."""
+    min_input_views: int = 0
+    """Each step takes a random number of inputs from this to num_input_views; 0: always all."""
     num_target_views: int = 8
     """The last of them are targets; one view may be both."""
     scene_pose_normalize: bool = False
     """Move and scale the cameras of a sample to a frame of their own, as scenes need it."""
+    mirror: bool = False
+    """Mirror every other sample."""
     bs_per_gpu: int = 8
     """Samples per process and step."""
     steps: int = 80_000
     """Length of the run."""
     lr: float = 1e-4
     """Peak learning rate."""
+    muon_lr: float = 0.0
+    """Peak learning rate of Muon for the matrices of the blocks; 0: AdamW for all, as published."""
     warmup: int = 4000
     """Steps to the peak; then a cosine to zero."""
     weight_decay: float = 0.05
@@ -132,7 +145,8 @@ class NvsTrainOptions:
         within(self, 1, 10**9, "steps")
         within(self, -1, 10**9, "lpips_start")
         within(self, 0, 10**9, "warmup", "clip_start")
-        within(self, 0, 10, "lr", "weight_decay")
+        within(self, 0, 10, "lr", "muon_lr", "weight_decay")
+        within(self, 0, self.num_input_views, "min_input_views")
         within(self, 0, 256, "num_workers")
 
 
@@ -181,6 +195,15 @@ class NvsOptions:
     def __post_init__(self) -> None:
         check_views(self)
         within(self, 0, 65536, "views_at_once", "max_scenes")
+        if self.path == "interpolate" and self.num_input_views < 2:
+            raise UserError("the video goes from input to input and there is one; use --video none or orbit")
+
+    @property
+    def path(self) -> str:
+        """Path of the video, with ``auto`` resolved."""
+        if self.video != "auto":
+            return self.video
+        return "interpolate" if self.scene_inference else "turntable"
 
 
 def check_views(options: NvsOptions | NvsTrainOptions) -> None:
