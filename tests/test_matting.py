@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,15 +148,23 @@ def test_a_published_kind_of_input_is_not_touched(tmp_path: Path, name: str) -> 
     assert prepared.indices == range(0, clip.num_frames, 1) and prepared.rate == clip.fps
 
 
-def test_white_is_cropped_where_it_is_asked_for(tmp_path: Path) -> None:
-    masks = masks_of_a_walk(4, *SIZE)
-    with write_video(tmp_path / "x.mp4", 15, SIZE, crf=1) as video:
+def white_video(path: Path, masks: Sequence[np.ndarray]) -> Video:
+    with write_video(path, 15, SIZE, crf=1) as video:
         for mask in masks:
             video.write_pixels(np.where(mask[..., None], [220, 40, 30], 255).astype(np.uint8))
-    clip = read_video(tmp_path / "x.mp4")
-    prepared = prepare(clip, InputOptions(matte="white"), tmp_path / "x.mov")
-    for k, pixels in enumerate(prepared.video.pixels()):
+    return read_video(path)
+
+
+def test_white_is_cropped_where_it_is_asked_for(tmp_path: Path) -> None:
+    """Also of a clip that the object enters late; of one that it never enters this is said."""
+    masks = [np.zeros(SIZE, bool), *masks_of_a_walk(4, *SIZE)]
+    prepared = prepare(white_video(tmp_path / "x.mp4", masks), InputOptions(matte="white"), tmp_path / "x.mov")
+    first, *others = prepared.video.pixels()
+    assert not first[..., 3].any()
+    for k, pixels in enumerate(others, 1):
         assert overlap(pixels[..., 3] > 127, true_crop(masks, prepared, k, len(pixels))) > 0.95
+    with pytest.raises(UserError, match="no object is found"):
+        prepare(white_video(tmp_path / "y.mp4", masks[:1]), InputOptions(matte="white"), tmp_path / "y.mov")
 
 
 def test_frames_between_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:

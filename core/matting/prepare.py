@@ -208,7 +208,7 @@ def _planes(frame: np.ndarray, kind: Kind, path: Path) -> Tensor:
     """uint8 RGBA ``[H, W, 4]`` -> ``[4, H, W]``, premultiplied; of a picture on white the object's alpha is one."""
     if kind == "white":
         picture = on_white(frame)
-        mask = foreground(picture, f"a frame of {path}")[None].float()
+        mask = foreground(picture, f"a frame of {path}", may_be_empty=True)[None].float()
         return torch.cat([picture * mask, mask])
     planes = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
     return torch.cat([planes[:3] * planes[3:], planes[3:]])

@@ -25,12 +25,13 @@ def is_plain(picture: Tensor) -> bool:
     return float(_like(edge, edge.median(dim=1).values).float().mean()) >= _PLAIN
 
 
-def foreground(picture: Tensor, what: str) -> Tensor:
+def foreground(picture: Tensor, what: str, *, may_be_empty: bool = False) -> Tensor:
     """Mask ``[H, W]`` of the pixels outside the plain background that touches the edge.
 
     Args:
         picture: ``[3, H, W]`` in [0, 1].
         what: its name in errors.
+        may_be_empty: a picture without an object is no error.
 
     Raises:
         UserError: the background is not of one colour, or there is no object.
@@ -42,7 +43,7 @@ def foreground(picture: Tensor, what: str) -> Tensor:
         )
     ground = _edge(picture).median(dim=1).values
     mask = ~_connected_to_edge(_like(picture, ground))
-    if not bool(mask.any()):
+    if not may_be_empty and not bool(mask.any()):
         raise UserError(f"{what} is empty: there is nothing on its ground")
     return mask
 
