@@ -30,7 +30,7 @@ from core.errors import UserError
 from core.images import contact_sheet, on_white, save_image
 from core.matting.crop import cut
 from core.matting.prepare import Prepared, prepare
-from core.matting.saliency import Finder, load_u2net
+from core.matting.saliency import Finder, load_finder
 from core.media import read_video, write_video
 from core.options.input import InputOptions
 
@@ -189,13 +189,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="folder of rendered clips (.tar) of random views")
     parser.add_argument("--frames", type=int, default=24, help="of each clip, at most")
+    parser.add_argument("--model", default="u2net", help="of rembg, as infer_4d's --matte_model")
     parser.add_argument("--keep", type=Path, help="folder for the videos and contact sheets")
     parser.add_argument("--output", type=Path, default=Path("results/bench/matting.json"))
     args = parser.parse_args()
     tars = sorted(args.clips.glob("*.tar"))
     if not tars:
         raise UserError(f"there is no .tar in {args.clips}; render clips with blender_scripts/render_objaverse.py")
-    find, rows = load_u2net(), []
+    find, rows = load_finder(args.model), []
     with TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +204,10 @@ def main() -> None:
             rows.append(measure(tar, number, folder, args.frames, find))
             print(json.dumps(rows[-1]), flush=True)
             mean = float(np.mean([row["IoU"] for row in rows]))
-            write_json(args.output, {"machine": machine(torch.device("cpu")), "mean IoU": mean, "clips": rows})
+            write_json(
+                args.output,
+                {"machine": machine(torch.device("cpu")), "model": args.model, "mean IoU": mean, "clips": rows},
+            )
 
 
 if __name__ == "__main__":

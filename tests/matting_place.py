@@ -23,6 +23,9 @@ def find_red(picture: np.ndarray) -> np.ndarray:
     return resize_area(torch.from_numpy(red)[None], tuple(side))[0].numpy()
 
 
+find_red.side = 320  # as U2-Net's
+
+
 def background(height: int, width: int, shift: int = 0) -> np.ndarray:
     """Blue and green waves, uint8 ``[H, W, 3]``."""
     rows, columns = np.mgrid[:height, :width]

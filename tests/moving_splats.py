@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +14,7 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from core.cameras import orbit_cameras
-from core.export.packed import write_clip
+from core.export.packed import GROUP, write_clip
 from core.gaussians import Gaussians
 from core.rendering import make_renderer
 from tests.splat_scenes import random_gaussians
@@ -37,9 +37,16 @@ def moving_frames() -> list[Gaussians]:
     return frames
 
 
-def write_moving_clip(path: Path) -> Path:
-    """The frames as a packed clip."""
-    frames = moving_frames()
+def tracked_frames(count: int = GROUP + 3) -> list[Gaussians]:
+    """The same Gaussians in all frames, of which the means and quaternions move."""
+    still = random_gaussians(num=200, seed=4).to(torch.float32)
+    turn = torch.tensor([0.0, 0.1, 0.05, 0.0])
+    return [replace(still, means=still.means + 0.01 * time, quats=still.quats + time * turn) for time in range(count)]
+
+
+def write_moving_clip(path: Path, frames: Sequence[Gaussians] = ()) -> Path:
+    """The frames, by default the moving ones, as a packed clip."""
+    frames = frames or moving_frames()
     with write_clip(path, RATE, len(frames)) as clip:
         for frame in frames:
             clip.add(frame)

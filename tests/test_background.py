@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,32 @@ def test_only_background_connected_to_the_edge_is_removed(ground: float) -> None
     mask = foreground(ring(ground), "x")
     assert int(mask.sum()) == 12 * 20, "the hole is no background"
     assert bool(mask[5:17, 10:30].all())
+
+
+SPIRAL = """
+..........
+.########.
+.#......#.
+.#.####.#.
+.#.#..#.#.
+.#.#.##.#.
+.#.#......
+.#.####.#.
+.########.
+.........."""
+LOZENGE = """
+.....
+..#..
+.#O#.
+..#..
+....."""
+
+
+@pytest.mark.parametrize("drawn", [SPIRAL, LOZENGE])
+def test_background_reaches_round_corners_and_not_across_them(drawn: str) -> None:
+    places = np.array([list(line) for line in drawn.split()])
+    picture = torch.from_numpy(np.where(places == "#", 0.1, 1.0)).float().expand(3, -1, -1)
+    assert np.array_equal(foreground(picture, "x").numpy(), places != ".")
 
 
 def test_noise_is_tolerated_and_a_second_background_colour_is_refused() -> None:

@@ -177,6 +177,21 @@ def test_damaged_weights_are_refused_with_the_command(call: Call, weights: None)
     refused(call("infer_3d", f"{SHORT} --imagedream {MVDREAM}"), "other model")
 
 
+@pytest.mark.usefixtures("weights")
+@pytest.mark.parametrize(
+    ("script", "error", "status"), [("infer_3d", KeyboardInterrupt, 130), ("infer_4d", MemoryError, 2)]
+)
+def test_the_picture_of_the_input_is_there_when_imagedream_ends_early(
+    call: Call, monkeypatch: pytest.MonkeyPatch, script: str, error: type[BaseException], status: int
+) -> None:
+    def end(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("core.multiview.diffusion.guided_noise", end)
+    assert call(script, f"{SHORT} {STEPS}")[0] == status
+    assert files() == {"x_input.png"}
+
+
 def test_a_folder_of_pictures_is_centred_picture_by_picture(call: Call) -> None:
     """Views and copies that an earlier run put there are not taken for inputs."""
     Path("in").mkdir()

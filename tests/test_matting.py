@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from core.errors import UserError
 from core.matting.crop import OCCUPANCY, box_of, crop_path, cut, is_framed
 from core.matting.prepare import chosen_frames, prepare
-from core.matting.saliency import load_u2net, model_path
+from core.matting.saliency import load_finder
 from core.matting.track import Tracker
 from core.media import Video, read_video, write_video
 from core.options import CameraOptions
@@ -147,15 +148,23 @@ def test_a_published_kind_of_input_is_not_touched(tmp_path: Path, name: str) -> 
     assert prepared.indices == range(0, clip.num_frames, 1) and prepared.rate == clip.fps
 
 
-def test_white_is_cropped_where_it_is_asked_for(tmp_path: Path) -> None:
-    masks = masks_of_a_walk(4, *SIZE)
-    with write_video(tmp_path / "x.mp4", 15, SIZE, crf=1) as video:
+def white_video(path: Path, masks: Sequence[np.ndarray]) -> Video:
+    with write_video(path, 15, SIZE, crf=1) as video:
         for mask in masks:
             video.write_pixels(np.where(mask[..., None], [220, 40, 30], 255).astype(np.uint8))
-    clip = read_video(tmp_path / "x.mp4")
-    prepared = prepare(clip, InputOptions(matte="white"), tmp_path / "x.mov")
-    for k, pixels in enumerate(prepared.video.pixels()):
+    return read_video(path)
+
+
+def test_white_is_cropped_where_it_is_asked_for(tmp_path: Path) -> None:
+    """Also of a clip that the object enters late; of one that it never enters this is said."""
+    masks = [np.zeros(SIZE, bool), *masks_of_a_walk(4, *SIZE)]
+    prepared = prepare(white_video(tmp_path / "x.mp4", masks), InputOptions(matte="white"), tmp_path / "x.mov")
+    first, *others = prepared.video.pixels()
+    assert not first[..., 3].any()
+    for k, pixels in enumerate(others, 1):
         assert overlap(pixels[..., 3] > 127, true_crop(masks, prepared, k, len(pixels))) > 0.95
+    with pytest.raises(UserError, match="no object is found"):
+        prepare(white_video(tmp_path / "y.mp4", masks[:1]), InputOptions(matte="white"), tmp_path / "y.mov")
 
 
 def test_frames_between_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -236,22 +245,6 @@ def test_an_object_that_is_hidden_for_a_while_is_followed_through_it(tmp_path: P
             assert (pixels[..., 3] > 127).mean() < 0.002, "what is hidden does not come back"
 
 
-def test_a_missing_model_and_a_missing_package_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load_u2net.cache_clear()
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    monkeypatch.setitem(__import__("sys").modules, "rembg", None)
-    with pytest.raises(UserError, match=r"pip install 'l4gm\[matte\]'"):
-        load_u2net()
-    monkeypatch.undo()
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    pytest.importorskip("rembg")
-    with pytest.raises(UserError, match=r"download https://\S+ \(176 MB\) to .*u2net.onnx, or set U2NET_HOME"):
-        load_u2net()
-    (tmp_path / "u2net.onnx").write_bytes(b"broken")
-    with pytest.raises(UserError, match="download it again"):
-        load_u2net()
-
-
 def test_box_of_nothing() -> None:
     assert np.isnan(box_of(torch.zeros(4, 4))).all()
 
@@ -260,9 +253,11 @@ def test_box_of_nothing() -> None:
 def test_the_real_model_finds_a_drawn_object(tmp_path: Path) -> None:
     """U2-Net itself, where rembg and its file are there."""
     pytest.importorskip("rembg")
-    if not model_path().is_file():
-        pytest.skip(f"{model_path()} is not there")
-    load_u2net.cache_clear()
+    load_finder.cache_clear()
+    try:
+        load_finder("u2net")
+    except UserError as error:
+        pytest.skip(str(error))
     masks = masks_of_a_walk(3, 240, 320)
     prepared = prepare(phone_video(tmp_path / "x.mp4", masks), REMBG, tmp_path / "a.mov")
     for k, pixels in enumerate(prepared.video.pixels()):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from core.images import load_image
 from core.inference.inputs import open_sources
-from core.matting.saliency import load_u2net
+from core.matting.saliency import load_finder
 from core.media import read_video
 from core.options.input import InputOptions
 from tests.matting_place import alpha_frames, find_red, masks_of_a_walk, phone_video
@@ -30,7 +30,7 @@ QUICK = "--interpresume None"
 @pytest.fixture
 def with_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in in the place of U2-Net."""
-    monkeypatch.setattr("core.matting.prepare.load_u2net", lambda: find_red)
+    monkeypatch.setattr("core.matting.prepare.load_finder", {"u2net": find_red}.__getitem__)
 
 
 def walk(frames: int = 3) -> list[np.ndarray]:
@@ -151,7 +151,7 @@ def test_a_video_with_a_background_without_the_model(call: Call, monkeypatch: py
     monkeypatch.setenv("U2NET_HOME", "none")
     phone_video(Path("data_test/y.mp4"), walk())
     line = f"nano --test_path data_test/y.mp4 {QUICK}"
-    load_u2net.cache_clear()
+    load_finder.cache_clear()
     for script in ("infer_3d", "infer_4d"):
         refused(call(script, line), "y.mp4 has a background, and ", "u2net.onnx", "--matte none keeps the background")
     assert not files()

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from playwright.sync_api import Page
 
 from core.errors import UserError
+from core.export.packed import GROUP, load_clip
 from core.export.player import VERSION, write_player
 from core.images import load_image
 from core.losses import psnr
-from tests.moving_splats import COUNTS, browser, find_chromium, moving_frames, render, write_moving_clip
+from tests.moving_splats import COUNTS, browser, find_chromium, moving_frames, render, tracked_frames, write_moving_clip
 from tests.test_architecture import ROOT
 
 SIZE = 200
@@ -83,6 +85,19 @@ def test_shows_what_our_renderer_draws(
     wrong += [render(frames[index], azimuth + 180, SIZE), right.flip(-1), right.flip(-2), torch.ones_like(right)]
     assert psnr(picture, right) > BAR
     assert max(psnr(picture, image) for image in wrong) < BAR - 3
+
+
+@needs_chromium
+def test_unpacks_gaussians_that_move_as_we_do(player: Page, tmp_path: Path) -> None:
+    path = write_moving_clip(tmp_path / "x.l4gm", tracked_frames())
+    for index in (0, 5, GROUP - 1, GROUP, GROUP + 2):
+        unpacked = (
+            "([bytes, k]) => new Clip(new Uint8Array(bytes)).frame(k).then((columns) => columns.map((c) => [...c]))"
+        )
+        columns = torch.tensor(player.evaluate(unpacked, [list(path.read_bytes()), index]))
+        expected = load_clip(path)[index]
+        torch.testing.assert_close(columns[:3].T, expected.means)
+        torch.testing.assert_close(F.normalize(columns[10:].T, dim=-1), expected.quats)
 
 
 @needs_chromium

@@ -1,11 +1,11 @@
 """A whole clip in one small file, ``NAME.l4gm``: the Gaussians of every frame, quantised and deflated.
 
     8 bytes   "L4GMCLIP"
-    uint32    version, 1
+    uint32    version, 2; version 1 has no groups in time
     uint32    length of the header in bytes, then uint32 its CRC-32
     header    JSON: num_frames; frame_rate, exact, as text such as "45" or "30000/1001"; steps; up, "+y"; front, "+z"
     for each group of frames, up to 16, until num_frames have come:
-        uint32    F, the number of frames
+        uint32    F, the number of frames, plus 2^31 where the group is in time
         uint32    length of the block in bytes, then uint32 its CRC-32
         uint32    F times: the number of Gaussians of a frame; N is their sum
         block     zlib stream of 28 N bytes
@@ -15,6 +15,9 @@ three scales; red, green, blue; opacity; the quaternion w, x, y, z. A number k o
 the column's step; colours and opacity lie in [0, 1]. Of each column the differences from one Gaussian to the next
 (modulo 2^16, in each frame the first from 0) are stored, zigzag-coded (0, -1, 1, -2, ... as 0, 1, 2, 3, ...): first the
 N low bytes, then the N high bytes.
+
+In a group in time, whose frames have the same number of Gaussians, every frame after the first holds the differences
+from the frame before instead. It is written where that is smaller: where frame by frame the same Gaussians move.
 
 Neighbours in a frame are neighbours in a picture, so differences are small. A column has several frames one after the
 other, so zlib finds again what did not move. Groups do not refer to each other, and frames may differ in number. The
@@ -30,6 +33,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -43,7 +47,7 @@ from core.files import atomic_path, parse_rate, parse_table, regular_file
 from core.gaussians import Gaussians
 
 SUFFIX = ".l4gm"
-MAGIC, VERSION = b"L4GMCLIP", 1
+MAGIC, VERSION, _READ = b"L4GMCLIP", 2, (1, 2)
 COLUMNS = 14
 # Of means, log scales, colours, opacity, quaternion. Finer ones make the file larger and no picture better.
 STEPS = (*[1 / 2048] * 3, *[1 / 20] * 3, *[1 / 255] * 3, 1 / 255, *[1 / 127] * 4)
@@ -51,15 +55,17 @@ LIMIT = 2**15 - 1
 MAX_GAUSSIANS, MAX_HEADER = 1 << 24, 1 << 20
 _SMALLEST_SCALE = 1e-9
 GROUP, _COMPRESSION = 16, 9
+_IN_TIME = 1 << 31
 _HEAD, _GROUP_HEAD = struct.Struct("<8sIII"), struct.Struct("<III")
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Frames that are packed together: how many Gaussians each has, and the block."""
+    """Frames that are packed together: how many Gaussians each has, the block, and whether it is in time."""
 
     counts: tuple[int, ...]
     block: bytes
+    in_time: bool
 
 
 class Clip(Sequence[Gaussians]):
@@ -90,7 +96,7 @@ class Clip(Sequence[Gaussians]):
         if self._unpacked[0] != number:
             group = self._groups[number]
             try:
-                self._unpacked = (number, unpack_frames(group.block, group.counts, self.steps))
+                self._unpacked = (number, unpack_frames(group.block, group.counts, self.steps, group.in_time))
             except (zlib.error, ValueError) as error:
                 raise _unreadable(self.path, f"the group of frame {index + 1} is damaged") from error
         return self._unpacked[1][place]
@@ -110,7 +116,7 @@ class ClipWriter:
             UserError: a value is NaN or infinite or too large, or a scale is negative.
         """
         try:
-            self.waiting.append(_coded(gaussians))
+            self.waiting.append(_levels(gaussians))
         except ValueError as error:
             raise UserError(f"cannot write {self.path}: in frame {self.num_frames + 1} {error}") from error
         self.num_frames += 1
@@ -120,8 +126,9 @@ class ClipWriter:
     def flush(self) -> None:
         """Write the frames that wait."""
         if self.waiting:
-            counts, block = [coded.shape[1] for coded in self.waiting], _deflated(self.waiting)
-            self.file.write(_GROUP_HEAD.pack(len(counts), len(block), zlib.crc32(block)))
+            counts = [levels.shape[1] for levels in self.waiting]
+            block, in_time = _deflated(self.waiting)
+            self.file.write(_GROUP_HEAD.pack(len(counts) | in_time * _IN_TIME, len(block), zlib.crc32(block)))
             self.file.write(struct.pack(f"<{len(counts)}I", *counts) + block)
             self.waiting = []
 
@@ -175,8 +182,8 @@ def _parsed(path: Path, data: memoryview) -> Clip:
     magic, version, length, checksum = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise _unreadable(path, "it is no packed clip")
-    if version != VERSION:
-        raise _unreadable(path, f"it has version {version}, and this program reads version {VERSION}")
+    if version not in _READ:
+        raise _unreadable(path, f"it has version {version}, and this program reads versions 1 and {VERSION}")
     header = bytes(data[_HEAD.size : _HEAD.size + length])
     if length > MAX_HEADER or zlib.crc32(header) != checksum:
         raise ValueError("header")
@@ -191,36 +198,47 @@ def _groups(data: memoryview, num_frames: int) -> Iterator[_Group]:
     """The groups that follow the header; raises `ValueError` or `struct.error` where they are damaged."""
     place = 0
     while num_frames > 0:
-        frames, size, checksum = _GROUP_HEAD.unpack_from(data, place)
+        head, size, checksum = _GROUP_HEAD.unpack_from(data, place)
+        frames, in_time = head & ~_IN_TIME, head >= _IN_TIME
         counts = struct.unpack_from(f"<{min(frames, num_frames)}I", data, place + _GROUP_HEAD.size)
         start = place + _GROUP_HEAD.size + 4 * frames
         block = bytes(data[start : start + size])
         if not 0 < frames <= num_frames or sum(counts) > MAX_GAUSSIANS or zlib.crc32(block) != checksum:
             raise ValueError("group")
-        yield _Group(counts, block)
+        yield _Group(counts, block, in_time)
         num_frames -= frames
         place = start + size
 
 
-def _coded(gaussians: Gaussians) -> np.ndarray:
-    """One frame as zigzag-coded differences, uint16 ``[14, N]``; raises `ValueError` where it cannot be packed."""
+def _levels(gaussians: Gaussians) -> np.ndarray:
+    """One frame's numbers, int16 ``[14, N]``; raises `ValueError` where it cannot be packed."""
     gaussians = gaussians.detach().to("cpu").to(torch.float64)
     if not gaussians.is_finite() or bool((gaussians.scales < 0).any()):
         raise ValueError("the Gaussians hold NaN, infinite values or negative scales")
     levels = (_columns(gaussians) / torch.tensor(STEPS, dtype=torch.float64)).round()
     if bool((levels.abs() > LIMIT).any()):
         raise ValueError(f"a position lies more than {LIMIT * STEPS[0]:.0f} units from the centre, or a scale is huge")
-    deltas = np.diff(levels.numpy().T.astype(np.int16), axis=1, prepend=np.int16(0))
-    return ((deltas << 1) ^ (deltas >> 15)).view(np.uint16)
+    return levels.numpy().T.astype(np.int16)
 
 
-def _deflated(frames: Sequence[np.ndarray]) -> bytes:
-    """The block of a group of coded frames."""
-    zigzag = np.concatenate(frames, axis=1)
+def _deflated(frames: Sequence[np.ndarray]) -> tuple[bytes, bool]:
+    """The block of a group of frames' levels, and whether it is in time."""
+    inside = [np.diff(levels, axis=1, prepend=np.int16(0)) for levels in frames]
+    blocks = [(_zipped(inside), False)]
+    if len({levels.shape for levels in frames}) == 1:
+        blocks.append((_zipped([inside[0], *(after - before for before, after in pairwise(frames))]), True))
+    return min(blocks, key=lambda block: len(block[0]))
+
+
+def _zipped(frames: Sequence[np.ndarray]) -> bytes:
+    deltas = np.concatenate(frames, axis=1)
+    zigzag = ((deltas << 1) ^ (deltas >> 15)).view(np.uint16)
     return zlib.compress(np.stack([zigzag & 255, zigzag >> 8], axis=1).astype(np.uint8).tobytes(), _COMPRESSION)
 
 
-def unpack_frames(block: bytes, counts: Sequence[int], steps: Sequence[float] = STEPS) -> list[Gaussians]:
+def unpack_frames(
+    block: bytes, counts: Sequence[int], steps: Sequence[float] = STEPS, in_time: bool = False
+) -> list[Gaussians]:
     """The frames of a group, which have these numbers of Gaussians.
 
     Raises:
@@ -229,18 +247,21 @@ def unpack_frames(block: bytes, counts: Sequence[int], steps: Sequence[float] = 
     size = 2 * COLUMNS * sum(counts)
     inflater = zlib.decompressobj()
     planes = inflater.decompress(block, size + 1)  # never more, whatever an untrusted block says
-    if len(planes) != size or not inflater.eof:
+    if len(planes) != size or not inflater.eof or (in_time and len(set(counts)) > 1):
         raise ValueError(f"{len(planes)} bytes for {sum(counts)} Gaussians")
     low, high = np.frombuffer(planes, np.uint8).reshape(COLUMNS, 2, -1).astype(np.uint16).transpose(1, 0, 2)
     zigzag = low | (high << 8)
-    deltas = (zigzag >> 1) ^ (0 - (zigzag & 1))
-    ends = np.cumsum(counts)[:-1]
-    return [_decoded(part, steps) for part in np.split(deltas, ends, axis=1)]
+    parts = np.split((zigzag >> 1) ^ (0 - (zigzag & 1)), np.cumsum(counts)[:-1], axis=1)
+    if in_time:
+        first = np.add.accumulate(parts[0], axis=1, dtype=np.uint16)
+        levels = list(np.add.accumulate([first, *parts[1:]], axis=0, dtype=np.uint16))
+    else:
+        levels = [np.add.accumulate(part, axis=1, dtype=np.uint16) for part in parts]
+    return [_decoded(part.view(np.int16), steps) for part in levels]
 
 
-def _decoded(deltas: np.ndarray, steps: Sequence[float]) -> Gaussians:
-    numbers = np.add.accumulate(deltas, axis=1, dtype=np.uint16).view(np.int16)
-    values = torch.from_numpy(numbers.T.astype(np.float32)) * torch.tensor(steps)
+def _decoded(levels: np.ndarray, steps: Sequence[float]) -> Gaussians:
+    values = torch.from_numpy(levels.T.astype(np.float32)) * torch.tensor(steps)
     means, log_scales, colors, opacity, quats = values.split([3, 3, 3, 1, 4], dim=-1)
     gaussians = Gaussians(means, opacity.squeeze(-1), log_scales.exp(), F.normalize(quats, dim=-1), colors)
     if not gaussians.is_finite():

@@ -36,12 +36,13 @@ class Clip {
     this.groups = [];
     this.places = []; // of each frame: group, place in it
     for (let at = 20 + length; this.places.length < header.num_frames; ) {
-      const frames = view.getUint32(at, true);
+      const head = view.getUint32(at, true);
+      const frames = head & 0x7fffffff;
       const start = at + 12 + 4 * frames;
       const counts = Array.from({ length: frames }, (_, k) => view.getUint32(at + 12 + 4 * k, true));
       counts.forEach((_, k) => this.places.push([this.groups.length, k]));
       at = start + view.getUint32(at + 4, true);
-      this.groups.push({ counts, start, end: at });
+      this.groups.push({ counts, start, end: at, inTime: head >= 2 ** 31 });
     }
     this.largest = Math.max(1, ...this.groups.flatMap((group) => group.counts));
   }
@@ -65,22 +66,23 @@ class Clip {
     return found;
   }
 
-  async unpack({ counts, start, end }) {
+  async unpack({ counts, start, end, inTime }) {
     const planes = await inflate(this.bytes.subarray(start, end));
     const total = counts.reduce((a, b) => a + b, 0);
-    let first = 0;
+    let first = 0, before = null;
     return counts.map((count) => {
-      const columns = this.steps.map((step, column) => {
-        const values = new Float32Array(count);
-        for (let i = 0, sum = 0, low = 2 * column * total + first; i < count; i++, low++) {
+      const levels = this.steps.map((_, column) => {
+        const values = new Int16Array(count); // modulo 2^16, with sign
+        for (let i = 0, low = 2 * column * total + first; i < count; i++, low++) {
           const code = planes[low] | (planes[low + total] << 8);
-          sum = ((sum + ((code >> 1) ^ -(code & 1))) << 16) >> 16; // modulo 2^16, with sign
-          values[i] = sum * step;
+          const from = inTime && before ? before[column][i] : i ? values[i - 1] : 0;
+          values[i] = from + ((code >> 1) ^ -(code & 1));
         }
         return values;
       });
       first += count;
-      return columns;
+      before = levels;
+      return levels.map((values, column) => Float32Array.from(values, (value) => value * this.steps[column]));
     });
   }
 }

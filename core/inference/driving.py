@@ -29,7 +29,7 @@ def generate_videos(options: GenVidOptions) -> Iterator[Path]:
     Raises:
         UserError: of inputs as `open_sources`; packages or weights are missing; a file cannot be written.
     """
-    matte = InputOptions(matte=options.matte)
+    matte = InputOptions(matte=options.matte, matte_model=options.matte_model)
     sources = open_sources(
         options.test_path, options.workspace, matte, lambda name: [_name(name), *input_outputs(name)], recenter=True
     )

@@ -62,6 +62,7 @@ def lift_frame(
     network: Network,
     orbit: OrbitRenderer,
     options: ViewOptions,
+    begin: Callable[[], object] = lambda: None,
 ) -> BestCandidate:
     """Collect or generate raw views of a frame, lift every candidate, keep the best.
 
@@ -73,6 +74,7 @@ def lift_frame(
         network: fuses the views.
         orbit: renders.
         options: candidates, azimuths, alignment.
+        begin: called before the work, once nothing is left that could be refused quickly.
 
     Raises:
         UserError: the frame is blank, an image or a model cannot be used.
@@ -85,6 +87,7 @@ def lift_frame(
     given = dict(zip(files, load_views(list(files.values())), strict=True)) if files else {}
     azimuths = options.view_azimuths if given else INPUT_AZIMUTHS
     origin, candidates = _candidates(frame, given, generator, azimuths, options)
+    begin()
     lifted: list[tuple[Lifted, CandidateViews]] = []
     for views in candidates:
         images = resize_area(views.images, (network.size, network.size))

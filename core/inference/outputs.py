@@ -24,6 +24,7 @@ from core.errors import UserError
 from core.export import splat_transform
 from core.files import atomic_path, read_json, remove_stale_parts
 from core.images import contact_sheet, letterbox, save_image
+from core.inference.inputs import Source
 from core.inference.sequence import GaussianFrame
 from core.inference.turntable import Canvas, Turntable
 from core.media import write_video
@@ -62,18 +63,13 @@ def input_outputs(name: str) -> list[str]:
     return [f"{name}_input.png", f"{name}_input.mov"]
 
 
-def save_input_sheet(workspace: Path, name: str, frames: Callable[[int], Iterator[Tensor]], num_frames: int) -> None:
-    """Write ``NAME_input.png``: up to sixteen evenly spaced frames as the networks see them.
-
-    Args:
-        workspace, name: where.
-        frames: side -> all used frames, ``[3, side, side]``.
-        num_frames: how many these are.
-    """
+def save_input_sheet(workspace: Path, source: Source) -> None:
+    """Write ``NAME_input.png``: up to sixteen evenly spaced frames as the networks see them."""
+    num_frames = len(source.indices)
     chosen = {round(time) for time in torch.linspace(0, num_frames - 1, min(2 * SHEET_COLUMNS, num_frames)).tolist()}
-    cells = [frame for index, frame in enumerate(frames(SHEET_CELL)) if index in chosen]
+    cells = [frame for index, frame in enumerate(source.frames(SHEET_CELL)) if index in chosen]
     rows = [cells[start : start + SHEET_COLUMNS] for start in range(0, len(cells), SHEET_COLUMNS)]
-    save_image(contact_sheet(rows, cell=SHEET_CELL), workspace / f"{name}_input.png")
+    save_image(contact_sheet(rows, cell=SHEET_CELL), workspace / f"{source.name}_input.png")
 
 
 def ply_path(workspace: Path, name: str, index: int) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from fractions import Fraction
+from pathlib import Path
 from time import perf_counter
 
 from torch import Tensor, nn
@@ -69,7 +70,6 @@ def reconstruct_video(session: Session, source: Source) -> None:
             _ = session.network, session.inserting
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
-        save_input_sheet(workspace, name, source.frames, num_frames)
         metadata = _describe_sequence(session, source, count, rate, record)
         write_metadata(metadata_path(workspace, name), {**metadata, "complete": False})
         clear_previous(workspace, name)
@@ -165,21 +165,26 @@ def _aligned_views(session: Session, source: Source) -> tuple[Tensor, dict[str, 
     """Four views ``[4, 3, S, S]`` of frame 0 at the network's size, in the workspace as files; and their record."""
     workspace, name, generator = session.workspace, source.name, session.options.side_views.view_generator
     files = find_aligned_views(source, workspace, generator)
+    if files:
+        views, origin, ranking = load_views(files), IMAGE_FILES, []
+        save_input_sheet(workspace, source)
+    else:
+        best = _lift(session, source, find_raw_views(source, workspace, generator))
+        views, origin, ranking = best.lifted.views, best.origin, best.ranking
     if files and files[0].parent == workspace:
-        views = load_views(files)
         record = read_record(workspace, name, files) or {"origin": IMAGE_FILES}
     else:
-        if files:
-            views, origin, ranking = load_views(files), IMAGE_FILES, []
-        else:
-            best = session.lift(source, find_raw_views(source, workspace, generator))
-            views, origin, ranking = best.lifted.views, best.origin, best.ranking
         encoded = encoded_views(views, workspace, name)
         record = {**side_view_record("infer_4d", origin, source.sha256, encoded), "candidates": ranking}
         write_record(workspace, name, "infer_4d", record)
         write_views(encoded)
     size = (session.network.size, session.network.size)
     return resize_area(views, size), dict(record)
+
+
+def _lift(session: Session, source: Source, files: Mapping[int, Path]) -> BestCandidate:
+    """Frame 0 in 3D; before the work begins, which may take minutes, the input is shown."""
+    return session.lift(source, files, lambda: save_input_sheet(session.workspace, source))
 
 
 def describe_source(source: Source) -> dict[str, object]:
@@ -232,8 +237,7 @@ def lift_video(session: Session, source: Source) -> None:
             f"--prompt says to ImageDream what {source.path} shows, and its views are read from files: "
             f"--view_generator imagedream makes them anew"
         )
-    best = session.lift(source, files)
-    save_input_sheet(workspace, name, source.frames, len(source.indices))
+    best = _lift(session, source, files)
     keep_raw = len(files) == NUM_VIEWS and files[0].parent == workspace  # they are the user's own
     record = _save_lift(session, name, best, source.sha256, _canvas(session, source), keep_raw=keep_raw)
     save_image(source.first_frame(session.network.size), workspace / f"{name}_orig.png")

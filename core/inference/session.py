@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -165,7 +165,9 @@ class Session:
         avoided = flaws if views.negative_prompt is None else views.negative_prompt
         return Sampling(views.diffusion_steps, guidance, avoided, views.elevation)
 
-    def lift(self, source: Frames, files: Mapping[int, Path] | None = None) -> BestCandidate:
+    def lift(
+        self, source: Frames, files: Mapping[int, Path] | None = None, begin: Callable[[], object] = lambda: None
+    ) -> BestCandidate:
         """Frame 0 in 3D, from given raw views or generated ones; see `core.inference.first_frame.lift_frame`."""
         return lift_frame(
             source.name,
@@ -175,6 +177,7 @@ class Session:
             self.network,
             self.orbit,
             self.options.views,
+            begin,
         )
 
     def describe(self) -> dict[str, object]:

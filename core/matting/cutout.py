@@ -20,7 +20,7 @@ from core.matting.track import Tracker
 
 Item = TypeVar("Item")
 
-GRID = 320  # longer side of the maps in which the object is sought, U2-Net's own resolution
+GRID = 320  # longer side of the maps in which the object is sought
 _SURE = 0.5  # from here on a place belongs to the object
 _FAINT = 0.1  # from here on places are connected
 _CLEAN = 0.04  # what is less sure is background altogether, what is surer than 1 less this the object altogether
@@ -102,8 +102,8 @@ def _found_in_crop(
     """The crop's picture, floats ``[S, S, 3]``, and how surely its places are the object, ``[S, S]``."""
     planes = torch.from_numpy(frame[..., :3]).permute(2, 0, 1).float() / 255
     top, left, close = near.tolist()
-    seen = cut(planes, top, left, close, GRID).permute(1, 2, 0)
-    fine = max(GRID, round(size * close / side))
+    seen = cut(planes, top, left, close, find.side).permute(1, 2, 0)
+    fine = max(find.side, round(size * close / side))
     sure = torch.from_numpy(_resized(find((seen * 255).round().byte().numpy()), (fine, fine)))
     unit = fine / close
     sure = cut(sure[None], (corner[0] - top) * unit, (corner[1] - left) * unit, side * unit, size)[0].numpy()

@@ -21,7 +21,7 @@ from core.images import on_white
 from core.matting.crop import CropPath, box_of, crop_path, cut, is_framed, touches
 from core.matting.cutout import GRID, cutouts, locate
 from core.matting.pictures import Clip
-from core.matting.saliency import Finder, load_u2net
+from core.matting.saliency import Finder, load_finder
 from core.matting.track import Tracker
 from core.media import Video, read_video, select_frames, write_video
 from core.multiview.background import foreground, is_white
@@ -80,7 +80,7 @@ def prepare(
         target: the file to write: .mov keeps the alpha channel, .mp4 is on white.
         every: keep all frames in the used part of the clip, also those that a lower rate passes over.
         always: write a file in any case.
-        find: finds the object in a picture; None: U2-Net through rembg.
+        find: finds the object in a picture; None: ``options.matte_model``.
         progress: takes a stream, its length and what it is for, and gives its items; None: a bar on a terminal.
 
     Raises:
@@ -90,7 +90,7 @@ def prepare(
     shown = progress or _bar
     used, step, rate = chosen_frames(clip, options)
     kind = choose_matte(clip, options)
-    find = find or (_finder(clip) if kind == "rembg" else None)
+    find = find or (_finder(clip, options.matte_model) if kind == "rembg" else None)
     all_used = used if step == 1 or not every else range(used[0], used[-1] + 1)
     stride = step if all_used is not used else 1
     boxes, tracker = _boxes(clip, all_used, kind, find, shown)
@@ -208,7 +208,7 @@ def _planes(frame: np.ndarray, kind: Kind, path: Path) -> Tensor:
     """uint8 RGBA ``[H, W, 4]`` -> ``[4, H, W]``, premultiplied; of a picture on white the object's alpha is one."""
     if kind == "white":
         picture = on_white(frame)
-        mask = foreground(picture, f"a frame of {path}")[None].float()
+        mask = foreground(picture, f"a frame of {path}", may_be_empty=True)[None].float()
         return torch.cat([picture * mask, mask])
     planes = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
     return torch.cat([planes[:3] * planes[3:], planes[3:]])
@@ -248,8 +248,8 @@ def _bar(items: Iterable[Item], count: int, what: str) -> Iterable[Item]:
     return tqdm(items, desc=what, total=count, disable=None, leave=False)
 
 
-def _finder(clip: Clip) -> Finder:
+def _finder(clip: Clip, name: str) -> Finder:
     try:
-        return load_u2net()
+        return load_finder(name)
     except UserError as error:
         raise UserError(f"{clip.path} has a background, and {error}") from error

@@ -42,7 +42,7 @@ class ViewGenerator(Protocol):
     origin: str
 
     def generate(self, frame: Frame, count: int, azimuths: Sequence[float]) -> Iterator[CandidateViews]:
-        """Up to ``count`` different candidates.
+        """Up to ``count`` different candidates, made one by one; what cannot be made is refused at once.
 
         Args:
             frame: the first frame at any size.
@@ -104,6 +104,9 @@ class ImageDreamGenerator:
             )
         seeds = range(self.seed, self.seed + count)
         order = [INPUT_AZIMUTHS.index(turn) for turn in turns]
+        return self._drawn(frame, seeds, order)
+
+    def _drawn(self, frame: Frame, seeds: Sequence[int], order: Sequence[int]) -> Iterator[CandidateViews]:
         generated = self.diffusion.views(frame(PICTURE_SIZE), self.prompt, seeds, self.sampling)
         for seed, images in zip(seeds, generated, strict=True):
             yield CandidateViews(f"seed {seed}", images[order])

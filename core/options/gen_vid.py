@@ -24,6 +24,8 @@ class GenVidOptions:
     """Fetch SVD where it is missing."""
     matte: Matte = "auto"
     """What cuts the object out."""
+    matte_model: str = "u2net"
+    """As of infer_4d."""
     num_frames: int = 14
     """Frames; the published network is trained for 14."""
     size: int = 512

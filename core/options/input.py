@@ -16,6 +16,8 @@ class InputOptions:
 
     matte: Matte = "auto"
     """What cuts the object out."""
+    matte_model: str = "u2net"
+    """Network of rembg: u2net, isnet-general-use, birefnet-general, ..."""
     start: float = 0.0
     """Seconds to pass over."""
     duration: float | None = None
