@@ -20,7 +20,7 @@ from core.options.refine import RefineOptions
 from core.tracking.fit import Fit
 from core.tracking.tracks import load_tracks
 from tests.test_tracking import SMALL, make_fit
-from tests.tiny import SHORT, Call, files, metadata, square_frame
+from tests.tiny import SHORT, Call, files, interrupted_joint_stage, metadata, square_frame
 from tests.tiny_guidance import SIZE, SVD, ZERO123, write_svd, write_zero123
 
 pytest_plugins = ["tests.infer_place"]
@@ -67,23 +67,14 @@ def test_a_picture_alone_is_stage_one(call: Call) -> None:
 
 
 @pytest.mark.usefixtures("pretrained")
-def test_ctrl_c_keeps_what_a_guided_fit_has_and_it_goes_on(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_what_a_guided_fit_has_and_it_goes_on(call: Call) -> None:
     line = f"{SHORT} --export packed --guidance zero123"
     assert call("refine_4d", line)[0] == 0
     whole = load_tracks("results/x_tracks.npz").gaussians.means
-    monkeypatch.setattr("core.tracking.fit.SAVE_EVERY", 1)
-    step = Fit._joint_step
-
-    def interrupted(fit: Fit, number: int) -> None:
-        if number == 2:
-            raise KeyboardInterrupt
-        step(fit, number)
-
-    monkeypatch.setattr(Fit, "_joint_step", interrupted)
-    assert call("refine_4d", line)[0] == 130
+    with interrupted_joint_stage(2):
+        assert call("refine_4d", line)[0] == 130
     assert {"x_tracks.npz", "x_refine.safetensors"} <= files()
     assert metadata("results/x_metadata.json")["complete"]
-    monkeypatch.setattr(Fit, "_joint_step", step)
     assert call("refine_4d", line)[0] == 0
     assert torch.equal(load_tracks("results/x_tracks.npz").gaussians.means, whole)
 

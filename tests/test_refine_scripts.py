@@ -14,7 +14,7 @@ from core.options.refine import RefineOptions
 from core.ply import load_ply
 from core.tracking.fit import Fit
 from core.tracking.tracks import load_tracks
-from tests.tiny import SHORT, Call, files, metadata
+from tests.tiny import SHORT, Call, files, interrupted_joint_stage, metadata
 
 pytest_plugins = ["tests.infer_place"]
 pytestmark = pytest.mark.usefixtures("place", "one_thread")
@@ -64,20 +64,11 @@ def test_infer_4d_refines_on_request_alone(call: Call, monkeypatch: pytest.Monke
 
 
 def test_ctrl_c_writes_the_best_so_far(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.tracking.fit.SAVE_EVERY", 1)
-    step = Fit._joint_step
-
-    def interrupted(fit: Fit, number: int) -> None:
-        if number == 1:
-            raise KeyboardInterrupt
-        step(fit, number)
-
-    monkeypatch.setattr(Fit, "_joint_step", interrupted)
-    status = call("refine_4d", SHORT)[0]
-    assert status == 130
+    with interrupted_joint_stage(1):
+        assert call("refine_4d", SHORT)[0] == 130
     assert files() == RESULTS | {"x_refine.safetensors"}
     assert metadata()["complete"] and not metadata()["refinement_finished"]
-    steps = []
+    step, steps = Fit._joint_step, []
     monkeypatch.setattr(Fit, "_joint_step", lambda fit, number: (steps.append(number), step(fit, number)))
     assert call("refine_4d", SHORT)[0] == 0
     assert steps == [1], "the fit goes on where it was"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from core.options import (
     RunOptions,
     SideViewOptions,
 )
+from core.tracking.fit import Fit
 
 SIZE = 32
 SHOWN = 40  # side of the pictures that are written for people
@@ -126,6 +129,22 @@ def metadata(path: str = "") -> dict:
 
 def files(folder: str = "results") -> set[str]:
     return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@contextmanager
+def interrupted_joint_stage(at: int) -> Iterator[None]:
+    """Ctrl-C before this step of a fit's joint stage; the fit saves after every step."""
+    step = Fit._joint_step
+
+    def interrupted(fit: Fit, number: int) -> None:
+        if number == at:
+            raise KeyboardInterrupt
+        step(fit, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.tracking.fit.SAVE_EVERY", 1)
+        patch.setattr(Fit, "_joint_step", interrupted)
+        yield
 
 
 def refused(result: tuple[int, str], *words: str) -> None:

@@ -21,7 +21,6 @@ from core.errors import UserError
 from core.guidance.base import VIDEO_WEIGHT, Shot, distil, noise_like, timestep
 from core.images import resize_area, to_uint8
 from core.multiview.folder import PipelineFolder, quiet_libraries
-from core.multiview.hub import find_or_fetch
 
 RATE = 7  # frames a second, of the published network
 SIZE = 512  # pixels
@@ -29,11 +28,6 @@ WINDOW = 8  # consecutive frames of one step
 TURN = 10.0  # degrees of azimuth from one frame to the next
 DENOISING, FROM = 25, 17  # steps of denoising; the one that refinement begins with
 _PARTS = ("unet", "vae", "image_encoder")
-_FILES = (
-    *(f"{part}/config.json" for part in _PARTS),
-    "scheduler/scheduler_config.json",
-    "feature_extractor/preprocessor_config.json",
-)
 
 
 @dataclass(frozen=True)
@@ -62,9 +56,7 @@ class SvdFolder(PipelineFolder):
     @classmethod
     def open(cls, name: str, download: bool = True) -> SvdFolder:
         """Find it or download it, and check its files. Raises `UserError`."""
-        folder = cls(find_or_fetch(name, "svd", download), "svd")
-        folder._check_files(_FILES, _PARTS)
-        return folder
+        return cls._open(name, "svd", _PARTS, download)
 
     def pipeline(self, device: torch.device, dtype: torch.dtype) -> Any:
         """Diffusers' StableVideoDiffusionPipeline, frozen, without a progress bar. Raises `UserError`."""

@@ -20,16 +20,10 @@ from torch import Tensor, nn
 from core.guidance.base import VIDEO_WEIGHT, Shot, blend, distil, encode, noise_like, random_shot, timestep
 from core.images import resize_area, to_uint8
 from core.multiview.folder import PipelineFolder
-from core.multiview.hub import find_or_fetch
 from core.tensor_files import read_tensors
 
 SCALE = 5.0  # weight of the condition, published
 _PARTS = ("unet", "vae", "image_encoder", "clip_camera_projection")
-_FILES = (
-    *(f"{part}/config.json" for part in _PARTS),
-    "scheduler/scheduler_config.json",
-    "feature_extractor/preprocessor_config.json",
-)
 CAMERA_NUMBERS = 4
 
 
@@ -40,9 +34,7 @@ class Zero123Folder(PipelineFolder):
     @classmethod
     def open(cls, name: str, download: bool = True) -> Zero123Folder:
         """Find it or download it, and check its files. Raises `UserError`."""
-        folder = cls(find_or_fetch(name, "zero123", download), "zero123")
-        folder._check_files(_FILES, _PARTS)
-        return folder
+        return cls._open(name, "zero123", _PARTS, download)
 
     def load(self, part: str, device: torch.device, dtype: torch.dtype) -> Any:
         """``unet``, ``vae`` or ``image_encoder``, frozen. Raises `UserError`."""

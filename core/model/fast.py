@@ -129,8 +129,8 @@ class FastUNet(UNet):
         nothing. Arguments as those of `forward`."""
 
     def signalled(self, i: int, x: Tensor, signal: Tensor) -> Tensor:
-        """Features of decoder level ``i`` after it is told ``signal``; only where there is one."""
-        raise NotImplementedError
+        """Features of decoder level ``i`` after it is told ``signal``, for subclasses: here the same."""
+        return x
 
     def coarse_output(self, i: int, x: Tensor, coarse: Tensor | None) -> Tensor | None:
         """Contribution of decoder level ``i`` to the output, for subclasses: here none.

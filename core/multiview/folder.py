@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +15,7 @@ from torch import nn
 
 from core.errors import UserError
 from core.files import parse_table, read_text
-from core.multiview.hub import PUBLISHED, Published, fetch_command
+from core.multiview.hub import PUBLISHED, Published, fetch_command, find_or_fetch
 
 # Names without and with a suffix of the two libraries that wrote them; those of half the size after the others.
 _DIFFUSERS = tuple(f"diffusion_pytorch_model{end}" for end in (".safetensors", ".fp16.safetensors", ".bin"))
@@ -33,6 +33,15 @@ class PipelineFolder:
 
     folder: Path
     kind: Published
+
+    @classmethod
+    def _open(cls, name: str, kind: Published, parts: Sequence[str], download: bool) -> Self:
+        """Find a pipeline that sees pictures, or download it, and check the files of its parts. Raises `UserError`."""
+        folder = cls(find_or_fetch(name, kind, download), kind)
+        texts = [f"{part}/config.json" for part in parts]
+        others = ["scheduler/scheduler_config.json", "feature_extractor/preprocessor_config.json"]
+        folder._check_files([*texts, *others], parts)
+        return folder
 
     def feature_extractor(self) -> Any:
         """Transformers' CLIPImageProcessor in its form that needs no torchvision."""

@@ -32,8 +32,7 @@ class NanoUNet(FastUNet):
     def __init__(self, in_channels: int, out_channels: int, options: ModelOptions) -> None:
         super().__init__(in_channels + SCENE_CHANNELS, out_channels, options)
         self.coarse_outs = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in options.up_channels[:-1])
-        if options.motion_code:
-            self.motion = MotionCode(options.motion_code, options.up_channels)
+        self.motion = MotionCode(options.motion_code, options.up_channels) if options.motion_code else None
         for module in self.modules():
             if isinstance(module, TemporalAttention):
                 module.scale = 1.0
@@ -44,7 +43,7 @@ class NanoUNet(FastUNet):
 
     def signal(self, images: Tensor, index: Tensor) -> Tensor | None:
         """The motion code, where the options ask for one."""
-        return self.motion(images[:, :3], index) if hasattr(self, "motion") else None
+        return None if self.motion is None else self.motion(images[:, :3], index)
 
     def signalled(self, i: int, x: Tensor, signal: Tensor) -> Tensor:
         """Told the motion code."""
