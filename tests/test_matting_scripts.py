@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,13 +148,18 @@ def test_clips_of_several_folders_are_not_mixed() -> None:
     assert names_and_lengths(str(folder)) == [("walk", 6), ("frame", 6)], "bare numbers have the folder's name"
 
 
-def test_a_video_with_a_background_without_the_model(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("U2NET_HOME", "none")
+@pytest.mark.parametrize("missing", ["rembg", "u2net.onnx"])
+def test_a_video_with_a_background_without_the_model(call: Call, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    if missing == "rembg":
+        monkeypatch.setitem(sys.modules, "rembg", None)
+    else:
+        pytest.importorskip("rembg")
+        monkeypatch.setenv("U2NET_HOME", "none")
     phone_video(Path("data_test/y.mp4"), walk())
     line = f"nano --test_path data_test/y.mp4 {QUICK}"
     load_finder.cache_clear()
     for script in ("infer_3d", "infer_4d"):
-        refused(call(script, line), "y.mp4 has a background, and ", "u2net.onnx", "--matte none keeps the background")
+        refused(call(script, line), "y.mp4 has a background, and ", missing, "--matte none keeps the background")
     assert not files()
     for way in ("--allow_background", "--matte none"):
         assert call("infer_4d", f"{line} {way}")[0] == 0
