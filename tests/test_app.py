@@ -23,13 +23,20 @@ from core.app.runs import Limits, Runs
 from core.app.server import Settings, make_app
 from core.errors import UserError
 from core.inference.progress import LINES, Progress
+from tests.moving_splats import browser, find_chromium
 from tests.test_architecture import ROOT
 from tests.tiny import square_video
 
-CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
-SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 HAS_GRADIO = importlib.util.find_spec("gradio") is not None
-needs_gradio = pytest.mark.skipif(not HAS_GRADIO, reason="needs gradio: pip install -e '.[app]'")
+needs_gradio = pytest.mark.skipif(not HAS_GRADIO, reason="needs gradio: make setup, or pip install -e '.[app]'")
+QUICK_SERVER = """
+from app import main
+from core.app.results import CHECKPOINTS
+from core.cli import run
+small = ("--output_size=32", "--interpolate_rate=1")
+CHECKPOINTS["nano (shipped)"] = ("nano", *small, "--resume", "pretrained/nano_recon.safetensors")
+run(main)
+"""
 
 
 @pytest.fixture
@@ -174,12 +181,12 @@ def test_players_come_from_runs_only(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Address and workspace of a running server."""
+    """Address and workspace of a running server, whose turntables are small."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("app")
-    line = [sys.executable, "app.py", "--port", str(port), "--workspace", str(folder), "--at_once", "2"]
+    line = [sys.executable, "-c", QUICK_SERVER, "--port", str(port), "--workspace", str(folder), "--at_once", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(line, cwd=ROOT, env=environment)
     for _ in range(600):
@@ -192,20 +199,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     assert server.wait(30) is not None
 
 
-@pytest.mark.slow
 @needs_gradio
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium: apt-get install chromium")
 def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path) -> None:
     """One sees the result of the own video and downloads it; the other stops; nothing leaves the machine."""
-    from playwright.sync_api import sync_playwright
-
     address, folder = served
     video, long = square_video(tmp_path / "a <b> 'c'.mp4", 2), square_video(tmp_path / "long.mp4", 60)
     outside: list[str] = []
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_WEBGL])
-        first, second = (browser.new_context(accept_downloads=True).new_page() for _ in range(2))
+    with browser() as running:
+        first, second = (running.new_context(accept_downloads=True).new_page() for _ in range(2))
         first.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         for page, upload in ((first, video), (second, long)):
             page.on("request", lambda request: outside.append(request.url))
@@ -217,7 +220,7 @@ def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path
         second.click("button:has-text('Stop')")
         first.wait_for_function("document.querySelector('#status').innerText.includes('done')", timeout=300_000)
         first.wait_for_selector("#archive a", timeout=30_000)
-        with first.expect_download() as download:
+        with first.expect_download(timeout=120_000) as download:
             first.click("#archive a")
         names = zipfile.ZipFile(download.value.path()).namelist()
         first.locator("#player iframe").scroll_into_view_if_needed()  # browsers do not draw hidden frames
@@ -226,7 +229,6 @@ def test_two_users_at_once_in_a_browser(served: tuple[str, Path], tmp_path: Path
             first.wait_for_timeout(15_000)  # the player draws in software
             first.screenshot(path=f"{shots}/first.png")
             second.screenshot(path=f"{shots}/second.png", full_page=True)
-        browser.close()
     assert not [text for text in errors if "player" in text or "Content Security" in text]
     assert "input/frame0002.ply" in names and not [name for name in names if ".." in name or "<" in name]
     assert len(list((folder / "runs").iterdir())) == 2
