@@ -122,6 +122,13 @@ def test_tables_leave_blank_what_a_system_lacks_and_show_chunks() -> None:
     assert chunk_table({"all": {"objects": 1, "systems": {"net": {"psnr": 1.0}}}}) == ""
 
 
+def test_a_long_video_shows_some_chunks_in_order() -> None:
+    means = {f"psnr_{k:02d}": float(k) for k in range(1, 121)}
+    header, _, row = cells(chunk_table({"all": {"objects": 1, "systems": {"net": means}}}))
+    assert (header[1], header[-1], len(header)) == ("1", "120", 13)
+    assert [float(cell) for cell in row[1:]] == [float(name) for name in header[1:]] == sorted(map(float, header[1:]))
+
+
 def test_frechet_distance_has_its_closed_form() -> None:
     """Equal means apart; covariances that commute: the sum of (sigma1 - sigma2)^2 over the common axes."""
     generator = np.random.default_rng(0)

@@ -37,6 +37,7 @@ GROUND_TRUTH = "ground truth"  # the row of the true images' own warped error
 _DIGITS = 5  # in JSON
 _SHEET_VIEWS, _SHEET_FRAMES = 2, 4  # of an object, evenly spread: the columns of its sheet
 MAX_SYSTEMS = 8  # on a sheet
+_CHUNKS = 12  # columns of the table of chunks
 _FULL_ERROR = 0.5  # mean over channels that is drawn in full red
 
 
@@ -154,14 +155,16 @@ def summary_table(summary: Mapping[str, Mapping[str, object]], key: str) -> str:
 
 
 def chunk_table(summary: Mapping[str, Mapping[str, object]]) -> str:
-    """Systems down, PSNR of each chunk across; empty where nothing was measured by chunk."""
+    """Systems down, PSNR of at most `_CHUNKS` chunks across; empty where nothing was measured by chunk."""
     systems = summary["all"]["systems"]
     chunks = sorted(
-        {metric for means in systems.values() for metric in means if metric.removeprefix("psnr_").isdigit()}
+        {metric for means in systems.values() for metric in means if metric.removeprefix("psnr_").isdigit()},
+        key=lambda metric: int(metric.removeprefix("psnr_")),
     )
     measured = {name: means for name, means in systems.items() if chunks and chunks[0] in means}
-    rows = [[name, *(number(means[chunk], 2) for chunk in chunks)] for name, means in measured.items()]
-    return markdown(["PSNR of chunk, dB", *(str(i + 1) for i in range(len(chunks)))], rows) if rows else ""
+    shown = spread(_CHUNKS, len(chunks)).tolist()
+    rows = [[name, *(number(means[chunks[i]], 2) for i in shown)] for name, means in measured.items()]
+    return markdown(["PSNR of chunk, dB", *(str(i + 1) for i in shown)], rows) if rows else ""
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
