@@ -6,6 +6,7 @@ The warped error needs OpenCV, for its optical flow (DIS).
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from core.losses import psnr, ssim
 from core.lpips import load_lpips
 
 LEVELS = 255
+_AT_ONCE = 16  # frames
 MAX_CACHED = 64  # images whose LPIPS features are cached: 30 MB each at 256 pixels
 
 
@@ -61,7 +63,9 @@ class Metrics:
         """
         every = prediction.images.to(self.images.device)
         images, targets = every[self.at], self.images[self.at]
-        found = {"psnr": psnr(images, targets), "ssim": ssim(images, targets), "lpips": self._lpips(every)}
+        parts = zip(images.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True)  # SSIM takes ten times their memory
+        found = {"psnr": psnr(images, targets), "ssim": torch.cat([ssim(*part) for part in parts])}
+        found["lpips"] = self._lpips(every)
         if prediction.alpha is not None and self.alpha is not None:
             found["iou"] = iou(prediction.alpha.to(self.alpha.device)[self.at], self.alpha[self.at])
         if self.clip:
@@ -144,26 +148,29 @@ class WarpedError:
     """
 
     def __init__(self, ground_truth: GroundTruth) -> None:
-        frames, views = ground_truth.images.shape[:2]
-        self.shape = (frames - 1, views)
         grey = (ground_truth.images.mean(dim=2).cpu() * LEVELS).round().byte().numpy()
-        pairs = [(grey[t, v], grey[t + 1, v]) for t in range(frames - 1) for v in range(views)]
-        forward = torch.from_numpy(np.stack([_flow(first, second) for first, second in pairs]))
-        backward = torch.from_numpy(np.stack([_flow(second, first) for first, second in pairs]))
-        self.grid = _grid(forward)
-        backward = rearrange(_sample(rearrange(backward, "n h w c -> n c h w"), self.grid), "n c h w -> n h w c")
-        difference = (forward + backward).square().sum(-1)
-        consistent = difference < 0.01 * (forward.square().sum(-1) + backward.square().sum(-1)) + 0.5
-        inside = (self.grid.abs() <= 1).all(dim=-1)
-        self.mask = consistent & inside
-        if ground_truth.alpha is not None:
-            self.mask &= rearrange(ground_truth.alpha[:-1] > 0.5, "t v 1 h w -> (t v) h w").cpu()
+        alpha = None if ground_truth.alpha is None else ground_truth.alpha[:, :, 0].cpu() > 0.5
+        self.grids, self.masks = [], []
+        for t, (first, second) in enumerate(pairwise(grey)):
+            forward, backward = (
+                torch.from_numpy(np.stack([_flow(*pair) for pair in zip(*both, strict=True)]))
+                for both in ((first, second), (second, first))
+            )
+            grid = _grid(forward)
+            backward = rearrange(_sample(rearrange(backward, "v h w c -> v c h w"), grid), "v c h w -> v h w c")
+            difference = (forward + backward).square().sum(-1)
+            consistent = difference < 0.01 * (forward.square().sum(-1) + backward.square().sum(-1)) + 0.5
+            mask = consistent & (grid.abs() <= 1).all(dim=-1)
+            self.grids.append(grid)
+            self.masks.append(mask if alpha is None else mask & alpha[t])
 
     def __call__(self, images: Tensor) -> Tensor:
         """Errors ``[T - 1, V]`` of images ``[T, V, 3, S, S]``; NaN where no pixel is compared."""
-        now, after = (rearrange(part, "t v c h w -> (t v) c h w").cpu() for part in (images[:-1], images[1:]))
-        error = (now - _sample(after, self.grid)).abs().mean(dim=1)
-        return (LEVELS * (error * self.mask).sum((1, 2)) / self.mask.sum((1, 2))).reshape(self.shape)
+        found = []
+        for (now, after), grid, mask in zip(pairwise(images.cpu()), self.grids, self.masks, strict=True):
+            error = (now - _sample(after, grid)).abs().mean(dim=1)
+            found.append(LEVELS * (error * mask).sum((1, 2)) / mask.sum((1, 2)))
+        return torch.stack(found)
 
 
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
