@@ -1,4 +1,4 @@
-"""What a fit starts from: frame 0 reconstructed from turned and mirrored views, the best of them, shaken centres."""
+"""What a fit starts from: frame 0 reconstructed from turned and mirrored views, the best of them, jittered centres."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.options import CameraOptions
 from core.rendering import make_renderer
 from core.rendering.orbit import render_in_parts
 from core.rotations import covariances, turn
-from core.tracking.canonical import shaken
+from core.tracking.canonical import jittered
 from core.tracking.observations import Observations, best_start, observe
 from tests.tiny import lopsided_gaussians
 
@@ -86,10 +86,10 @@ def test_a_fit_starts_from_the_reconstruction_that_repeats_the_true_views() -> N
         assert best_start([flat, near], seen, make_renderer("numba")) is best
 
 
-def test_shaken_centres_are_off_by_the_noise_and_nothing_else_changes() -> None:
+def test_jittered_centres_are_off_by_the_noise_and_nothing_else_changes() -> None:
     gaussians = lopsided_gaussians()[0].map(lambda field: field.repeat(100, *[1] * (field.ndim - 1)))
-    off = shaken(gaussians, 0.02, torch.Generator().manual_seed(0))
+    off = jittered(gaussians, 0.02, torch.Generator().manual_seed(0))
     offsets = off.means - gaussians.means
     assert float(offsets.std()) == pytest.approx(0.02, rel=0.05) and float(offsets.mean().abs()) < 1e-3
     assert all(getattr(off, f.name) is getattr(gaussians, f.name) for f in fields(Gaussians) if f.name != "means")
-    assert torch.equal(shaken(gaussians, 0.0, torch.Generator()).means, gaussians.means)
+    assert torch.equal(jittered(gaussians, 0.0, torch.Generator()).means, gaussians.means)

@@ -50,7 +50,7 @@ class Canonical(nn.Module):
         return (self.scales - self.start_scales).square().mean()
 
 
-def shaken(gaussians: Gaussians, noise: float, generator: torch.Generator) -> Gaussians:
+def jittered(gaussians: Gaussians, noise: float, generator: torch.Generator) -> Gaussians:
     """A set whose centres are off by normal noise: fitted to few views, it closes its gaps and overfits less.
 
     Args:

@@ -111,9 +111,8 @@ def observe(
 
     video = seen(front[:, None], INPUT_AZIMUTHS[:1])
     first = video[:1] if sides is None else seen(sides[None], INPUT_AZIMUTHS[1:])
-    bank = _bank(
-        [others or frames[:1], *([one] for one in frames[1:])], renderer, camera, generator, bank_views, bank_size
-    )
+    versions = [others or frames[:1], *([one] for one in frames[1:])]
+    bank = _bank(versions, renderer, camera, generator, bank_views, bank_size)
     errors = _front_errors(frames, video, renderer)
     return Observations(video, first, bank, (errors.min().clamp_min(_FLOOR) / errors.clamp_min(_FLOOR)).to(device))
 
