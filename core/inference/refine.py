@@ -10,15 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.gaussians import Gaussians
 from core.guidance.guide import Guide, make_guidance
+from core.images import resize_area
 from core.inference.inputs import Source
+from core.inference.network import Network
 from core.inference.outputs import preview_path, refinement_path, tracks_path
 from core.inference.preview import Preview
 from core.inference.progress import Progress
 from core.inference.sequence import GaussianFrame
 from core.inference.session import Session
+from core.rotations import mirrored, turn
 from core.tracking.fit import Fit
-from core.tracking.observations import observe
+from core.tracking.observations import best_start, observe
 from core.tracking.state import load_state, save_state
 from core.tracking.tracks import Tracks, save_tracks
 
@@ -100,12 +104,14 @@ def refine(
     generator = torch.Generator().manual_seed(options.run.seed)
     renderer = session.orbit.renderer
     sets = [frame.gaussians if renderer.on_gpu else frame.gaussians.to("cpu") for frame in frames]
-    seen = observe(front, sides, sets, renderer, options.camera, generator)
+    others = [] if sides is None else turned_reconstructions(session.network, front[0], sides)
+    others = [one if renderer.on_gpu else one.to("cpu") for one in others]
+    seen = observe(front, sides, sets, renderer, options.camera, generator, others)
     pictures = front if pictures is None else pictures
     where = (session.device, session.diffusion_dtype)
     guidance = make_guidance(options.refine, options.views, pictures, *where)
     guide = guidance and Guide(guidance, renderer, options.camera)
-    fit = Fit(sets[0], seen, options.refine, renderer, generator, guide)
+    fit = Fit(best_start([sets[0], *others], seen, renderer), seen, options.refine, renderer, generator, guide)
     if checkpoint is not None and checkpoint.exists():
         load_state(fit, checkpoint)
 
@@ -119,6 +125,29 @@ def refine(
     if checkpoint is not None and finished:
         checkpoint.unlink(missing_ok=True)
     return Refined(Tracks(fit.frames(), float(rate)), finished)
+
+
+@torch.no_grad()
+def turned_reconstructions(network: Network, front: Tensor, sides: Tensor) -> list[Gaussians]:
+    """A frame from its four views turned by a quarter either way, and from their mirror images.
+
+    The network errs differently in each: their mean image is nearer to the truth than what the plain views give.
+
+    Args:
+        network: of reconstruction.
+        front: ``[3, S, S]``.
+        sides: views 1..3 ``[3, 3, R, R]``.
+    """
+    size = (network.size, network.size)
+    views = torch.cat([resize_area(part, size) for part in (front[None], sides)])
+    found = []
+    for quarters in (1, 3):
+        for mirror in (False, True):
+            seen = views.flip(-1)[[0, 3, 2, 1]] if mirror else views
+            seen = seen.roll(-quarters, dims=0)
+            gaussians = turn(network.reconstruct(seen[:1], seen[1:])[0].visible(), 90.0 * quarters)
+            found.append(mirrored(gaussians) if mirror else gaussians)
+    return found
 
 
 def frames_of(tracks: Tracks, frames: Sequence[GaussianFrame], factor: int) -> Iterator[GaussianFrame]:

@@ -100,7 +100,7 @@ _DIFFUSION = (
 )
 _FIT = (
     "refine.deformation refine.nodes refine.canonical_steps refine.pose_steps refine.track_steps refine.joint_steps "
-    "refine.refine_size refine.trust refine.lambda_arap refine.lambda_pose refine.lambda_velocity "
+    "refine.refine_size refine.noise refine.trust refine.lambda_arap refine.lambda_pose refine.lambda_velocity "
     "refine.lambda_opacity refine.lambda_scale refine.lambda_planes refine.guidance refine.lambda_guidance "
     "refine.guidance_every refine.guidance_views refine.zero123 refine.svd refine.preview"
 )

@@ -21,7 +21,7 @@ class RefineOptions:
     """nodes: sparse control points that turn and shift. hexplane: the field of DreamGaussian4D."""
     nodes: int = 200
     """Control points."""
-    canonical_steps: int = 40
+    canonical_steps: int = 80
     """Steps on the first frame alone."""
     pose_steps: int = 30
     """Steps for the pose of the whole object in each frame, of nodes; 0: none is sought."""
@@ -31,6 +31,8 @@ class RefineOptions:
     """Steps on all frames and the canonical set together."""
     refine_size: int = 0
     """Side in pixels at which the video is compared; 0: that of the network's input."""
+    noise: float = 0.005
+    """Noise on the centres while the canonical set is fitted, world units: it closes gaps and prevents overfitting."""
     trust: float = 0.3
     """Weight of the feed-forward sequence after frame 0, seen from random cameras, beside the video."""
     lambda_arap: float = 40.0
@@ -65,6 +67,7 @@ class RefineOptions:
         within(self, 8, 4096, "nodes")
         within(self, 0, 10**6, "canonical_steps", "pose_steps", "track_steps", "joint_steps")
         within(self, 0, 2048, "refine_size")
+        within(self, 0, 1, "noise")
         within(
             self, 0, 10**6, "trust", "lambda_arap", "lambda_pose", "lambda_velocity", "lambda_opacity", "lambda_scale"
         )

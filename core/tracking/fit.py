@@ -22,7 +22,7 @@ from torch import Tensor
 from core.gaussians import Gaussians
 from core.options.refine import RefineOptions
 from core.rendering import Renderer
-from core.tracking.canonical import Canonical
+from core.tracking.canonical import Canonical, jittered
 from core.tracking.deformation import DeformationField, arap_term, make_field, velocity_term
 from core.tracking.nodes import SHIFT_RATE, TURN_RATE, NodeField
 from core.tracking.observations import Observations, Views
@@ -156,18 +156,21 @@ class Fit:
 
     def _first_frame_step(self, step: int) -> None:
         optimizer = self.adam()
-        loss = self._first_frame_loss(self.canonical()[None]) + self._canonical_terms()
+        loss = self._first_frame_loss(self._jittered()[None]) + self._canonical_terms()
         self._descend(loss, optimizer, step / self.options.canonical_steps)
+
+    def _jittered(self) -> Gaussians:
+        return jittered(self.canonical(), self.options.noise, self.generator)
 
     def _first_frame_loss(self, first: Gaussians) -> Tensor:
         seen, bank = self.observations, self._drawn_views(torch.tensor([0]), 2)
         loss = self._image_loss(first, seen.front[:1]) + 3 * self._image_loss(first, seen.first)
-        return loss + 2 * self._image_loss(first, bank)
+        return loss + self._image_loss(first, bank)
 
     def _joint_step(self, step: int) -> None:
         options, count = self.options, self.observations.num_frames
         optimizer = self.adam()
-        gaussians = self.canonical()
+        gaussians = self._jittered()
         chosen = self._drawn_frames(max(1, min(count - 1, 4)))
         moved = self.motion(gaussians, torch.cat([torch.zeros(1, dtype=torch.int64), chosen]))
         loss = self._first_frame_loss(moved[:1]) + self._canonical_terms() + self._motion_terms(gaussians)

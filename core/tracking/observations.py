@@ -82,6 +82,7 @@ def observe(
     renderer: Renderer,
     camera: CameraOptions,
     generator: torch.Generator,
+    others: Sequence[Gaussians] = (),
     bank_views: int = 6,
     bank_size: int = 128,
 ) -> Observations:
@@ -94,6 +95,7 @@ def observe(
         renderer: draws them.
         camera: the orbit.
         generator: draws random cameras, on the CPU.
+        others: further reconstructions of frame 0; their mean image replaces its own in the bank.
         bank_views: images of each feed-forward frame.
         bank_size: their side in pixels.
     """
@@ -109,27 +111,43 @@ def observe(
 
     video = seen(front[:, None], INPUT_AZIMUTHS[:1])
     first = video[:1] if sides is None else seen(sides[None], INPUT_AZIMUTHS[1:])
-    bank = _bank(frames, renderer, camera, generator, bank_views, bank_size)
+    versions = [others or frames[:1], *([one] for one in frames[1:])]
+    bank = _bank(versions, renderer, camera, generator, bank_views, bank_size)
     errors = _front_errors(frames, video, renderer)
     return Observations(video, first, bank, (errors.min().clamp_min(_FLOOR) / errors.clamp_min(_FLOOR)).to(device))
 
 
+def best_start(sets: Sequence[Gaussians], seen: Observations, renderer: Renderer) -> Gaussians:
+    """Of some reconstructions of frame 0 the one that repeats its true views best."""
+
+    def error(gaussians: Gaussians) -> float:
+        pairs = ((views, render_in_parts(renderer, gaussians[None], views.cameras)[0]) for views in (front, seen.first))
+        return sum(float((drawn - views.images).square().mean((2, 3, 4)).sum()) for views, drawn in pairs)
+
+    front = seen.front[:1]
+    return min(sets, key=error)
+
+
 def _bank(
-    frames: Sequence[Gaussians],
+    frames: Sequence[Sequence[Gaussians]],
     renderer: Renderer,
     camera: CameraOptions,
     generator: torch.Generator,
     views: int,
     size: int,
 ) -> Views:
-    """Azimuths are spread evenly from a random start for each frame, elevations are random."""
+    """Of each frame the mean over its reconstructions. Azimuths are spread evenly from a random start for each frame,
+    elevations are random."""
     steps = 360 * torch.arange(views) / views
     azimuths = steps + 360 * torch.rand(len(frames), 1, generator=generator)
     low, high = ELEVATIONS
     elevations = low + (high - low) * torch.rand(len(frames), views, generator=generator)
     cameras = orbit_cameras(azimuths, elevations, radius=camera.cam_radius, fovy=camera.fovy, size=(size, size))
-    drawn = [render_in_parts(renderer, one[None], cameras[t : t + 1]) for t, one in enumerate(frames)]
-    images, alpha = (torch.cat(part).clone() for part in zip(*drawn, strict=True))
+    parts: list[tuple[Tensor, Tensor]] = []
+    for t, versions in enumerate(frames):
+        drawn = zip(*(render_in_parts(renderer, one[None], cameras[t : t + 1]) for one in versions), strict=True)
+        parts.append(tuple(torch.stack(part).mean(0) for part in drawn))
+    images, alpha = (torch.cat(part).clone() for part in zip(*parts, strict=True))
     return Views(cameras.to(images.device), images, alpha)
 
 
