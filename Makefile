@@ -8,12 +8,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 
 DEMO_VIDEO ?= data_test/trex.mp4
 DEMO_WORKSPACE ?= results/demo
+DEMO_NVS := --config nano --load pretrained/nano_lact.safetensors --data_path data_test/views/opencv_cameras.json \
+	--image_size 64 64 --num_all_views 20 --num_input_views 4 --video orbit
 PYTEST_ARGS ?=
 DRY_RUN ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-gpu lint format bench bench-gpu gpu-all render-env clean
+.PHONY: help setup demo demo-nvs test test-slow test-gpu lint format bench bench-gpu gpu-all render-env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +25,10 @@ setup: $(VENV)/.installed-test ## make .venv with everything that training and t
 demo: $(VENV)/.installed ## turn the sample video into 4D Gaussians, on the CPU
 	$(BIN)/python infer_4d.py nano --workspace $(DEMO_WORKSPACE) --test_path $(DEMO_VIDEO)
 	@echo "The results are in $(DEMO_WORKSPACE):" && ls $(DEMO_WORKSPACE)
+
+demo-nvs: $(VENV)/.installed ## render new views of an object from four pictures, on the CPU
+	$(BIN)/python infer_nvs.py $(DEMO_NVS) --output_dir $(DEMO_WORKSPACE)/nvs
+	@echo "Inputs, rendered and true views: $(DEMO_WORKSPACE)/nvs/sample_000000_sheet.png"
 
 test: $(VENV)/.installed-test lint ## lint, format check and the quick tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)

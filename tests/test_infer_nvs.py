@@ -6,12 +6,14 @@ import json
 import math
 import pickle
 import shlex
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 import infer_nvs
@@ -26,12 +28,14 @@ from core.nvs.scenes import PictureScene, open_scenes
 from core.nvs.views import split_views
 from core.nvs.weights import load_lact
 from core.options.lact import LACT_PRESETS, NvsOptions, lact_preset
+from core.places import HOME
 from core.tensor_files import read_tensors
 from tests.lact_place import tiny_lact
 from tests.nvs_place import TINY_LACT, write_lact, write_list, write_scene
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+SHIPPED = HOME / "pretrained/nano_lact.safetensors"
 OBJECT = "python infer_nvs.py --load weight/obj_res{0}.pt --data_path data_example/objects.json --image_size {0} {0}"
 SCENE = (
     "python infer_nvs.py --config config/lact_l24_d768_{1}.yaml --load weight/scene_res{0}.pt "
@@ -92,15 +96,36 @@ def check_line(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(record["views"]) == count - inputs and len(set(record["inputs"])) == inputs
 
 
-def test_the_sample_views_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def demo_line() -> str:
+    """The command of ``make demo-nvs``."""
+    shown = subprocess.run(
+        ["make", "-n", "-o", ".venv/.installed", "demo-nvs"], cwd=HOME, capture_output=True, text=True
+    )
+    return next(line for line in shown.stdout.splitlines() if "infer_nvs.py" in line)
+
+
+def test_the_demo_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the shipped pictures; with tiny random weights in place of the shipped ones."""
     tiny_presets(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    write_lact(tmp_path / "model.safetensors", lact_preset("nano"))
-    line = "python infer_nvs.py --config nano --load model.safetensors --data_path data_test/views/opencv_cameras.json"
-    views = "--image_size 64 64 --num_all_views 20 --num_input_views 4 --video orbit --no_lpips --no_gif"
-    run_line(f"{line} {views}", monkeypatch)
-    record = json.loads((tmp_path / "output/metrics.json").read_text())["scenes"][0]
+    write_lact(tmp_path / "pretrained/nano_lact.safetensors", lact_preset("nano"))
+    run_line(demo_line() + " --no_lpips --no_gif", monkeypatch)
+    record = json.loads((tmp_path / "results/demo/nvs/metrics.json").read_text())["scenes"][0]
     assert len(record["inputs"]) == 4 and len(record["views"]) == 16
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the weights are not there")
+def test_the_shipped_network_knows_more_than_the_mean_of_its_inputs() -> None:
+    words = shlex.split(demo_line())
+    options = tyro.cli(NvsOptions, args=words[words.index("infer_nvs.py") + 1 :], use_underscores=True)
+    network, (scene,) = NovelViews(replace(options, device="cpu")), open_scenes(options.data_path)
+    split = split_views(scene, options)
+    state, _, inputs = network.reconstruct(split)
+    targets = split.load(split.targets)
+    images = torch.stack(list(network.render(state, targets.cameras)))
+    floor = psnr(inputs.mean(0, keepdim=True).expand_as(images), targets.images).mean()
+    assert psnr(images, targets.images).mean() > floor + 0.5
+    assert SHIPPED.stat().st_size < 16e6
 
 
 @pytest.mark.parametrize("line", LINES)
