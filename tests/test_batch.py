@@ -1,6 +1,7 @@
 """Laws of batches: samples repeat exactly, and broken clips are named, counted, replaced and bounded."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -8,14 +9,43 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from core.data.batch import BrokenLedger, ClipBatch
 from core.errors import UserError
 from core.training.build import make_dataset as training_dataset
-from core.training.build import make_loader
+from core.training.build import make_loader, prepare_worker
 from tests.dataset_factory import make_dataset, make_options, same
 from tests.tiny_training import options_for
+
+
+def _loader(dataset: Dataset, **options: object) -> DataLoader:
+    return DataLoader(dataset, collate_fn=ClipBatch.collate, worker_init_fn=prepare_worker, **options)
+
+
+class _Collected(Dataset):
+    """Items that say whether collecting garbage in the worker destroyed what its main process left behind."""
+
+    def __init__(self) -> None:
+        self.destroyed = False
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> bool:
+        gc.collect()
+        return self.destroyed
+
+
+class _Leftover:
+    """Garbage that only a collection finds, as loaders in a cycle are."""
+
+    def __init__(self, dataset: _Collected) -> None:
+        self.dataset, self.itself = dataset, self
+
+    def __del__(self) -> None:
+        self.dataset.destroyed = True
+
 
 # Determinism
 
@@ -36,9 +66,21 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(clips: tuple[Path, list[
 def test_workers_make_the_same_samples(clips: tuple[Path, list[str]]):
     dataset = make_dataset(make_options(*clips, prob_grid_distortion=0.5))
     keys = [[0, 1], [3, 2]]  # of two epochs
-    loader = DataLoader(dataset, batch_sampler=keys, num_workers=2, collate_fn=ClipBatch.collate)
+    loader = _loader(dataset, batch_sampler=keys, num_workers=2)
     for batch, pair in zip(loader, keys, strict=True):
         assert same(batch, ClipBatch.collate([dataset[key] for key in pair]))
+
+
+@pytest.mark.parametrize(("prepare", "destroyed"), [(prepare_worker, False), (None, True)])
+def test_a_worker_leaves_the_garbage_that_it_inherits_alone(prepare: Callable[[int], None] | None, destroyed: bool):
+    dataset = _Collected()
+    gc.disable()
+    try:
+        _Leftover(dataset)
+        items = list(DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=prepare))
+    finally:
+        gc.enable()
+    assert items == [destroyed]
 
 
 # Broken clips
@@ -53,7 +95,7 @@ def test_a_broken_clip_is_replaced_named_once_and_counted(
     ledger = BrokenLedger(dataset.num_clips, 0.5)
     for epoch in range(8):
         keys = [[epoch * len(dataset), epoch * len(dataset) + 1]]
-        for batch in DataLoader(dataset, batch_sampler=keys, num_workers=1, collate_fn=ClipBatch.collate):
+        for batch in _loader(dataset, batch_sampler=keys, num_workers=1):
             ledger.add(batch)
             assert len(batch) == 2
             assert "p-cow-0" not in batch.names
@@ -86,9 +128,9 @@ def test_a_loader_without_any_readable_clip_stops_with_one_error(clips: tuple[Pa
     home, _ = clips
     dataset = make_dataset(make_options(home, [f"p-{i}-gone" for i in range(40)]))
     ledger = BrokenLedger(dataset.num_clips, max_broken=1.0)
-    loader = DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=ClipBatch.collate)
+    loader = _loader(dataset, batch_size=2, num_workers=1)
     with pytest.raises(UserError, match="10 of 39 clips"):
-        ledger.add(next(iter(DataLoader(dataset, batch_size=1, collate_fn=ClipBatch.collate))))
+        ledger.add(next(iter(_loader(dataset, batch_size=1))))
     with pytest.raises(UserError, match="11 of 39 clips"):
         ledger.add(next(iter(loader)))
 

@@ -18,6 +18,7 @@ from core.cpu.jit import exp2, run_parallel
 from core.gaussians import Gaussians
 from core.rendering import make_renderer
 from core.rendering.numba_rasterize import rasterize
+from core.training.build import prepare_worker
 from tests.splat_scenes import WHITE, cameras_around, random_gaussians, values_and_gradients
 
 
@@ -99,7 +100,9 @@ def test_forked_data_loader_workers_can_render(monkeypatch: pytest.MonkeyPatch) 
     # Two threads in the worker too, for the renderer alone: torch itself does not survive more than one after a fork.
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     expected = torch.stack([_Rendered()[k] for k in range(2)])  # also starts this process's threads before the fork
-    loader = torch.utils.data.DataLoader(_Rendered(), num_workers=2, multiprocessing_context="fork", timeout=300)
+    loader = torch.utils.data.DataLoader(
+        _Rendered(), num_workers=2, multiprocessing_context="fork", timeout=300, worker_init_fn=prepare_worker
+    )
     assert torch.equal(torch.cat(list(loader)), expected)
 
 

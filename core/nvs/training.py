@@ -33,7 +33,7 @@ from core.nvs.posed import PosedImages, interleave
 from core.nvs.scenes import open_scenes
 from core.nvs.weights import load_lact
 from core.options.lact import NvsTrainOptions, lact_preset
-from core.training.build import leave_sigterm_to_the_main_process
+from core.training.build import prepare_worker
 from core.training.log import Meter, RunLog
 from core.training.order import SampleStream
 from core.training.state import Progress, load_run, save_run, saved_states
@@ -109,7 +109,7 @@ class NvsTraining:
             num_workers=options.num_workers,
             collate_fn=PosedImages.stack,
             pin_memory=torch.accelerator.is_available(),
-            worker_init_fn=leave_sigterm_to_the_main_process,
+            worker_init_fn=prepare_worker,
         )
         return self.accelerator.prepare_data_loader(loader)
 

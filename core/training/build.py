@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import signal
 from collections.abc import Sequence
@@ -123,14 +124,20 @@ def make_loader(options: Options, dataset: ClipDataset, first: int, last: int) -
         num_workers=workers,
         collate_fn=ClipBatch.collate,
         pin_memory=torch.accelerator.is_available(),
-        worker_init_fn=leave_sigterm_to_the_main_process,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def leave_sigterm_to_the_main_process(worker: int) -> None:
-    """Job systems signal all processes; a loader that ended first would stop the run before it is saved."""
+def prepare_worker(worker: int) -> None:
+    """``worker_init_fn`` of a `DataLoader`: leave SIGTERM and all inherited objects to the main process.
+
+    Job systems signal all processes; a loader that ended first would stop the run before it is saved. A garbage
+    collection that ends an inherited loader raises inside its destructor, and Python before 3.11.8 then fails in
+    whatever it is compiling, such as the header of an array file (python/cpython#106905).
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.freeze()
 
 
 def parameter_groups(model: FastL4GM, options: TrainOptions) -> dict[str, dict]:
