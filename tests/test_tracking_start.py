@@ -41,12 +41,10 @@ class EquivariantNetwork:
         return Gaussians(*(torch.cat([getattr(one, f.name) for one in parts])[None] for f in fields(Gaussians)))
 
 
-def seen_with(
-    front: Tensor, sides: Tensor | None, frames: list[Gaussians], versions: list[list[Gaussians]] | None = None
-) -> Observations:
+def seen_with(front: Tensor, sides: Tensor | None, frames: list[Gaussians], others: list[Gaussians]) -> Observations:
     generator = torch.Generator().manual_seed(0)
     renderer, camera = make_renderer("numba"), CameraOptions()
-    return observe(front, sides, frames, renderer, camera, generator, versions, bank_views=2, bank_size=SIZE)
+    return observe(front, sides, frames, renderer, camera, generator, others, bank_views=2, bank_size=SIZE)
 
 
 def four_views(gaussians: Gaussians) -> Tensor:
@@ -65,17 +63,16 @@ def test_turned_and_mirrored_views_give_the_same_frame_where_the_network_is_equi
         torch.testing.assert_close(covariances(other)[same], covariances(plain))
 
 
-def test_the_bank_shows_the_mean_of_the_reconstructions_of_each_frame() -> None:
+def test_the_bank_shows_the_mean_of_the_reconstructions_of_frame_0_alone() -> None:
     first, second = lopsided_gaussians()[0], turn(lopsided_gaussians()[0], 90.0)
     views = four_views(first)
     own, other, both = (
-        seen_with(views[:1].expand(2, -1, -1, -1), views[1:], [first, first], versions).bank
-        for versions in (None, [[second], [first]], [[first, second], [second, first]])
+        seen_with(views[:1].expand(2, -1, -1, -1), views[1:], [first, first], others).bank
+        for others in ([], [second], [first, second])
     )
     torch.testing.assert_close(both.images[0], (own.images[0] + other.images[0]) / 2)
     torch.testing.assert_close(both.alpha[0], (own.alpha[0] + other.alpha[0]) / 2)
     assert not torch.equal(own.images[0], other.images[0]) and torch.equal(own.images[1], other.images[1])
-    assert not torch.equal(both.images[1], own.images[1])
 
 
 def test_a_fit_starts_from_the_reconstruction_that_repeats_the_true_views() -> None:
@@ -85,7 +82,7 @@ def test_a_fit_starts_from_the_reconstruction_that_repeats_the_true_views() -> N
     near = replace(true, means=true.means + torch.tensor([0.0, 0.04, 0.0]))
     views = four_views(true)
     for sides, best in ((views[1:], near), (None, flat)):
-        seen = seen_with(views[:1], sides, [true])
+        seen = seen_with(views[:1], sides, [true], [])
         assert best_start([flat, near], seen, make_renderer("numba")) is best
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -104,25 +103,15 @@ def refine(
     options = session.options
     generator = torch.Generator().manual_seed(options.run.seed)
     renderer = session.orbit.renderer
-
-    def near(gaussians: Sequence[Gaussians]) -> list[Gaussians]:
-        """Where they are drawn."""
-        return [one if renderer.on_gpu else one.to("cpu") for one in gaussians]
-
-    def versions(t: int) -> list[Gaussians]:
-        if progress is not None:
-            progress.show(f"refining, views {t + 1}/{len(front)}")
-        return near(turned_reconstructions(session.network, front[t], sides))
-
-    sets = near([frame.gaussians for frame in frames])
-    first = [] if sides is None else versions(0)
-    bank = None if sides is None else chain([first], map(versions, range(1, len(front))))
-    seen = observe(front, sides, sets, renderer, options.camera, generator, bank)
+    sets = [frame.gaussians if renderer.on_gpu else frame.gaussians.to("cpu") for frame in frames]
+    others = [] if sides is None else turned_reconstructions(session.network, front[0], sides)
+    others = [one if renderer.on_gpu else one.to("cpu") for one in others]
+    seen = observe(front, sides, sets, renderer, options.camera, generator, others)
     pictures = front if pictures is None else pictures
     where = (session.device, session.diffusion_dtype)
     guidance = make_guidance(options.refine, options.views, pictures, *where)
     guide = guidance and Guide(guidance, renderer, options.camera)
-    fit = Fit(best_start([sets[0], *first], seen, renderer), seen, options.refine, renderer, generator, guide)
+    fit = Fit(best_start([sets[0], *others], seen, renderer), seen, options.refine, renderer, generator, guide)
     if checkpoint is not None and checkpoint.exists():
         load_state(fit, checkpoint)
 
@@ -146,8 +135,8 @@ def turned_reconstructions(network: Network, front: Tensor, sides: Tensor) -> li
 
     Args:
         network: of reconstruction.
-        front: of any frame ``[3, S, S]``.
-        sides: views 1..3 of the first frame ``[3, 3, R, R]``.
+        front: ``[3, S, S]``.
+        sides: views 1..3 ``[3, 3, R, R]``.
     """
     size = (network.size, network.size)
     views = torch.cat([resize_area(part, size) for part in (front[None], sides)])

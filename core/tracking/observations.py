@@ -6,7 +6,7 @@ own video frame, measured against the frame that repeats it best.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,7 +53,7 @@ class Observations:
     Attributes:
         front: the video, ``V`` = 1.
         first: the four views of frame 0, ``T`` = 1; without side views the front alone.
-        bank: the feed-forward sequence from random cameras, of each frame the mean over its reconstructions.
+        bank: the feed-forward sequence from random cameras.
         trust: of its frames ``[T]`` in [0, 1].
     """
 
@@ -82,7 +82,7 @@ def observe(
     renderer: Renderer,
     camera: CameraOptions,
     generator: torch.Generator,
-    versions: Iterable[Sequence[Gaussians]] | None = None,
+    others: Sequence[Gaussians] = (),
     bank_views: int = 6,
     bank_size: int = 128,
 ) -> Observations:
@@ -95,7 +95,7 @@ def observe(
         renderer: draws them.
         camera: the orbit.
         generator: draws random cameras, on the CPU.
-        versions: reconstructions of every frame, whose mean images are the bank; None: ``frames``.
+        others: further reconstructions of frame 0; their mean image replaces its own in the bank.
         bank_views: images of each feed-forward frame.
         bank_size: their side in pixels.
     """
@@ -111,8 +111,8 @@ def observe(
 
     video = seen(front[:, None], INPUT_AZIMUTHS[:1])
     first = video[:1] if sides is None else seen(sides[None], INPUT_AZIMUTHS[1:])
-    versions = ([one] for one in frames) if versions is None else versions
-    bank = _bank(len(frames), versions, renderer, camera, generator, bank_views, bank_size)
+    versions = [others or frames[:1], *([one] for one in frames[1:])]
+    bank = _bank(versions, renderer, camera, generator, bank_views, bank_size)
     errors = _front_errors(frames, video, renderer)
     return Observations(video, first, bank, (errors.min().clamp_min(_FLOOR) / errors.clamp_min(_FLOOR)).to(device))
 
@@ -129,20 +129,19 @@ def best_start(sets: Sequence[Gaussians], seen: Observations, renderer: Renderer
 
 
 def _bank(
-    count: int,
-    frames: Iterable[Sequence[Gaussians]],
+    frames: Sequence[Sequence[Gaussians]],
     renderer: Renderer,
     camera: CameraOptions,
     generator: torch.Generator,
     views: int,
     size: int,
 ) -> Views:
-    """Of each of ``count`` frames the mean over its reconstructions. Azimuths are spread evenly from a random start
-    for each frame, elevations are random."""
+    """Of each frame the mean over its reconstructions. Azimuths are spread evenly from a random start for each frame,
+    elevations are random."""
     steps = 360 * torch.arange(views) / views
-    azimuths = steps + 360 * torch.rand(count, 1, generator=generator)
+    azimuths = steps + 360 * torch.rand(len(frames), 1, generator=generator)
     low, high = ELEVATIONS
-    elevations = low + (high - low) * torch.rand(count, views, generator=generator)
+    elevations = low + (high - low) * torch.rand(len(frames), views, generator=generator)
     cameras = orbit_cameras(azimuths, elevations, radius=camera.cam_radius, fovy=camera.fovy, size=(size, size))
     parts: list[tuple[Tensor, Tensor]] = []
     for t, versions in enumerate(frames):
