@@ -1,7 +1,7 @@
 """Can `nano` learn motion that is out of sight? A toy whose hidden part moves by a fixed function of a visible one.
 
 python -m benchmarks.toy_motion                                        # both networks
-python -m benchmarks.toy_motion --carriers code --steps 100 --blur 10  # 1.4 processor seconds a step
+python -m benchmarks.toy_motion --carriers code --steps 100 --blur 10  # 1.1 processor seconds a step
 
 A hand on the body's front turns by an angle, which the front camera sees. Behind the body, hidden from that camera, a
 tail is raised by the same angle. Shapes and colours are random, and so is the angle at every time step: the tail cannot
