@@ -74,6 +74,7 @@ def test_workers_make_the_same_samples(clips: tuple[Path, list[str]]):
 @pytest.mark.parametrize(("prepare", "destroyed"), [(prepare_worker, False), (None, True)])
 def test_a_worker_leaves_the_garbage_that_it_inherits_alone(prepare: Callable[[int], None] | None, destroyed: bool):
     dataset = _Collected()
+    gc.collect()  # of earlier tests, which a worker must not collect
     gc.disable()
     try:
         _Leftover(dataset)
