@@ -4,7 +4,8 @@ from setuptools import find_packages, setup
 
 CORE = [f"l4gm.{name}" for name in find_packages(include=["core", "core.*"])]
 DATA = {"pretrained": "*.safetensors", "data_test/protocols": "*.toml", "data_train": "*.txt"}
-SCRIPTS = "main infer_3d infer_4d refine_4d gen_vid infer_nvs train_nvs matte convert app eval export view".split()
+SCRIPTS = "main infer_3d infer_4d refine_4d gen_vid infer_nvs train_nvs train_motion".split()
+SCRIPTS += "matte convert app eval export view".split()
 DATA_PACKAGES = {f"l4gm.{folder.replace('/', '.')}": folder for folder in DATA}
 
 setup(

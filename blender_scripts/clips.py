@@ -46,6 +46,11 @@ def clip_path(data_home: Path, kind: str, line: str) -> Path:
     return data_home / f"{kind}-{line}".replace("/", "-")
 
 
+def points_path(data_home: Path, line: str) -> Path:
+    """File with the points on the surface of a clip, see `export_points.py`."""
+    return data_home / f"points-{line.removesuffix('.tar').replace('/', '-')}.npy"
+
+
 def clip_starts(length: int) -> list[int]:
     """First scene frames of the one-second clips of an animation of ``length`` scene frames.
 

@@ -25,19 +25,22 @@ if TYPE_CHECKING:
     from blender_scripts.scene import ClipScene
 
 
-def surface(scene: ClipScene, animation: int, frames: int, downsample: int, scale: float) -> np.ndarray:
-    """Triangles ``[F, M, 3, 3]`` of the first clip of an animation, y up.
+def surface(
+    scene: ClipScene, animation: int, frames: int | None, downsample: int, scale: float, clip: int = 0
+) -> np.ndarray:
+    """Triangles ``[F, M, 3, 3]`` of a clip of an animation, y up.
 
     Args:
         scene: the object.
         animation: index in the file.
-        frames: F at most.
+        frames: F at most; None: all.
         downsample: scene frames from one to the next.
         scale: longest side of the bounding box over the clip, world units.
+        clip: its number in the animation.
     """
     scene.play(animation)
     length = scene.lengths[animation]
-    timing = (0, length)
+    timing = (clips.clip_starts(length)[clip], length)
     cyclic = scene.is_cyclic(length)
     scene.normalise(clips.clip_frames(*timing, 1, None, cyclic), scale)
     chosen = clips.clip_frames(*timing, downsample, frames, cyclic)

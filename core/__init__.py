@@ -32,7 +32,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/export/              sequences of Gaussians -> packed clip, HTML player, other projects' formats, viewer
     core/data/                clips -> samples; side_views: where views 1, 2, ... come from, everywhere
     core/multiview/           first frame -> four views: image files, single-view model, ImageDream
-    core/tracking/            one canonical set of Gaussians and its motion, fitted to a video; tracks in a file
+    core/tracking/            the motion of a set of Gaussians: predicted from a video by a network, or fitted; tracks
     core/guidance/            diffusion networks judge the fit's views: Zero123, ImageDream, SVD; SVD's videos
     core/matting/             any video -> its object on white, cropped: which frames, which matte, which crop
     core/inference/           lift, sequence, turntable, and the files of a result
@@ -40,6 +40,7 @@ Map, from the ground up; imports go down only, and ``tests/test_architecture.py`
     core/meshing/             Gaussians -> watertight meshes: density, depth fusion, surface, GLB and OBJ
     core/app/                 the web app: one page, one process for each run
     core/evaluation/          protocols, systems under test, baselines, metrics, reports
+    core/motion/              training of the network that predicts motion: clips with known surfaces, samples
     core/nvs/                 novel views with LaCT: scenes on disk, inference, training
     core/cli.py               command line of the scripts; errors in one line
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "app": ("app", "a web page to drop a video on"),
     "infer-nvs": ("infer_nvs", "posed images become images from other cameras (LaCT)"),
     "train-nvs": ("train_nvs", "train LaCT"),
+    "train-motion": ("train_motion", "train the prediction of motion"),
     "matte": ("matte", "cut the object out of videos and crop it, without reconstructing it"),
     "train": ("main", "train the reconstruction or the interpolation model"),
     "eval": ("eval", "measure checkpoints, baselines and other systems"),
@@ -29,7 +30,7 @@ def main() -> None:
     """Run the script that the first argument names, as if it had been started by itself."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
-        lines = [f"  {command:10} {text}" for command, (_, text) in COMMANDS.items()]
+        lines = [f"  {command:12} {text}" for command, (_, text) in COMMANDS.items()]
         head, foot = (
             "usage: l4gm COMMAND PRESET [options]\n",
             "\nexport and view take files, no preset; see --help",

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(
     f"{name}.py"
     for name in (
-        "main infer_3d infer_4d refine_4d gen_vid infer_nvs train_nvs matte eval convert app export view".split()
+        "main infer_3d infer_4d refine_4d gen_vid infer_nvs train_nvs train_motion".split()
+        + "matte eval convert app export view".split()
     )
 )
 
@@ -31,7 +32,7 @@ _LEVELS = (
     "architectures tracking matting guidance",
     "checkpoint",
     "training inference",
-    "evaluation meshing app nvs",
+    "evaluation meshing app nvs motion",
 )
 LAYERS = {room: level for level, rooms in enumerate(_LEVELS) for room in rooms.split()}
 ROOM_OF_MODULE = {

@@ -27,12 +27,17 @@ class Pose(NamedTuple):
     """A turn about the object's centre, then a shift.
 
     Attributes:
-        turn: rotation vector ``[3]``, radians.
-        shift: ``[3]``, world units.
+        turn: rotation vector ``[..., 3]``, radians.
+        shift: ``[..., 3]``, world units.
     """
 
     turn: Tensor
     shift: Tensor
+
+    def applied_to(self, points: Tensor, centre: Tensor) -> Tensor:
+        """Points ``[..., P, 3]`` after the pose about ``centre`` ``[..., 3]``."""
+        turned = (points - centre[..., None, :]) @ rotation_matrix(quaternion_of(self.turn)).mT
+        return turned + (centre + self.shift)[..., None, :]
 
     def unlikely(self) -> Tensor:
         """Squared size of the motion."""
@@ -45,16 +50,15 @@ def still(like: Tensor) -> Pose:
 
 
 def centre_of(gaussians: Gaussians) -> Tensor:
-    """The mean ``[3]`` of a set's centres, weighted by opacity."""
+    """The mean ``[3]`` of a set's centres, weighted by opacity; the origin for an empty set."""
     weights = gaussians.opacities[..., None]
-    return (weights * gaussians.means).sum(-2) / weights.sum(-2)
+    return (weights * gaussians.means).sum(-2) / weights.sum(-2).clamp_min(1e-9)
 
 
 def posed(gaussians: Gaussians, pose: Pose, centre: Tensor) -> Gaussians:
-    """Gaussians after a pose about ``centre``."""
-    quat = quaternion_of(pose.turn)
-    means = (gaussians.means - centre) @ rotation_matrix(quat).mT + centre + pose.shift
-    return replace(gaussians, means=means, quats=quaternion_product(quat, gaussians.quats))
+    """Gaussians after a pose about ``centre``; leading axes are those of the pose."""
+    quats = quaternion_product(quaternion_of(pose.turn)[..., None, :], gaussians.quats)
+    return replace(gaussians, means=pose.applied_to(gaussians.means, centre), quats=quats)
 
 
 def find_pose(loss: Callable[[Pose], Tensor], starts: Sequence[Pose], steps: int) -> Pose:

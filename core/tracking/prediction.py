@@ -1,0 +1,165 @@
+"""The first frame's Gaussians follow the front video: every frame by itself, from the first frame's pose.
+
+Starting from the pose of the frame before finds larger turns, and mistakes grow along the video.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.cameras import Cameras, concatenate, orbit_cameras
+from core.gaussians import Gaussians
+from core.options import CameraOptions
+from core.rendering import Renderer
+from core.rotations import quaternion_product
+from core.tracking.deformation import inverse_rotation, quaternion_of, relative_rotation
+from core.tracking.motion_network import (
+    IMAGE_SIZE,
+    LATTICE,
+    Motion,
+    MotionNetwork,
+    mean_motion,
+    mirrored_motion,
+    mirrored_pose,
+)
+from core.tracking.pose import Pose, centre_of, posed, rotation_vector, still
+
+ROUNDS = 2  # renders and comparisons, as in training
+_SOLID, _OUTER, _MARGIN, _LEAST = 0.3, 0.98, 1.3, 0.3
+
+
+class MotionPredictor:
+    """Moves the Gaussians of a first frame as the video shows.
+
+    Args:
+        network: trained.
+        renderer: draws, on the device of the Gaussians or on the CPU.
+        options: of the orbit.
+    """
+
+    def __init__(self, network: MotionNetwork, renderer: Renderer, options: CameraOptions) -> None:
+        self.network, self.renderer, self.options = network, renderer, options
+
+    def follow(self, first: Gaussians, start: Tensor, frames: Iterable[Tensor]) -> Iterator[Gaussians]:
+        """The visible Gaussians of a set at every frame; arguments as of `motions`."""
+        centre = centre_of(first.visible())
+        for motion in self.motions(first, start, frames):
+            yield moved(first.visible(), motion, centre)
+
+    @torch.inference_mode()
+    def motions(self, first: Gaussians, start: Tensor, frames: Iterable[Tensor]) -> Iterator[Motion]:
+        """The motion at every frame, leading axes ``[1]``, about the centre of the visible Gaussians.
+
+        What the network finds in the first frame itself, where nothing has moved, is taken off everywhere.
+
+        Args:
+            first: set of the first frame, no leading axes.
+            start: this frame ``[3, S, S]``, RGB in [0, 1] on white.
+            frames: later ones in their order.
+        """
+        first = first.visible()
+        share, centre = object_share(first, self.options), centre_of(first)
+        bias = self._match(first, centre, start, share)
+        for frame in frames:
+            yield without(bias, self._match(first, centre, frame, share))
+
+    def _match(self, first: Gaussians, centre: Tensor, frame: Tensor, share: float) -> Motion:
+        """The motion at a frame, leading axes ``[1]``."""
+        frames, shares = cut(frame[None].to(centre), share), centre.new_full((1,), share)
+        motion = no_motion(centre)
+        for _ in range(ROUNDS):
+            sets = posed(first[None], motion.pose, centre)
+            pairs = compared(self.renderer, self.options, sets, frames, shares)
+            motion = self._both(pairs, motion.pose, reach_of(self.options, shares))
+        return motion
+
+    def _both(self, pairs: Tensor, pose: Pose, reach: Tensor) -> Motion:
+        """The mean of what the network finds here and in a mirror; validation: 5 % less error."""
+        rows = torch.ones(len(reach), dtype=torch.bool, device=reach.device)
+        motion = self.network(pairs, pose, reach)
+        seen_in_mirror = self.network(pairs.flip(-1), mirrored_pose(pose, rows), reach)
+        return mean_motion(motion, mirrored_motion(seen_in_mirror, rows))
+
+
+def compared(renderer: Renderer, options: CameraOptions, sets: Gaussians, frames: Tensor, shares: Tensor) -> Tensor:
+    """The network's input ``[B, 8, 80, 80]``: frames beside renders of sets.
+
+    Args:
+        renderer, options: as of `MotionPredictor`.
+        sets: first frames in the pose so far ``[B]``.
+        frames: of the videos, cut to the windows ``[B, 3, 80, 80]``.
+        shares: that the windows show ``[B]``.
+    """
+    drawn = renderer(sets, windows(options, shares).to(sets.means.device))
+    image, alpha, depth = (x[:, 0].to(frames) for x in (drawn.image, drawn.alpha, drawn.depth))
+    near = (depth - options.cam_radius * alpha) / reach_of(options, shares)[:, None, None, None]
+    return torch.cat([frames, image, alpha, near.clamp(-1.2, 1.2)], dim=1)
+
+
+def reach_of(options: CameraOptions, share: Tensor | float) -> Tensor | float:
+    """Half the side of what a window shows at the origin, world units."""
+    return share * options.cam_radius * math.tan(math.radians(options.fovy / 2))
+
+
+def no_motion(like: Tensor) -> Motion:
+    """None, leading axes ``[1]``."""
+    pose = Pose(*(part[None] for part in still(like)))
+    return Motion(pose, like.new_zeros(1, 3, LATTICE, LATTICE, LATTICE), like.new_ones(1))
+
+
+def without(bias: Motion, motion: Motion) -> Motion:
+    """A motion without the part that is none."""
+    off = inverse_rotation(quaternion_of(bias.pose.turn))
+    turn = rotation_vector(quaternion_product(quaternion_of(motion.pose.turn), off))
+    pose = Pose(turn, motion.pose.shift - bias.pose.shift)
+    return motion._replace(pose=pose, bend=motion.bend - bias.bend)
+
+
+def between(before: Motion, after: Motion, share: float) -> Motion:
+    """The motion a share of the way from one to another; it turns at a constant rate."""
+    first, last = quaternion_of(before.pose.turn), quaternion_of(after.pose.turn)
+    change = share * rotation_vector(relative_rotation(first, last))
+    turn = rotation_vector(quaternion_product(quaternion_of(change), first))
+    shift, bend = (
+        torch.lerp(a, b, share) for a, b in ((before.pose.shift, after.pose.shift), (before.bend, after.bend))
+    )
+    return Motion(Pose(turn, shift), bend, after.reach)
+
+
+def moved(first: Gaussians, motion: Motion, centre: Tensor) -> Gaussians:
+    """A set without leading axes after a motion with leading axes ``[1]``. A bend shifts Gaussians; it does not turn
+    them."""
+    turned = posed(first, Pose(*(part[0] for part in motion.pose)), centre)
+    return replace(turned, means=turned.means + motion.displacement(turned.means[None])[0])
+
+
+def object_share(gaussians: Gaussians, options: CameraOptions) -> float:
+    """The middle part of the front images, as a share of their side, that shows an object however it turns about the
+    origin."""
+    solid = gaussians.means[gaussians.opacities >= _SOLID]
+    if not len(solid):
+        return 1.0
+    outer = float(solid.norm(dim=-1).quantile(_OUTER))
+    return min(1.0, max(_LEAST, _MARGIN * outer / reach_of(options, 1.0)))
+
+
+def cut(frames: Tensor, share: float) -> Tensor:
+    """The middle part of images ``[B, 3, S, S]`` at the network's size."""
+    side = frames.shape[-1]
+    half = max(1, round(share * side / 2))
+    part = frames[..., side // 2 - half : side // 2 + half, side // 2 - half : side // 2 + half]
+    return F.interpolate(part, (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True, align_corners=False)
+
+
+def windows(options: CameraOptions, shares: Tensor) -> Cameras:
+    """Front cameras ``[B, 1]`` that see the middle part of an image."""
+    size, tangent = (IMAGE_SIZE, IMAGE_SIZE), math.tan(math.radians(options.fovy / 2))
+    angles = [2 * math.degrees(math.atan(share * tangent)) for share in shares.tolist()]
+    cameras = [orbit_cameras(torch.zeros(1), radius=options.cam_radius, fovy=angle, size=size) for angle in angles]
+    return concatenate(cameras, dim=0)[:, None]
