@@ -21,6 +21,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from benchmarks.measure import Row, machine, table, write_json
+from blender_scripts.export_points import followed
 from core.gaussians import Gaussians
 from core.meshing.build import build_mesh
 from core.meshing.surface import Surface
@@ -34,17 +35,7 @@ METHODS = ("fusion", "density")
 
 def sample(triangles: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Points ``[count, 3]`` uniform over the area of triangles ``[M, 3, 3]``."""
-    return follow(triangles[None], count, seed)[0]
-
-
-def follow(triangles: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Points ``[F, count, 3]``, uniform over the area of the first of triangles ``[F, M, 3, 3]``, carried by them."""
-    generator = np.random.default_rng(seed)
-    a, b, c = triangles.astype(np.float64).transpose(2, 0, 1, 3)
-    areas = np.linalg.norm(np.cross(b[0] - a[0], c[0] - a[0]), axis=1)
-    chosen = generator.choice(len(areas), count, p=areas / areas.sum())
-    root, along = np.sqrt(generator.random((count, 1))), generator.random((count, 1))
-    return (1 - root) * a[:, chosen] + root * (1 - along) * b[:, chosen] + root * along * c[:, chosen]
+    return followed(triangles[None], count, seed)[0]
 
 
 def chamfer(ours: np.ndarray, source: np.ndarray, count: int = POINTS) -> tuple[float, float]:

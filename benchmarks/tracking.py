@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import machine
-from benchmarks.mesh import follow
+from blender_scripts.export_points import followed
 from core.cameras import orbit_cameras
 from core.data.lists import read_groups
 from core.evaluation.ground_truth import ClipSource, GroundTruth
@@ -75,7 +75,7 @@ class Measured:
         if self.sources is None:
             return {"video": rows}
         with np.load(self.sources / f"{Path(name).stem}.npz") as source:
-            paths = torch.from_numpy(follow(source["triangles"], POINTS)).float()
+            paths = torch.from_numpy(followed(source["triangles"], POINTS)).float()
         for system, moved in bounds(refined, paths).items():
             error = psnr(self._draw(moved, trial.ground_truth), trial.ground_truth.images)
             rows[system] = {"novel, all frames": float(error.mean()), "novel, last frame": float(error[-1].mean())}
@@ -121,7 +121,8 @@ class Measured:
 
     def _feed_forward(self, trial: Trial, front: Tensor) -> list[GaussianFrame]:
         session, policy = self.session, self.session.options.side_views.chunk_side_views
-        return list(reconstruct(front, trial.sides, trial.length, session.network, session.orbit, policy))
+        parts = (trial.sides, trial.length, session.network, session.orbit, policy)
+        return list(reconstruct(front, *parts, predictor=session.predictor))
 
     def _draw(self, gaussians: Gaussians, truth: GroundTruth) -> Tensor:
         return render_in_parts(self.session.orbit.renderer, gaussians, truth.cameras)[0]

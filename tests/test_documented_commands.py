@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from huggingface_hub.cli.hf import app as hf_app
 
 from blender_scripts.catalogue import find_items
-from blender_scripts.clips import SCENE_FPS, clip_kinds, clip_line
+from blender_scripts.clips import SCENE_FPS, clip_kinds, clip_line, points_path
 from core.cli import run
 from tests.clip_factory import write_clip
 from tests.documentation_place import FROM_ELSEWHERE, MADE_BY_README
@@ -44,6 +45,7 @@ SHORTER = {
     "refine_4d.py": tuple("--canonical_steps 1 --track_steps 1 --joint_steps 1".split()),
     "gen_vid.py": tuple("--size 64 --num_frames 2 --diffusion_steps 1".split()),
     "infer_nvs.py": ("--video", "none", "--no_lpips"),
+    "train_motion.py": ("--steps", "2", "--batch_size", "2"),
     "train_nvs.py": ("--steps", "2", "--lpips_start", "-1", "--num_workers", "0", "--mixed_precision", "no"),
 }
 
@@ -85,6 +87,11 @@ def python(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [*arguments, *SHORTER.get(name, ())]
     if name.startswith("blender_scripts/render_"):
         render(module, arguments)
+        return
+    if name == "blender_scripts/export_points.py":
+        for tar in module.parse(arguments).data_home.glob("fixed_16_clip-*.tar"):
+            points = points_path(tar.parent, tar.name.removeprefix("fixed_16_clip-"))
+            np.save(points, np.random.default_rng(0).normal(size=(8, 20, 3)))
         return
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     run((lambda: module.main(arguments)) if module.main.__code__.co_argcount else module.main)

@@ -20,8 +20,8 @@ from core import lpips
 from core.cli import parse_options
 from core.data import augment
 from core.inference import align, outputs, turntable
-from core.inference.sequence import overlapping_chunks
 from core.inference.session import Session
+from core.inference.streams import overlapping_chunks
 from core.media import select_frames
 from core.multiview import background, hub
 from core.options import PRESETS, CameraOptions, TrainOptions

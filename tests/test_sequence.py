@@ -17,7 +17,8 @@ from torch import Tensor
 from core.gaussians import Gaussians
 from core.images import resize_area
 from core.inference.network import Network
-from core.inference.sequence import GaussianFrame, in_chunks, insert, interpolate, reconstruct, refine_pairs
+from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
+from core.inference.streams import in_chunks, refine_pairs
 from core.options import CameraOptions
 from core.rendering.orbit import OrbitRenderer
 from core.rotations import turn

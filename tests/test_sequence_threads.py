@@ -9,8 +9,8 @@ from time import sleep
 import pytest
 import torch
 
-from core.inference.sequence import map_in_threads
 from core.inference.session import Session
+from core.inference.streams import map_in_threads
 from tests.tiny import tiny_options
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.mesh import follow
 from benchmarks.tracking import bounds, rigidly_moved, track_error
+from blender_scripts.export_points import followed
 from tests.test_meshing_tracks import sequence, turning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,14 +23,14 @@ def surface() -> np.ndarray:
 
 def test_followed_points_stay_on_their_triangles() -> None:
     triangles = surface()
-    paths = follow(triangles, 50)
+    paths = followed(triangles, 50)
     assert paths.shape == (3, 50, 3)
     moved = rigidly_moved(torch.from_numpy(paths[0]).float(), torch.from_numpy(paths[1]).float())
     assert np.abs(moved.numpy() - paths[1]).max() < 1e-5
 
 
 def test_a_rigid_motion_is_found_and_tracks_that_follow_it_have_no_error() -> None:
-    paths = torch.from_numpy(follow(surface()[:2], 500)).float()
+    paths = torch.from_numpy(followed(surface()[:2], 500)).float()
     found = track_error(turning()[:2], paths)
     assert found["refined"]["track error"] < 1e-5 and found["rigid"]["track error"] < 1e-5
     frozen = found["frozen"]
@@ -40,7 +40,7 @@ def test_a_rigid_motion_is_found_and_tracks_that_follow_it_have_no_error() -> No
 
 def test_no_rigid_motion_tears_an_object_apart() -> None:
     still = sequence(*(turning()[0] for _ in range(3)))
-    paths = torch.from_numpy(follow(surface(), 500)).float()
+    paths = torch.from_numpy(followed(surface(), 500)).float()
     found = track_error(still, paths)
     assert found["rigid"]["track error"] > 0.03
     assert found["refined"] == pytest.approx(found["frozen"], rel=1e-5)

@@ -65,7 +65,7 @@ class Protocol:
     background: tuple[float, ...] = (1.0, 1.0, 1.0)
     chunk: int = 0
     chunks: int = 10
-    chunk_side_views: Literal["", "previous", "first"] = ""
+    chunk_side_views: Literal["", "previous", "first", "moved"] = ""
     rate: int = 3
     moving_below: float = 25.0
 

@@ -181,7 +181,8 @@ class Trial:
 
     def _reconstruct(self, front: Tensor, chunk_side_views: ChunkSideViews | None = None) -> list[GaussianFrame]:
         session, source = self.session, chunk_side_views or self.chunk_side_views
-        return list(reconstruct(front, self.sides, self.length, session.network, session.orbit, source))
+        parts = (self.sides, self.length, session.network, session.orbit, source)
+        return list(reconstruct(front, *parts, predictor=session.predictor_for(source)))
 
     def _draw(self, gaussians: Gaussians) -> Prediction:
         return draw(self.session.orbit.renderer, gaussians, self.ground_truth.cameras, self.protocol)

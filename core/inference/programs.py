@@ -67,7 +67,7 @@ def reconstruct_video(session: Session, source: Source) -> None:
     count, rate = factor * (num_frames - 1) + 1, factor * source.rate
     with Progress(name, num_frames + count) as progress:
         with progress.stage("loading the networks"):
-            _ = session.network, session.inserting
+            _ = session.network, session.inserting, session.predictor
         with progress.stage("making side views"):
             side_views, record = _aligned_views(session, source)
         metadata = _describe_sequence(session, source, count, rate, record)
@@ -135,20 +135,21 @@ def _network_calls(session: Session, num_frames: int) -> tuple[list[nn.Module], 
     infer, length = session.options.infer, session.options.data.num_frames
     pairs = infer.interp_batch if session.inserting else 0
     networks = dict.fromkeys(filter(None, (session.network, session.inserting)))
-    calls = len(session.network.levels) * num_calls(num_frames, length, pairs, session.interpolation_workers)
+    chunks = (session.options.side_views.chunk_side_views, session.interpolation_workers)
+    calls = len(session.network.levels) * num_calls(num_frames, length, pairs, *chunks)
     return [level for network in networks for level in network.levels], calls
 
 
 def _canvas(session: Session, source: Source) -> Canvas:
     """Pictures in the shape of the video; of a picture whose object is cut out and centred they are square."""
-    square = source.recenter and source.is_picture
-    return Canvas.of(session.options.infer.output_size, (1, 1) if square else source.video.size)
+    shape = (1, 1) if source.recenter and source.is_picture else source.video.size
+    return Canvas.of(session.options.infer.output_size, shape)
 
 
 def _reconstructed(session: Session, source: Source, sides: Tensor) -> Iterator[GaussianFrame]:
-    network, chunk_side_views = session.network, session.options.side_views.chunk_side_views
-    frames, length = source.frames(network.size), session.options.data.num_frames
-    return reconstruct(frames, sides, length, network, session.orbit, chunk_side_views, session.chunk_workers)
+    network, policy = session.network, session.options.side_views.chunk_side_views
+    parts = (sides, session.options.data.num_frames, network, session.orbit, policy)
+    return reconstruct(source.frames(network.size), *parts, session.chunk_workers, session.predictor)
 
 
 def _interpolated(
@@ -295,5 +296,5 @@ def _write_lift_metadata(
     content |= {"orientation": session.options.infer.orientation, "candidates": best.ranking, "side_views": record}
     write_metadata(metadata_path(workspace, name, "infer_3d"), content)
     _log.info("%s: azimuth %g, mean squared error %.4f against the frame", name, pose.azimuth, best.lifted.error)
-    written = [workspace / f"{name}{end}" for end in (".ply", ".mp4", "_000.png")]
+    written = (workspace / f"{name}{end}" for end in (".ply", ".mp4", "_000.png"))
     _log.info("%s: wrote %s, %s and the side views %s ...", name, *written)

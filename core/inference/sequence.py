@@ -3,7 +3,8 @@
     frames ──┐  chunks of T, joined by a frame that both contain
     sides ───┴─> network ─> a GaussianFrame per frame ──┐  pairs of neighbours
                    ^                                    └─> interpolation network ─> one per 1/rate frame
-                   └── the next chunk's side views: renders of this one's last frame, or frame 0's again
+                   └── the next chunk's side views: renders of this one's last frame, or frame 0's again, which may
+                       move with the object (`core.inference.moving`)
 
 The interpolation network sees both neighbours and their renders (`interpolate`), or the video between them and frame
 0's side views (`insert`).
@@ -15,24 +16,25 @@ results), independent of the length of the video.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain, islice, repeat
-from typing import TypeVar
+from itertools import chain, islice, pairwise, repeat, tee
 
 import torch
 from torch import Tensor
 
 from core.gaussians import Gaussians
 from core.images import resize_area
+from core.inference.moving import Moved, MovingObject
 from core.inference.network import Network
+from core.inference.streams import in_chunks, map_in_threads, overlapping_chunks, refine_pairs
 from core.media import windows
 from core.options.side_views import ChunkSideViews
 from core.rendering.orbit import OrbitRenderer
+from core.tracking.motion_network import Motion
+from core.tracking.prediction import MotionPredictor
 
-Item, Result, State = TypeVar("Item"), TypeVar("Result"), TypeVar("State")
 Numbered = Sequence[tuple[int, Tensor]]  # frames with their numbers
 
 
@@ -45,12 +47,14 @@ class GaussianFrame:
         gaussians: of this time, no leading axes; without those too faint to be drawn.
         orbit: renders them.
         image: the video frame ``[3, H, H]`` at this time; None between two frames.
+        moved: the first frame's object and its motion; None where side views do not move.
     """
 
     time: Fraction
     gaussians: Gaussians
     orbit: OrbitRenderer = field(repr=False)
     image: Tensor | None = None
+    moved: Moved | None = field(default=None, repr=False)
     _views: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def views(self, size: int | None = None) -> Tensor:
@@ -77,62 +81,11 @@ def _gaussian_frames(
     return [GaussianFrame(Fraction(time), gaussians[k].visible(), orbit, image) for k, (time, image) in numbered]
 
 
-def overlapping_chunks(items: Iterable[Item], length: int) -> Iterator[tuple[Sequence[Item], int]]:
-    """Cut a stream into chunks, each with the number of its results that are known from the previous one.
-
-    A chunk begins with the last item of the previous one. Chunks of one item do not overlap. The last chunk may be
-    shorter, and every chunk adds a new item.
-    """
-    overlap = min(1, length - 1)
-    for number, chunk in enumerate(windows(items, length, overlap)):
-        yield chunk, overlap if number else 0
-
-
-def in_chunks(
-    items: Iterable[Item],
-    length: int,
-    state: State,
-    run: Callable[[Sequence[Item], State], tuple[Sequence[Result], State]],
-) -> Iterator[Result]:
-    """Run a stream through ``run`` in chunks: n items give exactly n results, in order.
-
-    Args:
-        items: the stream.
-        length: items of a chunk, see `overlapping_chunks`.
-        state: of the first chunk.
-        run: (items of a chunk, state) -> (one result per item, state for the next chunk).
-    """
-    for chunk, known in overlapping_chunks(items, length):
-        results, state = run(chunk, state)
-        yield from results[known:]
-
-
-def refine_pairs(
-    items: Iterable[Item], pairs: int, run: Callable[[Sequence[Item], bool], Sequence[Item]], workers: int = 1
-) -> Iterator[Item]:
-    """Refine a stream by its pairs of neighbours: n items give r (n - 1) + 1 results where a pair gives r + 1.
-
-    The first result of every pair but the very first is not computed: it repeats the last result of the previous pair.
-    A single item is returned unchanged.
-
-    Args:
-        items: the stream.
-        pairs: how many pairs go into one call of ``run``.
-        run: (successive items, whether to return the first result) -> the results from one end to the other.
-        workers: calls of ``run`` at once.
-    """
-
-    def refined(numbered: tuple[int, Sequence[Item]]) -> Sequence[Item]:
-        number, window = numbered
-        return window if len(window) == 1 else run(window, number == 0)
-
-    for results in map_in_threads(refined, enumerate(windows(items, pairs + 1)), workers):
-        yield from results
-
-
-def num_calls(frames: int, length: int, pairs: int, workers: int) -> int:
+def num_calls(frames: int, length: int, pairs: int, chunk_side_views: ChunkSideViews, workers: int) -> int:
     """Number of network calls for a video: chunks of ``length``, and batches of pairs; 0 pairs: no interpolation."""
-    chunks = 1 + max(0, math.ceil((frames - length) / max(1, length - 1)))
+    moved = chunk_side_views == "moved"  # the first frame is a chunk of its own
+    later = math.ceil((frames - 1) / length) if moved else math.ceil((frames - length) / max(1, length - 1))
+    chunks = 1 + max(0, later)
     return chunks + (math.ceil((frames - 1) / max(1, pairs // workers)) if pairs else 0)
 
 
@@ -144,6 +97,7 @@ def reconstruct(
     orbit: OrbitRenderer,
     chunk_side_views: ChunkSideViews = "previous",
     workers: int = 1,
+    predictor: MotionPredictor | None = None,
 ) -> Iterator[GaussianFrame]:
     """Gaussians for every frame.
 
@@ -154,9 +108,14 @@ def reconstruct(
         network: the reconstruction model.
         orbit: renders.
         chunk_side_views: side views of the next chunk. ``previous``: renders of the previous chunk's last frame.
-            ``first``: those of the first frame, which then replaces the frame that joins two chunks.
-        workers: concurrent chunks, for ``first`` and a network without a memory.
+            ``first``: those of the first frame, which then replaces the frame that joins two chunks. ``moved``: renders
+            of the first frame's Gaussians, moved as the front shows; a network's memory is not used.
+        workers: concurrent chunks, for ``first`` and a network without a memory, and for ``moved``.
+        predictor: of the motion, for ``moved``.
     """
+    if chunk_side_views == "moved":
+        yield from _reconstruct_moved(frames, side_views, length, network, orbit, workers, predictor)
+        return
 
     memory = network.new_memory()
 
@@ -181,6 +140,34 @@ def reconstruct(
     for start in islice(stream, 1):
         chunks = overlapping_chunks(enumerate(chain([start], stream)), length)
         for results in map_in_threads(with_first, chunks, workers, ahead=False):
+            yield from results
+
+
+def _reconstruct_moved(
+    frames: Iterable[Tensor],
+    side_views: Tensor | None,
+    length: int,
+    network: Network,
+    orbit: OrbitRenderer,
+    workers: int,
+    predictor: MotionPredictor,
+) -> Iterator[GaussianFrame]:
+    stream = iter(frames)
+    for start in islice(stream, 1):
+        body = MovingObject(start, side_views, network, predictor, orbit)
+        yield GaussianFrame(Fraction(0), body.first.visible(), orbit, start, body.still())
+
+        def run(chunk: Sequence[tuple[int, tuple[Tensor, Motion]]], body: MovingObject = body) -> list[GaussianFrame]:
+            images, motions = zip(*(pair for _, pair in chunk), strict=True)
+            gaussians = body.at(torch.stack(images), motions)
+            return [
+                GaussianFrame(Fraction(time), gaussians[k].visible(), orbit, image, Moved(body, motion))
+                for k, (time, (image, motion)) in enumerate(chunk)
+            ]
+
+        ahead, later = tee(stream)
+        numbered = enumerate(zip(later, body.motions(ahead), strict=True), 1)
+        for results in map_in_threads(run, windows(numbered, length, overlap=0), workers, ahead=False):
             yield from results
 
 
@@ -229,7 +216,8 @@ def insert(
         frames: successive ones from the first frame on, from `reconstruct`.
         fronts: view 0 at K times between a frame and the next ``[K, 3, S, S]``, per interval; surplus items are not
             read.
-        side_views: views 1..3 of the first frame ``[3, 3, S, S]``, which the network sees at all times.
+        side_views: views 1..3 of the first frame ``[3, 3, S, S]``, which the network sees at all times; where frames
+            have moved ones, it sees these, moved on.
         pairs, network, orbit, workers: as of `interpolate`.
     """
 
@@ -240,7 +228,12 @@ def insert(
         count = len(images[0]) if images else 0
         if not count:
             return known
-        gaussians = network.insert(start.image, torch.stack(images), side_views)
+        if start.moved is None:
+            gaussians = network.insert(start.image, torch.stack(images), side_views)
+        else:
+            ends = [frame.moved for frame in at_frames]
+            motions = [motion for a, b in pairwise(ends) for motion in a.towards(b, count + 1)]
+            gaussians = start.moved.body.at(torch.cat(images), motions, network)
         times = [before.time + Fraction(k + 1, count + 1) for before in at_frames[:-1] for k in range(count)]
         return sorted([*known, *_gaussian_frames(gaussians, times, repeat(None), orbit)], key=lambda new: new.time)
 
@@ -249,42 +242,3 @@ def insert(
         inputs = zip(chain([start], stream), chain(fronts, repeat(None)), strict=False)
         for results in map_in_threads(run, enumerate(windows(inputs, max(1, pairs // workers) + 1)), workers):
             yield from results
-
-
-def map_in_threads(
-    run: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: bool = True
-) -> Iterator[Result]:
-    """The results of ``run`` for a stream, in order.
-
-    Up to ``workers`` calls run at once, each with its share of torch's threads, which is more efficient than one call
-    with all of them. A single last call gets all threads. No call runs while the stream computes its next items, which
-    bounds the memory. Exceptions propagate in order.
-
-    Args:
-        run: safe to be called from several threads.
-        items: the stream.
-        workers: calls at once; 1: in this thread, one after the other.
-        ahead: whether the next calls run while results are consumed; the consuming thread then has a worker's share
-            too.
-    """
-    if workers == 1:
-        yield from map(run, items)
-        return
-    threads = torch.get_num_threads()
-    share = max(1, threads // workers)
-    done: list[Future[Result]] = []
-    try:
-        with ThreadPoolExecutor(workers, "worker", torch.set_num_threads, (share,)) as pool:
-            for group in windows(items, workers, overlap=0):
-                running = [pool.submit(run, item) for item in group] if len(group) > 1 else []
-                if running and ahead:
-                    torch.set_num_threads(share)
-                yield from (call.result() for call in done)
-                wait(running)
-                torch.set_num_threads(threads)
-                done = running if ahead else []
-                yield from (call.result() for call in running if not ahead)
-                yield from (run(item) for item in group if not running)
-            yield from (call.result() for call in done)
-    finally:  # after the last worker: new threads inherit the last setting
-        torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from core.checkpoint import TEMPORAL, look_into
+from core.checkpoint import TEMPORAL, file_hash, load_weights, look_into
 from core.conventions import INPUT_AZIMUTHS
 from core.devices import choose_device
 from core.errors import UserError
@@ -24,8 +24,11 @@ from core.multiview.generators import ImageDreamGenerator, SingleViewGenerator, 
 from core.multiview.hub import Kind
 from core.multiview.repository import open_repository
 from core.options import PRESETS, ModelOptions, Options
+from core.options.side_views import ChunkSideViews
 from core.places import find
 from core.rendering.orbit import OrbitRenderer
+from core.tracking.motion_network import MotionNetwork
+from core.tracking.prediction import MotionPredictor
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +111,22 @@ class Session:
         threads = torch.get_num_threads()
         return 1 if self.device.type != "cpu" else max(n for n in range(1, most + 1) if threads % n == 0)
 
+    def predictor_for(self, chunk_side_views: ChunkSideViews) -> MotionPredictor | None:
+        """Of the motion since a first frame; None where side views do not move."""
+        return self._predictor if chunk_side_views == "moved" else None
+
+    @property
+    def predictor(self) -> MotionPredictor | None:
+        """The one that the options ask for."""
+        return self.predictor_for(self.options.side_views.chunk_side_views)
+
+    @cached_property
+    def _predictor(self) -> MotionPredictor:
+        network = MotionNetwork()
+        load_weights(network, self.options.side_views.motion_resume)
+        network.eval().requires_grad_(False).to(self.device)
+        return MotionPredictor(network, self.orbit.renderer, self.options.camera)
+
     @cached_property
     def single_view(self) -> Network:
         """The model that makes side views from the front alone: --single_view_resume, or the session's own one."""
@@ -185,8 +204,12 @@ class Session:
         camera = self.options.camera
         networks = ("network", "interpolation", "single_view")
         used = {name: self.__dict__[name] for name in networks if self.__dict__.get(name)}
+        checkpoints = {name: {"file": str(used[name].path), "sha256": used[name].sha256} for name in used}
+        if "_predictor" in self.__dict__:
+            path = find(self.options.side_views.motion_resume)
+            checkpoints["motion"] = {"file": str(path), "sha256": file_hash(path)}
         return {
-            "checkpoints": {name: {"file": str(used[name].path), "sha256": used[name].sha256} for name in used},
+            "checkpoints": checkpoints,
             "cameras": {
                 "world": "y up, azimuth 0 on +z looks at what the video shows",
                 "azimuths": list(INPUT_AZIMUTHS),

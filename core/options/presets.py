@@ -79,7 +79,7 @@ _NANO = Options(
         prob_view_dropout=0.3,
     ),
     side_views=SideViewOptions(
-        chunk_side_views="first", inserted_side_views="first", view_generator="auto", single_view_resume=None
+        chunk_side_views="moved", inserted_side_views="first", view_generator="auto", single_view_resume=None
     ),
     train=TrainOptions(batch_size=4, warmup_steps=200, share_warmup=False, lambda_hull=1.0),
     run=RunOptions(resume="pretrained/nano_recon.safetensors"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 SideViews = Literal["first", "every", "previous"]
-ChunkSideViews = Literal["previous", "first"]
+ChunkSideViews = Literal["previous", "first", "moved"]
 InsertedSideViews = Literal["blend", "first"]
 ViewGenerator = Literal["auto", "published", "files", "imagedream", "single-view"]
 
@@ -19,9 +19,13 @@ class SideViewOptions:
     """Training: views 1..3 of later frames. first: those of the first frame, as published; every: ground truth;
     previous: renders of the network's own Gaussians of the frame before (autoregression)."""
     chunk_side_views: ChunkSideViews = "previous"
-    """Side views of a chunk. previous: renders of the one before, as published."""
+    """Side views of a chunk. previous: renders of the one before, as published; first: those of the first frame; moved:
+    renders of the first frame's Gaussians, moved as a small network reads from the front video."""
     inserted_side_views: InsertedSideViews = "blend"
-    """Side views of inserted frames. blend: those of both neighbours, as published."""
+    """Side views of inserted frames. blend: those of both neighbours, as published; first: those of the first frame,
+    which move with --chunk_side_views moved."""
+    motion_resume: str = "pretrained/nano_motion.safetensors"
+    """Motion network, for --chunk_side_views moved."""
     view_generator: ViewGenerator = "published"
     """published: image files, else ImageDream; auto: single-view where ImageDream is missing."""
     single_view_resume: str | None = "pretrained/nano_recon.safetensors"
