@@ -137,7 +137,7 @@ INFER_4D = Offer(
         "camera": "camera.*",
     },
     "views.prompt views.elevation views.download input.allow_background side_views.single_view_resume "
-    f"camera.rasterize_mode model.* {_FIT}",
+    f"side_views.motion_resume camera.rasterize_mode model.* {_FIT}",
 )
 REFINE_4D = Offer(
     "infer.test_path run.workspace run.resume refine.deformation refine.refine_size infer.interpolate_rate "
@@ -150,7 +150,8 @@ REFINE_4D = Offer(
         "diffusion": _DIFFUSION.replace("views.mvdream ", ""),
         "camera": "camera.*",
     },
-    "side_views.inserted_side_views side_views.single_view_resume camera.rasterize_mode model.*",
+    "side_views.inserted_side_views side_views.single_view_resume side_views.motion_resume camera.rasterize_mode "
+    "model.*",
 )
 EVAL = Offer(
     "eval.protocols data.data_home run.workspace run.resume eval.compare eval.predictions eval.baselines "
@@ -158,7 +159,7 @@ EVAL = Offer(
     {
         "evaluation": "eval.* refine.refine data.data_home_val",
         "networks": f"infer.interpresume data.num_frames data.output_size infer.precision side_views.chunk_side_views "
-        f"infer.chunk_workers {_INTERPOLATION}",
+        f"side_views.motion_resume infer.chunk_workers {_INTERPOLATION}",
         "camera": "camera.*",
     },
     f"views.* side_views.view_generator side_views.single_view_resume run.seed camera.rasterize_mode model.* {_FIT}",

@@ -19,11 +19,9 @@ class SideViewOptions:
     """Training: views 1..3 of later frames. first: those of the first frame, as published; every: ground truth;
     previous: renders of the network's own Gaussians of the frame before (autoregression)."""
     chunk_side_views: ChunkSideViews = "previous"
-    """Side views of a chunk. previous: renders of the one before, as published; first: those of the first frame; moved:
-    renders of the first frame's Gaussians, moved as a small network reads from the front video."""
+    """Side views of a chunk. previous: renders of the one before, as published. moved: the first frame's, moved."""
     inserted_side_views: InsertedSideViews = "blend"
-    """Side views of inserted frames. blend: those of both neighbours, as published; first: those of the first frame,
-    which move with --chunk_side_views moved."""
+    """Side views of inserted frames. blend: those of both neighbours, as published."""
     motion_resume: str = "pretrained/nano_motion.safetensors"
     """Motion network, for --chunk_side_views moved."""
     view_generator: ViewGenerator = "published"
