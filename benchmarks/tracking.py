@@ -36,6 +36,7 @@ from core.inference.sequence import GaussianFrame, reconstruct
 from core.inference.session import Session
 from core.losses import psnr
 from core.lpips import load_lpips
+from core.motion.samples import rigid_motion
 from core.options import PRESETS
 from core.options.refine import RefineOptions
 from core.rendering.orbit import render_in_parts
@@ -176,10 +177,8 @@ def track_error(gaussians: Gaussians, paths: Tensor) -> dict[str, Row]:
 
 def rigidly_moved(points: Tensor, target: Tensor) -> Tensor:
     """Points ``[P, 3]`` after the rotation and shift that bring them nearest to ``[P, 3]`` (Kabsch 1976)."""
-    here, there = (x - x.mean(0) for x in (points, target))
-    u, _, vh = torch.linalg.svd(here.T @ there)
-    signs = torch.tensor([1.0, 1.0, torch.linalg.det(u @ vh).sign()])
-    return here @ (u * signs) @ vh + target.mean(0)
+    centre = points.mean(0, keepdim=True)
+    return rigid_motion(points[None], target[None], centre).applied_to(points[None], centre)[0]
 
 
 def _distances(errors: Tensor) -> Row:

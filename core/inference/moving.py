@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from core.conventions import INPUT_AZIMUTHS, NUM_VIEWS
-from core.gaussians import Gaussians
+from core.gaussians import Gaussians, combine
 from core.images import resize_area
 from core.inference.network import Network
 from core.nano.scene import foreground
@@ -75,11 +76,12 @@ class MovingObject:
         Returns:
             Gaussians with leading axes ``[T]``.
         """
-        sets = _stacked([moved(self.first, motion, self._centre) for motion in motions])
+        sets = combine([moved(self.first, motion, self._centre) for motion in motions], torch.stack)
         network = network or self.network
-        sides = resize_area(self.orbit(sets, INPUT_AZIMUTHS[1:]), (network.size, network.size))
-        fresh = network.reconstruct(fronts, sides)
-        return _joined(_views(fresh, 0, 1), self._in_silhouette(_views(sets, 1, NUM_VIEWS), fronts))
+        views = resize_area(self.orbit(sets, INPUT_AZIMUTHS[1:]), (network.size, network.size))
+        fresh = network.reconstruct(fronts, views)
+        sides = self._in_silhouette(_views(sets, 1, NUM_VIEWS), fronts)
+        return combine([_views(fresh, 0, 1), sides], partial(torch.cat, dim=1))
 
     def _in_silhouette(self, sets: Gaussians, fronts: Tensor) -> Gaussians:
         """Sets ``[T]`` without what lies beside the object in the front view: places that a limb has left."""
@@ -112,12 +114,3 @@ def _views(gaussians: Gaussians, first: int, end: int) -> Gaussians:
     """Those of views ``first`` to ``end`` - 1."""
     each = gaussians.num // NUM_VIEWS
     return gaussians.map(lambda field: field[:, first * each : end * each])
-
-
-def _joined(*parts: Gaussians) -> Gaussians:
-    fields = zip(*(vars(part).values() for part in parts), strict=True)
-    return Gaussians(*(torch.cat(field, dim=1) for field in fields))
-
-
-def _stacked(sets: Sequence[Gaussians]) -> Gaussians:
-    return Gaussians(*(torch.stack(fields) for fields in zip(*(vars(one).values() for one in sets), strict=True)))

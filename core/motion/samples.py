@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.conventions import INPUT_AZIMUTHS
 from core.data.clips import BrokenClip, Clip
 from core.errors import UserError, reason
-from core.gaussians import Gaussians
+from core.gaussians import Gaussians, combine
 from core.inference.network import Network
 from core.motion.augment import Samples, recoloured, rolled
 from core.options import CameraOptions
@@ -29,7 +30,6 @@ from core.tracking.deformation import quaternion_of, rotation_matrix
 from core.tracking.pose import Pose, centre_of, posed, rotation_vector
 from core.tracking.prediction import cut, object_share, reach_of, windows
 
-QUARTERS = (0.0, 90.0, 180.0, 270.0)
 POINTS, GAUSSIANS = 512, 8192  # of a clip that count
 _SHOWN = 0.02  # Gaussians below are left out
 
@@ -77,8 +77,8 @@ def load_clip(home: Path, line: str, network: Network) -> MovingClip:
     path = points_path(home, line)
     try:
         clip = Clip(home, line)
-        views = [view for azimuth in QUARTERS for view in clip.view_ids if clip.angles(view) == (azimuth, 0.0)]
-        if len(views) != len(QUARTERS):
+        views = [view for azimuth in INPUT_AZIMUTHS for view in clip.view_ids if clip.angles(view) == (azimuth, 0.0)]
+        if len(views) != len(INPUT_AZIMUTHS):
             raise BrokenClip(line, "it has not one view each at azimuth 0, 90, 180 and 270, elevation 0")
         images = clip.read(views, range(clip.num_frames), network.size)[0]
         points = torch.from_numpy(np.load(path, allow_pickle=False)).float()
@@ -132,7 +132,7 @@ class SampleMaker:
         """``count`` samples, of nothing but the generator's state."""
         chosen = draw.choice(len(self.clips), count, p=self._weights)
         made = [self._seen(self.clips[index], draw) for index in chosen]
-        sets = Gaussians(*(torch.stack(fields) for fields in zip(*(_fields(one.first) for one in made), strict=True)))
+        sets = combine([one.first for one in made], torch.stack)
         before, after, near, frames = (
             torch.stack([getattr(one, name) for one in made]) for name in ("before", "after", "near", "frame")
         )
@@ -233,7 +233,3 @@ def _disturbed(pose: Pose, angle: float, reach: float, draw: np.random.Generator
 def _about_y(degrees: float) -> Tensor:
     """The matrix of a turn about the y axis."""
     return rotation_matrix(quaternion_of(torch.tensor([0.0, math.radians(degrees), 0.0])))
-
-
-def _fields(gaussians: Gaussians) -> tuple[Tensor, ...]:
-    return tuple(vars(gaussians).values())

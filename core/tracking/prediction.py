@@ -46,12 +46,6 @@ class MotionPredictor:
     def __init__(self, network: MotionNetwork, renderer: Renderer, options: CameraOptions) -> None:
         self.network, self.renderer, self.options = network, renderer, options
 
-    def follow(self, first: Gaussians, start: Tensor, frames: Iterable[Tensor]) -> Iterator[Gaussians]:
-        """The visible Gaussians of a set at every frame; arguments as of `motions`."""
-        centre = centre_of(first.visible())
-        for motion in self.motions(first, start, frames):
-            yield moved(first.visible(), motion, centre)
-
     @torch.inference_mode()
     def motions(self, first: Gaussians, start: Tensor, frames: Iterable[Tensor]) -> Iterator[Motion]:
         """The motion at every frame, leading axes ``[1]``, about the centre of the visible Gaussians.
