@@ -17,7 +17,7 @@ from core.tracking.carried import carried
 from core.tracking.deformation import quaternion_of, rotation_matrix
 from core.tracking.fit import Fit
 from core.tracking.observations import observe
-from core.tracking.pose import Pose, centre_of, follow_pose, posed, rotation_vector, still
+from core.tracking.pose import Pose, centre_of, find_pose, follow_pose, posed, rotation_vector, still
 from tests.test_tracking import SMALL, make_fit, rod
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,3 +75,11 @@ def test_poses_are_part_of_the_file() -> None:
     fit = make_fit(replace(SMALL, track_steps=1, joint_steps=0))
     fit.run()
     assert bool((fit.motion.state_dict()["poses"][1:].abs().amax(-1) > 1e-3).all())
+
+
+def test_a_pose_is_never_worse_than_its_starts() -> None:
+    def loss(pose: Pose) -> torch.Tensor:
+        return pose.away_from(TURNED) + pose.away_from(TURNED).sqrt()  # a cusp, which steps of Adam jump over
+
+    assert all(torch.equal(a, b) for a, b in zip(find_pose(loss, [NEARER, TURNED], 3), TURNED, strict=True))
+    assert loss(find_pose(loss, [NEARER], 30)) < 0.3 * loss(NEARER)

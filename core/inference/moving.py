@@ -43,6 +43,7 @@ class MovingObject:
 
     Attributes:
         first: Gaussians of the first frame ``[N]``, as many of each view, in the order of the views.
+        centre: about which it turns ``[3]``.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class MovingObject:
     ) -> None:
         self.network, self.predictor, self.orbit, self._start = network, predictor, orbit, front
         self.first = network.reconstruct(front[None], side_views)[0]
-        self._centre = centre_of(self.first.visible())
+        self.centre = centre_of(self.first.visible())
 
     def still(self) -> Moved:
         """The object in the first frame."""
-        return Moved(self, no_motion(self._centre))
+        return Moved(self, no_motion(self.centre))
 
     def motions(self, frames: Iterable[Tensor]) -> Iterator[Motion]:
         """The motion at later frames ``[3, S, S]``, in their order."""
@@ -76,7 +77,7 @@ class MovingObject:
         Returns:
             Gaussians with leading axes ``[T]``.
         """
-        sets = combine([moved(self.first, motion, self._centre) for motion in motions], torch.stack)
+        sets = combine([moved(self.first, motion, self.centre) for motion in motions], torch.stack)
         network = network or self.network
         views = resize_area(self.orbit(sets, INPUT_AZIMUTHS[1:]), (network.size, network.size))
         fresh = network.reconstruct(fronts, views)

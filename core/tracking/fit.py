@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core.gaussians import Gaussians
@@ -24,11 +23,11 @@ from core.options.refine import RefineOptions
 from core.rendering import Renderer
 from core.tracking.canonical import Canonical, jittered
 from core.tracking.deformation import DeformationField, arap_term, make_field, velocity_term
+from core.tracking.image_loss import RGB, image_loss
 from core.tracking.nodes import SHIFT_RATE, TURN_RATE, NodeField
 from core.tracking.observations import Observations, Views
 from core.tracking.pose import Pose, centre_of, find_pose, follow_pose, posed, still
 
-RGB, ALPHA = 100.0, 50.0  # factors on mean squared errors
 SLOWEST = 0.1  # the rate of the last step of a stage, as a share of the first
 BETAS = (0.9, 0.99)
 SAVE_EVERY = 50  # steps of a stage
@@ -213,43 +212,29 @@ class Fit:
         motion, centre = self.motion, centre_of(gaussians)
         if self.options.pose_steps:
             if t == 1:  # the pose in which the set fits frame 0 best: what its blur adds to every pose
-                motion.poses[0] = torch.cat(self._pose(gaussians, 0, centre, []))
+                motion.poses[0] = torch.cat(self._pose(gaussians, 0, centre, [still(centre)]))
             # All poses are sought from the same set: errors do not add up.
             start = posed(gaussians, _pose_of(motion.poses[0]), centre)
-            motion.poses[t] = torch.cat(self._pose(start, t, centre, [_pose_of(motion.poses[t - 1])] if t > 1 else []))
+            starts = [still(centre), *([_pose_of(motion.poses[t - 1])] if t > 1 else [])]
+            motion.poses[t] = torch.cat(self._pose(start, t, centre, starts))
         before = _pose_of(motion.poses[t - 1]) if t > 1 else still(centre)
         moved = motion.rest + motion.shifts[t - 1], motion.turns[t - 1]
         places, turns = follow_pose(*moved, before, _pose_of(motion.poses[t]), centre)
         return turns, places - motion.rest
 
     def _pose(self, gaussians: Gaussians, t: int, centre: Tensor, starts: list[Pose]) -> Pose:
-        """Of frame t, from none and from ``starts``."""
+        """Of frame t, near the first of some starts."""
         options, views = self.options, self.observations.small[t : t + 1]
 
         def loss(pose: Pose) -> Tensor:
             images = self._image_loss(posed(gaussians, pose, centre)[None], views)
-            return images + options.lambda_pose * pose.unlikely()
+            return images + options.lambda_pose * pose.away_from(starts[0])
 
         with torch.enable_grad():
-            return find_pose(loss, [still(centre), *starts], options.pose_steps)
+            return find_pose(loss, starts, options.pose_steps)
 
     def _image_loss(self, gaussians: Gaussians, views: Views, weights: Tensor | None = None, coarse: int = 1) -> Tensor:
-        """Weighted squared error of colour and coverage, mean over times and views; pixels are averaged to coarse ones.
-
-        Args:
-            gaussians: leading axes ``[B]``.
-            views: ``[B, V]``.
-            weights: of the times ``[B]``; None: 1.
-            coarse: side of a coarse pixel.
-        """
-        output = self.renderer(gaussians, views.cameras)
-        total = 0.0
-        for factor, drawn, target in ((RGB, output.image, views.images), (ALPHA, output.alpha, views.alpha)):
-            difference = (drawn - target).flatten(0, 1)
-            difference = F.avg_pool2d(difference, coarse) if coarse > 1 else difference
-            errors = difference.square().mean((1, 2, 3)).unflatten(0, views.images.shape[:2]).mean(1)
-            total = total + factor * (errors if weights is None else weights * errors).mean()
-        return total
+        return image_loss(self.renderer, gaussians, views, weights, coarse)
 
     def _canonical_terms(self) -> Tensor:
         options = self.options

@@ -46,6 +46,15 @@ class Motion(NamedTuple):
         turned = self.pose.applied_to(points, centre)
         return turned, turned + self.displacement(turned)
 
+    def posed_as(self, pose: Pose) -> Motion:
+        """A motion with leading axes ``[1]`` in another pose, which has none."""
+        return self._replace(pose=Pose(*(part[None] for part in pose)))
+
+    def to(self, device: torch.device) -> Motion:
+        """The motion on a device."""
+        pose = Pose(*(part.to(device) for part in self.pose))
+        return Motion(pose, self.bend.to(device), self.reach.to(device))
+
     def displacement(self, points: Tensor) -> Tensor:
         """What the bend adds to points ``[B, P, 3]`` that the pose has moved; beyond the cube as at its border."""
         reach = self.reach[:, None, None]

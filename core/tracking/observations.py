@@ -101,20 +101,20 @@ def observe(
     """
     device = frames[0].means.device if renderer.on_gpu else torch.device("cpu")
 
-    def seen(images: Tensor, azimuths: Sequence[float]) -> Views:
-        """Images ``[T, V, 3, S, S]`` from the orbit."""
-        size = tuple(images.shape[-2:])
-        angles = torch.tensor(azimuths)
-        cameras = orbit_cameras(angles, 0.0, radius=camera.cam_radius, fovy=camera.fovy, size=size)
-        images = images.to(device).float()
-        return Views(cameras.to(device).expand(*images.shape[:2]), images, foreground(images))
-
-    video = seen(front[:, None], INPUT_AZIMUTHS[:1])
-    first = video[:1] if sides is None else seen(sides[None], INPUT_AZIMUTHS[1:])
+    video = orbit_views(front[:, None].to(device), INPUT_AZIMUTHS[:1], camera)
+    first = video[:1] if sides is None else orbit_views(sides[None].to(device), INPUT_AZIMUTHS[1:], camera)
     versions = [others or frames[:1], *([one] for one in frames[1:])]
     bank = _bank(versions, renderer, camera, generator, bank_views, bank_size)
     errors = _front_errors(frames, video, renderer)
     return Observations(video, first, bank, (errors.min().clamp_min(_FLOOR) / errors.clamp_min(_FLOOR)).to(device))
+
+
+def orbit_views(images: Tensor, azimuths: Sequence[float], camera: CameraOptions) -> Views:
+    """Images ``[T, V, 3, S, S]`` on white, seen from V places on the orbit."""
+    angles, size = torch.tensor(azimuths), tuple(images.shape[-2:])
+    cameras = orbit_cameras(angles, 0.0, radius=camera.cam_radius, fovy=camera.fovy, size=size)
+    images = images.float()
+    return Views(cameras.to(images.device).expand(*images.shape[:2]), images, foreground(images))
 
 
 def best_start(sets: Sequence[Gaussians], seen: Observations, renderer: Renderer) -> Gaussians:

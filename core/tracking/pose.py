@@ -6,6 +6,7 @@ numbers for all of it are determined better. What the poses leave is for the nod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from core.tracking.deformation import inverse_rotation, quaternion_of, rotation_
 
 TURN_RATE, SHIFT_RATE = 3e-2, 1.5e-2  # radians and world units, of Adam
 SLOWEST = 0.1  # the rate of the last step, as a share of the first
-FAR = 0.5  # world units that are as unlikely as a turn by one radian
+FAR = 0.5  # world units that are as far as a turn by one radian
 
 
 class Pose(NamedTuple):
@@ -39,9 +40,9 @@ class Pose(NamedTuple):
         turned = (points - centre[..., None, :]) @ rotation_matrix(quaternion_of(self.turn)).mT
         return turned + (centre + self.shift)[..., None, :]
 
-    def unlikely(self) -> Tensor:
-        """Squared size of the motion."""
-        return self.turn.square().sum() + (self.shift / FAR).square().sum()
+    def away_from(self, other: Pose) -> Tensor:
+        """Squared size of the motion between two poses ``[3]`` that are near each other."""
+        return (self.turn - other.turn).square().sum() + ((self.shift - other.shift) / FAR).square().sum()
 
 
 def still(like: Tensor) -> Pose:
@@ -62,21 +63,23 @@ def posed(gaussians: Gaussians, pose: Pose, centre: Tensor) -> Gaussians:
 
 
 def find_pose(loss: Callable[[Pose], Tensor], starts: Sequence[Pose], steps: int) -> Pose:
-    """The pose of the smallest loss that descents from several starts reach."""
-    found: list[tuple[float, Pose]] = []
+    """The pose of the smallest loss on descents from several starts; none is worse than its start."""
+    best, least = starts[0], math.inf
     for start in starts:
         pose = Pose(*(part.clone().requires_grad_() for part in start))
         groups = [{"params": [pose.turn], "lr": TURN_RATE}, {"params": [pose.shift], "lr": SHIFT_RATE}]
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, SLOWEST ** (1 / steps))
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss(pose).backward()
-            optimizer.step()
-            schedule.step()
-        with torch.no_grad():
-            found.append((float(loss(pose)), Pose(*(part.detach() for part in pose))))
-    return min(found, key=lambda entry: entry[0])[1]
+        for step in range(steps + 1):
+            value = loss(pose)
+            if (now := float(value.detach())) < least:
+                best, least = Pose(*(part.detach().clone() for part in pose)), now
+            if step < steps:
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                schedule.step()
+    return best
 
 
 def follow_pose(places: Tensor, turns: Tensor, before: Pose, after: Pose, centre: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """The first frame's Gaussians follow the front video: every frame by itself, from the first frame's pose.
 
+The network's pose is then fitted to the frame and stays near: a pose that is free to go errs more than the network's.
 Starting from the pose of the frame before finds larger turns, and mistakes grow along the video.
 """
 
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from core.cameras import Cameras, concatenate, orbit_cameras
 from core.gaussians import Gaussians
+from core.images import resize_area
 from core.options import CameraOptions
 from core.rendering import Renderer
 from core.rotations import quaternion_product
 from core.tracking.deformation import inverse_rotation, quaternion_of, relative_rotation
+from core.tracking.image_loss import image_loss
 from core.tracking.motion_network import (
     IMAGE_SIZE,
     LATTICE,
@@ -28,9 +31,11 @@ from core.tracking.motion_network import (
     mirrored_motion,
     mirrored_pose,
 )
-from core.tracking.pose import Pose, centre_of, posed, rotation_vector, still
+from core.tracking.observations import SMALL, orbit_views
+from core.tracking.pose import Pose, centre_of, find_pose, posed, rotation_vector, still
 
 ROUNDS = 2  # renders and comparisons, as in training
+POSE_STEPS, NEAR, STILL = 10, 5.0, 1.0  # of the fit to the frame: steps, weights of motion from its start and from none
 _SOLID, _OUTER, _MARGIN, _LEAST = 0.3, 0.98, 1.3, 0.3
 
 
@@ -46,23 +51,24 @@ class MotionPredictor:
     def __init__(self, network: MotionNetwork, renderer: Renderer, options: CameraOptions) -> None:
         self.network, self.renderer, self.options = network, renderer, options
 
-    @torch.inference_mode()
     def motions(self, first: Gaussians, start: Tensor, frames: Iterable[Tensor]) -> Iterator[Motion]:
         """The motion at every frame, leading axes ``[1]``, about the centre of the visible Gaussians.
 
-        What the network finds in the first frame itself, where nothing has moved, is taken off everywhere.
+        What the network finds in the first frame itself, where nothing has moved, is taken off everywhere. Then each
+        pose is fitted to its frame.
 
         Args:
             first: set of the first frame, no leading axes.
             start: this frame ``[3, S, S]``, RGB in [0, 1] on white.
             frames: later ones in their order.
         """
-        first = first.visible()
+        first = first.visible().map(torch.clone)  # the networks' have no gradients
         share, centre = object_share(first, self.options), centre_of(first)
         bias = self._match(first, centre, start, share)
         for frame in frames:
-            yield without(bias, self._match(first, centre, frame, share))
+            yield self._fitted(first, centre, frame, without(bias, self._match(first, centre, frame, share)))
 
+    @torch.no_grad()
     def _match(self, first: Gaussians, centre: Tensor, frame: Tensor, share: float) -> Motion:
         """The motion at a frame, leading axes ``[1]``."""
         frames, shares = cut(frame[None].to(centre), share), centre.new_full((1,), share)
@@ -72,6 +78,22 @@ class MotionPredictor:
             pairs = compared(self.renderer, self.options, sets, frames, shares)
             motion = self._both(pairs, motion.pose, reach_of(self.options, shares))
         return motion
+
+    def _fitted(self, first: Gaussians, centre: Tensor, frame: Tensor, motion: Motion) -> Motion:
+        """A motion whose pose goes to where the frame shows it, near its own and near none."""
+        device = centre.device if self.renderer.on_gpu else torch.device("cpu")
+        first, centre, found = first.to(device), centre.to(device), motion.to(device)
+        before, none = Pose(*(part[0] for part in found.pose)), still(centre)
+        seen = orbit_views(resize_area(frame[None].to(device), (SMALL, SMALL))[:, None], (0.0,), self.options)
+
+        def loss(pose: Pose) -> Tensor:
+            there = moved(first, found.posed_as(pose), centre)
+            unlikely = NEAR * pose.away_from(before) + STILL * pose.away_from(none)
+            return image_loss(self.renderer, there[None], seen) + unlikely
+
+        with torch.enable_grad():
+            pose = find_pose(loss, [before], POSE_STEPS)
+        return motion.posed_as(Pose(*(part.to(motion.reach) for part in pose)))
 
     def _both(self, pairs: Tensor, pose: Pose, reach: Tensor) -> Motion:
         """The mean of what the network finds here and in a mirror; validation: 5 % less error."""
