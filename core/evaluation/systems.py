@@ -195,12 +195,10 @@ class Trial:
 
     def _reconstructed(self) -> Variants:
         network = self.session.network
-        gaussians = stack(frame.gaussians for frame in self._reconstruct(self.front))
+        frames = self._reconstruct(self.front)
+        gaussians = stack(frame.gaussians for frame in frames)
         yield "", lambda: self._draw(gaussians)
         if self.session.options.refine.refine:
-            frames = [
-                GaussianFrame(Fraction(t), gaussians[t].visible(), self.session.orbit) for t in range(len(self.front))
-            ]
             yield "refined", lambda: self._draw(self._tracks(self.front, frames).gaussians)
         yield "frozen", lambda: self._draw(gaussians.map(lambda field: field[:1].expand_as(field)))
         if network.model.options.use_temp_attn:

@@ -22,6 +22,7 @@ from core.inference.sequence import GaussianFrame
 from core.inference.session import Session
 from core.rotations import mirrored, turn
 from core.tracking.fit import Fit
+from core.tracking.motion_network import VideoMotion
 from core.tracking.observations import best_start, observe
 from core.tracking.state import load_state, save_state
 from core.tracking.tracks import Tracks, save_tracks
@@ -111,7 +112,9 @@ def refine(
     where = (session.device, session.diffusion_dtype)
     guidance = make_guidance(options.refine, options.views, pictures, *where)
     guide = guidance and Guide(guidance, renderer, options.camera)
-    fit = Fit(best_start([sets[0], *others], seen, renderer), seen, options.refine, renderer, generator, guide)
+    start = best_start([sets[0], *others], seen, renderer)
+    motions = motions_of(frames, start.means.device)
+    fit = Fit(start, seen, options.refine, renderer, generator, guide, motions)
     if checkpoint is not None and checkpoint.exists():
         load_state(fit, checkpoint)
 
@@ -125,6 +128,14 @@ def refine(
     if checkpoint is not None and finished:
         checkpoint.unlink(missing_ok=True)
     return Refined(Tracks(fit.frames(), float(rate)), finished)
+
+
+def motions_of(frames: Sequence[GaussianFrame], device: torch.device) -> VideoMotion | None:
+    """What the motion network found in a video; None where it was not asked."""
+    found = [frame.moved for frame in frames]
+    if found[0] is None:
+        return None
+    return VideoMotion(found[0].body.centre, [one.motion for one in found[1:]]).to(device)
 
 
 @torch.no_grad()

@@ -38,7 +38,8 @@ class RefineOptions:
     lambda_arap: float = 40.0
     """Weight of neighbours that do not move as rigidly as possible."""
     lambda_pose: float = 5.0
-    """Weight of the motion of the whole object since frame 0: squared radians, and squared lengths times 4."""
+    """Weight of the motion of the whole object from where the motion network puts it, or else since frame 0: squared
+    radians, and squared lengths times 4."""
     lambda_velocity: float = 0.1
     """Weight of changes of velocity."""
     lambda_opacity: float = 0.0

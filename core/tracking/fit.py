@@ -1,8 +1,8 @@
 """The fit: canonical Gaussians and their motion by gradient descent, in three stages.
 
     canonical  frame 0 to its views: what is known from all sides
-    track      frame after frame: the pose of the whole object, then its nodes from where those of the frame before
-               ended, coarse pixels first
+    track      frame after frame: the pose of the whole object, then its nodes from where the known motion or else the
+               frame before has them, coarse pixels first
     joint      everything: some frames a step, the video from the front and the feed-forward sequence from elsewhere
 
 Random numbers come from one generator: the same input, options, seed and machine give the same result. Ctrl-C ends the
@@ -24,6 +24,7 @@ from core.rendering import Renderer
 from core.tracking.canonical import Canonical, jittered
 from core.tracking.deformation import DeformationField, arap_term, make_field, velocity_term
 from core.tracking.image_loss import RGB, image_loss
+from core.tracking.motion_network import Motion, VideoMotion
 from core.tracking.nodes import SHIFT_RATE, TURN_RATE, NodeField
 from core.tracking.observations import Observations, Views
 from core.tracking.pose import Pose, centre_of, find_pose, follow_pose, posed, still
@@ -65,6 +66,7 @@ class Fit:
         renderer: draws.
         generator: on the CPU; chooses frames and cameras.
         guide: a further term of the joint stage.
+        motions: of the object, on the device of `start`, near which nodes stay; None: not known.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Fit:
         renderer: Renderer,
         generator: torch.Generator,
         guide: Guide | None = None,
+        motions: VideoMotion | None = None,
     ) -> None:
         self.guide = guide
         self.observations, self.options, self.renderer, self.generator = observations, options, renderer, generator
@@ -85,6 +88,8 @@ class Fit:
             self.motion: DeformationField = make_field(
                 options.deformation, start, observations.num_frames, options.nodes
             )
+        self.motions = motions if isinstance(self.motion, NodeField) else None
+        self._take_motions()
         self.place = Place()
         self.optimizer: torch.optim.Adam | None = None
 
@@ -108,7 +113,7 @@ class Fit:
         except KeyboardInterrupt:
             stage = STAGES[min(self.place.stage, len(STAGES) - 1)]
             _log.info("the fit was stopped in stage %s; what it has is written", stage)
-            if stage == "track":
+            if stage == "track" and self.motions is None:
                 self._hold_last_frame()
             return False
         return True
@@ -189,7 +194,8 @@ class Fit:
         motion, options, seen = self.motion, self.options, self.observations
         t = step // options.track_steps + 1
         gaussians = self.canonical().detach()
-        turns, shifts = (x[None].requires_grad_() for x in self._posed_nodes(gaussians, t))
+        find = self._posed_nodes if self.motions is None else self._nodes_near
+        turns, shifts = (x[None].requires_grad_() for x in find(gaussians, t))
         groups = [{"params": [turns], "lr": 2 * TURN_RATE}, {"params": [shifts], "lr": 2 * SHIFT_RATE}]
         optimizer = _adam(groups)
         for k in range(options.track_steps):
@@ -221,6 +227,28 @@ class Fit:
         moved = motion.rest + motion.shifts[t - 1], motion.turns[t - 1]
         places, turns = follow_pose(*moved, before, _pose_of(motion.poses[t]), centre)
         return turns, places - motion.rest
+
+    @torch.no_grad()
+    def _nodes_near(self, gaussians: Gaussians, t: int) -> tuple[Tensor, Tensor]:
+        """The same from the known motion: its bend, and the pose near its own that frame t shows."""
+        centre, later = self.motions
+        pose = Pose(*(part[0] for part in later[t - 1].pose))
+        if self.options.pose_steps:
+            pose = self._pose(gaussians, t, centre, [pose])
+        self.motion.poses[t] = torch.cat(pose)
+        return self._nodes_at(later[t - 1].with_pose(pose))
+
+    def _nodes_at(self, motion: Motion) -> tuple[Tensor, Tensor]:
+        """Of the nodes after a motion of the object."""
+        rest = self.motion.rest
+        places = motion.places(rest[None], self.motions.centre[None])[1][0]
+        return motion.pose.turn.expand_as(rest).clone(), places - rest
+
+    @torch.no_grad()
+    def _take_motions(self) -> None:
+        """Nodes are where the known motion has them, also at frames that an interrupted fit does not reach."""
+        for t, motion in enumerate(self.motions.later if self.motions else (), 1):
+            self.motion.turns[t], self.motion.shifts[t] = self._nodes_at(motion)
 
     def _pose(self, gaussians: Gaussians, t: int, centre: Tensor, starts: list[Pose]) -> Pose:
         """Of frame t, near the first of some starts."""

@@ -11,6 +11,7 @@ objects are found (DeepIM, Li et al. 2018).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,14 +47,13 @@ class Motion(NamedTuple):
         turned = self.pose.applied_to(points, centre)
         return turned, turned + self.displacement(turned)
 
-    def posed_as(self, pose: Pose) -> Motion:
+    def with_pose(self, pose: Pose) -> Motion:
         """A motion with leading axes ``[1]`` in another pose, which has none."""
         return self._replace(pose=Pose(*(part[None] for part in pose)))
 
-    def to(self, device: torch.device) -> Motion:
-        """The motion on a device."""
-        pose = Pose(*(part.to(device) for part in self.pose))
-        return Motion(pose, self.bend.to(device), self.reach.to(device))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Motion:
+        """The motion with every tensor changed."""
+        return Motion(Pose(*map(change, self.pose)), change(self.bend), change(self.reach))
 
     def displacement(self, points: Tensor) -> Tensor:
         """What the bend adds to points ``[B, P, 3]`` that the pose has moved; beyond the cube as at its border."""
@@ -61,6 +61,22 @@ class Motion(NamedTuple):
         grid = (points / reach)[:, None, None]
         bent = F.grid_sample(self.bend, grid, align_corners=True, padding_mode="border")
         return bent[:, :, 0, 0].mT
+
+
+class VideoMotion(NamedTuple):
+    """The motion of a video's object.
+
+    Attributes:
+        centre: about which it turns ``[3]``.
+        later: since the first frame, at each frame after it, leading axes ``[1]``.
+    """
+
+    centre: Tensor
+    later: Sequence[Motion]
+
+    def to(self, device: torch.device) -> VideoMotion:
+        """The motion on a device."""
+        return VideoMotion(self.centre.to(device), [motion.map(lambda x: x.to(device)) for motion in self.later])
 
 
 class _Block(nn.Module):

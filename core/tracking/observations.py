@@ -45,6 +45,11 @@ class Views:
         """Some of the times and views."""
         return Views(self.cameras[index], self.images[index], self.alpha[index])
 
+    def resized(self, side: int) -> Views:
+        """Smaller ones; pixels are averaged, coverage as colour."""
+        images, alpha = (resize_area(x, (side, side)) for x in (self.images, self.alpha))
+        return Views(self.cameras.resized((side, side)), images, alpha)
+
 
 @dataclass(frozen=True)
 class Observations:
@@ -65,9 +70,7 @@ class Observations:
     @cached_property
     def small(self) -> Views:
         """The video at `SMALL` pixels."""
-        size = (SMALL, SMALL)
-        images, alpha = (resize_area(x, size) for x in (self.front.images, self.front.alpha))
-        return Views(self.front.cameras.resized(size), images, alpha)
+        return self.front.resized(SMALL)
 
     @property
     def num_frames(self) -> int:

@@ -21,7 +21,7 @@ from core.tracking.deformation import inverse_rotation, quaternion_of, rotation_
 
 TURN_RATE, SHIFT_RATE = 3e-2, 1.5e-2  # radians and world units, of Adam
 SLOWEST = 0.1  # the rate of the last step, as a share of the first
-FAR = 0.5  # world units that are as far as a turn by one radian
+SHIFT_SCALE = 0.5  # world units that are as far as a turn by one radian
 
 
 class Pose(NamedTuple):
@@ -41,8 +41,8 @@ class Pose(NamedTuple):
         return turned + (centre + self.shift)[..., None, :]
 
     def away_from(self, other: Pose) -> Tensor:
-        """Squared size of the motion between two poses ``[3]`` that are near each other."""
-        return (self.turn - other.turn).square().sum() + ((self.shift - other.shift) / FAR).square().sum()
+        """Squared difference of two poses ``[3]``; turns do not wrap."""
+        return (self.turn - other.turn).square().sum() + ((self.shift - other.shift) / SHIFT_SCALE).square().sum()
 
 
 def still(like: Tensor) -> Pose:
@@ -63,7 +63,7 @@ def posed(gaussians: Gaussians, pose: Pose, centre: Tensor) -> Gaussians:
 
 
 def find_pose(loss: Callable[[Pose], Tensor], starts: Sequence[Pose], steps: int) -> Pose:
-    """The pose of the smallest loss on descents from several starts; none is worse than its start."""
+    """The pose of the smallest loss on descents of ``steps`` > 0 from several starts, themselves included."""
     best, least = starts[0], math.inf
     for start in starts:
         pose = Pose(*(part.clone().requires_grad_() for part in start))

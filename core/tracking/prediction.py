@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.cameras import Cameras, concatenate, orbit_cameras
+from core.conventions import INPUT_AZIMUTHS
 from core.gaussians import Gaussians
-from core.images import resize_area
 from core.options import CameraOptions
 from core.rendering import Renderer
 from core.rotations import quaternion_product
@@ -35,7 +35,11 @@ from core.tracking.observations import SMALL, orbit_views
 from core.tracking.pose import Pose, centre_of, find_pose, posed, rotation_vector, still
 
 ROUNDS = 2  # renders and comparisons, as in training
-POSE_STEPS, NEAR, STILL = 10, 5.0, 1.0  # of the fit to the frame: steps, weights of motion from its start and from none
+POSE_STEPS, NEAR_WEIGHT, STILL_WEIGHT = (
+    10,
+    5.0,
+    1.0,
+)  # of the fit to a frame; weights of motion from its start, from none
 _SOLID, _OUTER, _MARGIN, _LEAST = 0.3, 0.98, 1.3, 0.3
 
 
@@ -54,19 +58,21 @@ class MotionPredictor:
     def motions(self, first: Gaussians, start: Tensor, frames: Iterable[Tensor]) -> Iterator[Motion]:
         """The motion at every frame, leading axes ``[1]``, about the centre of the visible Gaussians.
 
-        What the network finds in the first frame itself, where nothing has moved, is taken off everywhere. Then each
-        pose is fitted to its frame.
+        The network's pose is fitted to the frame. What network and fit find in the first frame itself, where nothing
+        has moved, is taken off everywhere.
 
         Args:
             first: set of the first frame, no leading axes.
             start: this frame ``[3, S, S]``, RGB in [0, 1] on white.
             frames: later ones in their order.
         """
-        first = first.visible().map(torch.clone)  # the networks' have no gradients
+        first = first.visible()
         share, centre = object_share(first, self.options), centre_of(first)
         bias = self._match(first, centre, start, share)
+        blur = self._fitted(first, centre, start, without(bias, bias))
         for frame in frames:
-            yield self._fitted(first, centre, frame, without(bias, self._match(first, centre, frame, share)))
+            found = without(bias, self._match(first, centre, frame, share))
+            yield without(blur, self._fitted(first, centre, frame, found))
 
     @torch.no_grad()
     def _match(self, first: Gaussians, centre: Tensor, frame: Tensor, share: float) -> Motion:
@@ -82,18 +88,22 @@ class MotionPredictor:
     def _fitted(self, first: Gaussians, centre: Tensor, frame: Tensor, motion: Motion) -> Motion:
         """A motion whose pose goes to where the frame shows it, near its own and near none."""
         device = centre.device if self.renderer.on_gpu else torch.device("cpu")
-        first, centre, found = first.to(device), centre.to(device), motion.to(device)
-        before, none = Pose(*(part[0] for part in found.pose)), still(centre)
-        seen = orbit_views(resize_area(frame[None].to(device), (SMALL, SMALL))[:, None], (0.0,), self.options)
 
-        def loss(pose: Pose) -> Tensor:
-            there = moved(first, found.posed_as(pose), centre)
-            unlikely = NEAR * pose.away_from(before) + STILL * pose.away_from(none)
-            return image_loss(self.renderer, there[None], seen) + unlikely
+        def own(tensor: Tensor) -> Tensor:
+            return tensor.to(device).clone()  # gradients flow through no tensor of the inference mode
 
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            first, centre, found = first.map(own), own(centre), motion.map(own)
+            before, none = Pose(*(part[0] for part in found.pose)), still(centre)
+            seen = orbit_views(own(frame)[None, None], INPUT_AZIMUTHS[:1], self.options).resized(SMALL)
+
+            def loss(pose: Pose) -> Tensor:
+                there = moved(first, found.with_pose(pose), centre)
+                unlikely = NEAR_WEIGHT * pose.away_from(before) + STILL_WEIGHT * pose.away_from(none)
+                return image_loss(self.renderer, there[None], seen) + unlikely
+
             pose = find_pose(loss, [before], POSE_STEPS)
-        return motion.posed_as(Pose(*(part.to(motion.reach) for part in pose)))
+        return motion.with_pose(Pose(*(part.to(motion.reach) for part in pose)))
 
     def _both(self, pairs: Tensor, pose: Pose, reach: Tensor) -> Motion:
         """The mean of what the network finds here and in a mirror; validation: 5 % less error."""
