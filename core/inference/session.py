@@ -50,7 +50,7 @@ class Session:
     """Networks, renderer and options of one command. Networks are loaded once, at first use.
 
     Only ImageDream, MVDream and the refinement draw random numbers, from ``--seed``: the same files, options and
-    machine give the same results.
+    machine give the same results; on a GPU moved side views and the refinement, which sum gradients, but for last bits.
 
     Args:
         options: of the command line.

@@ -239,7 +239,7 @@ class Fit:
         return self._nodes_at(later[t - 1].with_pose(pose))
 
     def _nodes_at(self, motion: Motion) -> tuple[Tensor, Tensor]:
-        """Of the nodes after a motion of the object."""
+        """Turns and shifts ``[K, 3]`` of the nodes after a motion of the object."""
         rest = self.motion.rest
         places = motion.places(rest[None], self.motions.centre[None])[1][0]
         return motion.pose.turn.expand_as(rest).clone(), places - rest

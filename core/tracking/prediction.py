@@ -35,11 +35,8 @@ from core.tracking.observations import SMALL, orbit_views
 from core.tracking.pose import Pose, centre_of, find_pose, posed, rotation_vector, still
 
 ROUNDS = 2  # renders and comparisons, as in training
-POSE_STEPS, NEAR_WEIGHT, STILL_WEIGHT = (
-    10,
-    5.0,
-    1.0,
-)  # of the fit to a frame; weights of motion from its start, from none
+POSE_STEPS = 10  # of the fit to a frame
+NEAR_WEIGHT, STILL_WEIGHT = 5.0, 1.0  # of the squared distance from the network's pose, and from none
 _SOLID, _OUTER, _MARGIN, _LEAST = 0.3, 0.98, 1.3, 0.3
 
 
@@ -69,10 +66,10 @@ class MotionPredictor:
         first = first.visible()
         share, centre = object_share(first, self.options), centre_of(first)
         bias = self._match(first, centre, start, share)
-        blur = self._fitted(first, centre, start, without(bias, bias))
+        offset = self._fitted(first, centre, start, without(bias, bias))
         for frame in frames:
             found = without(bias, self._match(first, centre, frame, share))
-            yield without(blur, self._fitted(first, centre, frame, found))
+            yield without(offset, self._fitted(first, centre, frame, found))
 
     @torch.no_grad()
     def _match(self, first: Gaussians, centre: Tensor, frame: Tensor, share: float) -> Motion:
