@@ -60,8 +60,7 @@ def followed(triangles: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     areas = np.linalg.norm(np.cross(b[0] - a[0], c[0] - a[0]), axis=1)
     chosen = generator.choice(len(areas), count, p=areas / areas.sum())
     root, along = np.sqrt(generator.random((count, 1))), generator.random((count, 1))
-    points = (1 - root) * a[:, chosen] + root * (1 - along) * b[:, chosen] + root * along * c[:, chosen]
-    return points
+    return (1 - root) * a[:, chosen] + root * (1 - along) * b[:, chosen] + root * along * c[:, chosen]
 
 
 def surfaces(

@@ -26,7 +26,7 @@ from core.data.side_views import inserted_fronts, placeholder_views
 from core.errors import UserError
 from core.evaluation.ground_truth import GroundTruth, Prediction
 from core.evaluation.protocol import Protocol
-from core.gaussians import Gaussians
+from core.gaussians import Gaussians, combine
 from core.images import resize_area
 from core.inference.refine import refine
 from core.inference.sequence import GaussianFrame, insert, interpolate, reconstruct
@@ -274,9 +274,7 @@ def stack(frames: Iterable[Gaussians]) -> Gaussians:
     """Gaussians of T frames as one with leading axes ``[T]``; frames with fewer are padded with transparent ones."""
     frames = list(frames)
     count = max(frame.num for frame in frames)
-    return Gaussians(
-        *(torch.stack([_padded(getattr(frame, field.name), count) for frame in frames]) for field in fields(Gaussians))
-    )
+    return combine([frame.map(lambda field: _padded(field, count)) for frame in frames], torch.stack)
 
 
 def _padded(field: Tensor, count: int) -> Tensor:

@@ -167,8 +167,7 @@ class MotionTraining:
         inputs = (pairs, *mirrored_pose(pose, rows), reach_of(self.camera, samples.shares))
         pairs, turn, shift, reach = (x.to(self.accelerator.device) for x in inputs)
         motion = self.network(pairs, Pose(turn, shift), reach)
-        on_cpu = Motion(Pose(*(part.cpu() for part in motion.pose)), *(part.cpu() for part in motion[1:]))
-        return mirrored_motion(on_cpu, rows)
+        return mirrored_motion(motion.map(Tensor.cpu), rows)
 
     @torch.inference_mode()
     def _validate(self) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.gaussians import Gaussians
+from core.gaussians import Gaussians, combine
 from core.options.refine import RefineOptions
 from core.rendering import Renderer
 from core.tracking.canonical import Canonical, jittered
@@ -130,8 +130,7 @@ class Fit:
         """The object at all frames of the video, or the first ``most``: leading axes ``[T]``."""
         times = range(self.observations.num_frames)[:most]
         parts = [self.motion(self.canonical(), torch.tensor([t])) for t in times]
-        joined = [torch.cat([getattr(part, name) for part in parts]) for name in Gaussians.__dataclass_fields__]
-        return Gaussians(*joined)
+        return combine(parts, torch.cat)
 
     def _run_stage(self, report: Report, save: Callable[[Fit], None]) -> None:
         name, place = STAGES[self.place.stage], self.place
@@ -232,7 +231,7 @@ class Fit:
     def _nodes_near(self, gaussians: Gaussians, t: int) -> tuple[Tensor, Tensor]:
         """The same from the known motion: its bend, and the pose near its own that frame t shows."""
         centre, later = self.motions
-        pose = Pose(*(part[0] for part in later[t - 1].pose))
+        pose = later[t - 1].only_pose()
         if self.options.pose_steps:
             pose = self._pose(gaussians, t, centre, [pose])
         self.motion.poses[t] = torch.cat(pose)

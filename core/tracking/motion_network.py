@@ -47,6 +47,10 @@ class Motion(NamedTuple):
         turned = self.pose.applied_to(points, centre)
         return turned, turned + self.displacement(turned)
 
+    def only_pose(self) -> Pose:
+        """The pose of a motion with leading axes ``[1]``, without them."""
+        return Pose(*(part[0] for part in self.pose))
+
     def with_pose(self, pose: Pose) -> Motion:
         """A motion with leading axes ``[1]`` in another pose, which has none."""
         return self._replace(pose=Pose(*(part[None] for part in pose)))

@@ -91,7 +91,7 @@ class MotionPredictor:
 
         with torch.inference_mode(False), torch.enable_grad():
             first, centre, found = first.map(own), own(centre), motion.map(own)
-            before, none = Pose(*(part[0] for part in found.pose)), still(centre)
+            before, none = found.only_pose(), still(centre)
             seen = orbit_views(own(frame)[None, None], INPUT_AZIMUTHS[:1], self.options).resized(SMALL)
 
             def loss(pose: Pose) -> Tensor:
@@ -158,7 +158,7 @@ def between(before: Motion, after: Motion, share: float) -> Motion:
 def moved(first: Gaussians, motion: Motion, centre: Tensor) -> Gaussians:
     """A set without leading axes after a motion with leading axes ``[1]``. A bend shifts Gaussians; it does not turn
     them."""
-    turned = posed(first, Pose(*(part[0] for part in motion.pose)), centre)
+    turned = posed(first, motion.only_pose(), centre)
     return replace(turned, means=turned.means + motion.displacement(turned.means[None])[0])
 
 

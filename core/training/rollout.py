@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from functools import partial
 
 import torch
 from torch import nn
 
 from core.data.side_views import side_view_grid
-from core.gaussians import Gaussians
+from core.gaussians import Gaussians, combine
 from core.options.side_views import SideViews
 from core.rendering import Renderer
 from core.view_grid import ViewGrid
@@ -37,5 +37,4 @@ def predict_in_turn(model: nn.Module, grid: ViewGrid, renderer: Renderer) -> Gau
             with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
                 sides = renderer(results[-1].detach(), now[:, :, 1:]).image[:, 0].clamp(0, 1).to(images)
         results.append(model(side_view_grid(images[:, t : t + 1, 0], sides, now, "previous")))
-    columns = ([getattr(result, field.name) for result in results] for field in fields(Gaussians))
-    return Gaussians(*(torch.cat(column, dim=1) for column in columns))
+    return combine(results, partial(torch.cat, dim=1))
